@@ -1,0 +1,18 @@
+# What `pip install .` puts into the wheel: the extension, the compiler library beside it (found by $ORIGIN), and the
+# command-line tools in the environment's scripts folder. The runtime's header is the only one installed.
+if(NOT SKBUILD)
+  install(DIRECTORY runtime/include/heddle DESTINATION include)
+  return()
+endif()
+if(TARGET _core)
+  install(TARGETS _core LIBRARY DESTINATION heddle)
+endif()
+if(TARGET heddle-compiler)
+  install(TARGETS heddle-compiler LIBRARY DESTINATION heddle)
+endif()
+foreach(tool heddle heddle-opt heddle-lsp-server)
+  if(TARGET ${tool})
+    install(TARGETS ${tool} RUNTIME DESTINATION ${SKBUILD_SCRIPTS_DIR})
+  endif()
+endforeach()
+install(DIRECTORY runtime/include/heddle DESTINATION heddle/include)

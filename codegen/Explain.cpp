@@ -1,0 +1,587 @@
+//===- Explain.cpp - What a spec will cost, and why -----------------------===//
+//
+// Collects facts into one JSON value; the words are written from it, so both
+// forms say the same.
+//
+//===----------------------------------------------------------------------===//
+
+#include "codegen/Explain.h"
+
+#include "codegen/SpecParser.h"
+#include "codegen/StratumCost.h"
+#include "dialect/Attn.h"
+#include "passes/Passes.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Pass/PassManager.h"
+
+#include "llvm/Support/Format.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <cmath>
+#include <map>
+#include <set>
+
+using namespace mlir;
+namespace json = llvm::json;
+
+namespace heddle {
+
+namespace {
+
+struct Failure {
+  heddle_code code;
+  std::string message;
+};
+
+/// The sizes string, with what the types fix filled in.
+class Sizes {
+public:
+  explicit Sizes(llvm::StringRef text) {
+    llvm::SmallVector<llvm::StringRef> items;
+    text.split(items, ',', -1, false);
+    for (llvm::StringRef item : items) {
+      auto [name, value] = item.split('=');
+      int64_t number = 0;
+      if (name.trim().empty() || value.trim().getAsInteger(10, number)) {
+        throw Failure{HEDDLE_INVALID_VALUE, "expected sizes as b=1,h=8,nq=4096,nk=4096,d=64, but got '" + item.str() + "'"};
+      }
+      values[name.trim().str()] = number;
+    }
+  }
+  int64_t get(const std::string &name, int64_t otherwise) const {
+    auto found = values.find(name);
+    if (found == values.end() && (name == "nq" || name == "nk")) {
+      found = values.find("n");
+    }
+    return found == values.end() ? otherwise : found->second;
+  }
+  bool has(const std::string &name) const { return values.count(name) != 0; }
+  /// Dimension `dim` of a tensor, which the user may only repeat.
+  int64_t dimension(const std::string &name, Value tensor, int64_t dim, int64_t otherwise) const {
+    int64_t fixed = cast<RankedTensorType>(tensor.getType()).getDimSize(dim);
+    int64_t size = get(name, ShapedType::isDynamic(fixed) ? otherwise : fixed);
+    if (!ShapedType::isDynamic(fixed) && size != fixed) {
+      throw Failure{HEDDLE_INVALID_VALUE, "expected " + name + "=" + std::to_string(fixed) +
+                                              " (the spec fixes it), but got " + name + "=" + std::to_string(size)};
+    }
+    if (size < 0) {
+      throw Failure{HEDDLE_INVALID_VALUE, "expected " + name + " >= 0, but got " + std::to_string(size)};
+    }
+    return size;
+  }
+
+private:
+  std::map<std::string, int64_t> values;
+};
+
+llvm::StringRef kindName(StratumKind kind) {
+  switch (kind) {
+  case StratumKind::Band:
+    return "band";
+  case StratumKind::Lattice:
+    return "lattice";
+  case StratumKind::Block:
+    return "block";
+  case StratumKind::Grid:
+    return "grid";
+  case StratumKind::Columns:
+    return "columns";
+  case StratumKind::Rows:
+    return "rows";
+  case StratumKind::Gathered:
+    return "gathered";
+  case StratumKind::Masked:
+    return "masked";
+  }
+  return "unknown";
+}
+
+/// Gathers the facts about one attend op.
+class Explainer {
+public:
+  Explainer(attn::AttendOp op, const Sizes &sizes) : op(op), sizes(sizes) {
+    func = op->getParentOfType<func::FuncOp>();
+    for (unsigned n = 0; n < func.getNumArguments(); ++n) {
+      auto name = func.getArgAttrOfType<StringAttr>(n, kArgumentName);
+      argumentNames.push_back(name ? name.str() : "arg" + std::to_string(n));
+    }
+    b = sizes.dimension("b", op.getQ(), 0, 1);
+    h = sizes.dimension("h", op.getQ(), 1, 8);
+    nq = sizes.dimension("nq", op.getQ(), 2, 1024);
+    d = sizes.dimension("d", op.getQ(), 3, 64);
+    dv = sizes.dimension("dv", op.getValues()[0], 3, d);
+  }
+
+  json::Object explain() {
+    json::Object all;
+    all["function"] = func.getName().str();
+    all["dtype"] = typeName(cast<RankedTensorType>(op.getQ().getType()).getElementType());
+    all["arguments"] = json::Array(argumentNames);
+    all["normalizer"] = attn::stringifyNormalizer(op.getNormalizer()).str();
+    json::Object sizesOut{{"b", b}, {"h", h}, {"nq", nq}, {"d", d}, {"dv", dv}};
+    json::Array segments;
+    for (int64_t g = 0; g < op.getNumSegments(); ++g) {
+      segments.push_back(explainSegment(g));
+    }
+    for (const auto &[name, value] : keyCounts) {
+      sizesOut[name] = value;
+    }
+    all["sizes"] = std::move(sizesOut);
+    all["segments"] = std::move(segments);
+    for (llvm::StringRef total : {"live_pairs", "executed_pairs", "unmasked_pairs", "flops", "executed_flops"}) {
+      sum(all, total);
+    }
+    all["pairs"] = sumOf(*all.getArray("segments"), "pairs").value_or(0);
+    all["compulsory_bytes"] = compulsoryBytes();
+    if (op.getScheduleAttr()) {
+      const Schedule &schedule = op.getScheduleAttr().getValue();
+      all["schedule"] = json::Object{{"super_tile", schedule.superTile},
+                                     {"key_chunk", schedule.keyChunk},
+                                     {"text", str(schedule, [this](int64_t n) { return operandName(n); })}};
+    }
+    return all;
+  }
+
+private:
+  static std::string typeName(Type type) {
+    std::string name;
+    llvm::raw_string_ostream(name) << type;
+    return name;
+  }
+
+  std::string operandName(int64_t n) const {
+    if (n >= 0 && n < static_cast<int64_t>(op.getPatternOperands().size())) {
+      if (auto arg = dyn_cast<BlockArgument>(op.getPatternOperands()[n])) {
+        return "%" + argumentNames[arg.getArgNumber()];
+      }
+    }
+    return "%" + std::to_string(n);
+  }
+
+  /// The run-time operands whose values are not known here.
+  std::set<int64_t> unknownOperands(const Pattern &p) const {
+    std::set<int64_t> unknown;
+    for (int64_t n : p.tensorOperands()) {
+      unknown.insert(n);
+    }
+    for (int64_t n : p.scalarOperands()) {
+      if (!sizes.has(operandName(n).substr(1))) {
+        unknown.insert(n);
+      }
+    }
+    return unknown;
+  }
+
+  int64_t offset(OpFoldResult value, const std::string &name, int64_t otherwise) const {
+    if (!value) {
+      return sizes.get(name, otherwise);
+    }
+    if (auto attr = dyn_cast<Attribute>(value)) {
+      return cast<IntegerAttr>(attr).getInt();
+    }
+    auto arg = dyn_cast<BlockArgument>(cast<Value>(value));
+    std::string own = arg ? argumentNames[arg.getArgNumber()] : name;
+    return sizes.get(sizes.has(own) ? own : name, otherwise);
+  }
+
+  ExprEnv environment(int64_t g, int64_t keys) const {
+    ExprEnv env;
+    bool atEnd = op.getQOffsetEnd() || (op.getQOffset() && !sizes.has("q_offset"));
+    env.qOffset = atEnd ? keys - nq : offset(op.getQOffsetOr(), "q_offset", 0);
+    env.kOffset = offset(op.getKOffset(g), "k_offset" + std::to_string(g), 0);
+    env.nq = env.qOffset + nq;
+    env.nk = env.kOffset + keys;
+    env.scalar = [this](int64_t n) { return sizes.get(operandName(n).substr(1), 0); };
+    env.load = [](int64_t, const std::vector<int64_t> &) { return 0.0; };
+    return env;
+  }
+
+  json::Object explainSegment(int64_t g) {
+    auto name = [this](int64_t n) { return operandName(n); };
+    const Pattern &pattern = op.getPattern(g);
+    int64_t keys = sizes.dimension("nk" + std::to_string(g), op.getKeys()[g], 2, sizes.get("nk", nq));
+    keyCounts[op.getNumSegments() == 1 ? "nk" : "nk" + std::to_string(g)] = keys;
+    json::Object segment{{"pattern", pattern.str(name)},
+                         {"nk", keys},
+                         {"pairs", static_cast<double>(b * h) * static_cast<double>(nq) * static_cast<double>(keys)},
+                         {"flops_per_pair", flopsPerPair(g)},
+                         {"score_region", op.getScore(g) != nullptr},
+                         {"dots", static_cast<int64_t>(op.getDots(g).size())}};
+    std::set<int64_t> unknown = unknownOperands(pattern);
+    json::Array unknownNames;
+    for (int64_t n : unknown) {
+      unknownNames.push_back(operandName(n));
+    }
+    segment["depends_on"] = std::move(unknownNames);
+    ExprEnv env = environment(g, keys);
+    segment["q_offset"] = env.qOffset;
+    segment["k_offset"] = env.kOffset;
+    bool exact = true;
+    json::Array strata;
+    if (op.getScheduleAttr()) {
+      for (const Stratum &s : op.getScheduleAttr().getValue().strata) {
+        if (s.segment == g) {
+          strata.push_back(explainStratum(s, env, keys, unknown.empty(), exact));
+        }
+      }
+    }
+    segment["strata"] = std::move(strata);
+    segment["exact"] = exact;
+    for (llvm::StringRef total : {"live_pairs", "executed_pairs", "unmasked_pairs"}) {
+      std::optional<double> value = sumOf(*segment.getArray("strata"), total);
+      segment[total] = value && unknown.empty() ? json::Value(*value) : json::Value(nullptr);
+    }
+    for (auto [flops, pairs] : {std::pair("flops", "live_pairs"), std::pair("executed_flops", "executed_pairs")}) {
+      std::optional<double> count = segment.getNumber(pairs);
+      segment[flops] = count ? json::Value(*count * flopsPerPair(g)) : json::Value(nullptr);
+    }
+    return segment;
+  }
+
+  json::Object explainStratum(const Stratum &s, ExprEnv env, int64_t keys, bool known, bool &exact) {
+    auto name = [this](int64_t n) { return operandName(n); };
+    json::Object out{{"kind", kindName(s.kind)}, {"note", s.note}};
+    json::Array queryDigits, keyDigits, bounds;
+    for (const QueryDigit &digit : s.query) {
+      queryDigits.push_back(json::Object{{"radix", digit.radix}, {"extent", digit.extent}, {"tile", digit.tile}});
+    }
+    for (const KeyDigit &digit : s.key) {
+      json::Object key{{"radix", digit.radix}, {"extent", digit.extent}, {"step", digit.step}};
+      if (!digit.phase.isNull()) {
+        key["phase"] = digit.phase.str(name);
+      }
+      key["lower"] = texts(digit.lower);
+      key["upper"] = texts(digit.upper);
+      keyDigits.push_back(std::move(key));
+    }
+    out["query_digits"] = std::move(queryDigits);
+    out["key_digits"] = std::move(keyDigits);
+    out["lower"] = texts(s.lower);
+    out["upper"] = texts(s.upper);
+    for (auto [label, condition] : {std::pair("guard", s.guard), std::pair("keep", s.keep), std::pair("residual", s.residual)}) {
+      if (!condition.isNull()) {
+        out[label] = condition.str(name);
+      }
+    }
+    if (s.headPeriod > 1) {
+      out["head_period"] = s.headPeriod;
+      out["heads"] = json::Array(s.heads);
+    }
+    if (!known) {
+      return out;
+    }
+    StratumCost total;
+    int64_t chunk = op.getScheduleAttr().getValue().keyChunk;
+    for (int64_t head = 0; head < h; ++head) {
+      // Heads of one class cost the same, unless a bound or a condition names the head.
+      if (isLiveForHead(s, head)) {
+        env.h = head;
+        StratumCost one = costOf(s, env, nq, keys, chunk);
+        auto times = static_cast<double>(mentionsHead(s) ? 1 : liveHeads(s));
+        add(total, one, times * static_cast<double>(b));
+        if (!mentionsHead(s)) {
+          break;
+        }
+      }
+    }
+    exact &= total.exact;
+    out["live_pairs"] = total.live;
+    out["executed_pairs"] = total.executed;
+    out["unmasked_pairs"] = total.unmasked;
+    out["tiles"] = json::Object{{"full", total.fullTiles}, {"partial", total.partialTiles}, {"query", total.queryTiles}};
+    return out;
+  }
+
+  static void add(StratumCost &total, const StratumCost &one, double times) {
+    total.live += one.live * times;
+    total.executed += one.executed * times;
+    total.unmasked += one.unmasked * times;
+    total.queryTiles += one.queryTiles * times;
+    total.fullTiles += one.fullTiles * times;
+    total.partialTiles += one.partialTiles * times;
+    total.exact &= one.exact;
+  }
+
+  int64_t liveHeads(const Stratum &s) const {
+    int64_t count = 0;
+    for (int64_t head = 0; head < h; ++head) {
+      count += isLiveForHead(s, head);
+    }
+    return count;
+  }
+
+  static bool mentionsHead(const Stratum &s) {
+    bool found = false;
+    auto look = [&](const Expr &e) { found |= !e.isNull() && e.mentions(Sym::Head); };
+    auto lookAll = [&](const std::vector<Expr> &es) { llvm::for_each(es, look); };
+    for (const KeyDigit &digit : s.key) {
+      look(digit.phase);
+      lookAll(digit.lower);
+      lookAll(digit.upper);
+    }
+    lookAll(s.lower);
+    lookAll(s.upper);
+    look(s.guard);
+    look(s.keep);
+    look(s.residual);
+    return found;
+  }
+
+  json::Array texts(const std::vector<Expr> &exprs) const {
+    json::Array out;
+    for (const Expr &e : exprs) {
+      out.push_back(e.str([this](int64_t n) { return operandName(n); }));
+    }
+    return out;
+  }
+
+  double flopsPerPair(int64_t g) {
+    double flops = 2.0 * static_cast<double>(dv);
+    for (auto [query, key] : op.getDots(g)) {
+      int64_t width = cast<RankedTensorType>(query.getType()).getShape().back();
+      flops += 2.0 * static_cast<double>(ShapedType::isDynamic(width) ? d : width);
+    }
+    return flops;
+  }
+
+  /// q and out once, every segment's k and v once.
+  double compulsoryBytes() {
+    auto bytes = [&](Value t, int64_t rows, int64_t heads, int64_t width) {
+      auto type = cast<RankedTensorType>(t.getType());
+      return static_cast<double>(b * rows * heads * width) * type.getElementTypeBitWidth() / 8;
+    };
+    double total = bytes(op.getQ(), nq, h, d) + bytes(op.getOut(), nq, h, dv);
+    for (int64_t g = 0; g < op.getNumSegments(); ++g) {
+      Value k = op.getKeys()[g], v = op.getValues()[g];
+      int64_t rows = keyCounts[op.getNumSegments() == 1 ? "nk" : "nk" + std::to_string(g)];
+      total += bytes(k, rows, sizes.dimension("hk", k, 1, h), d) + bytes(v, rows, sizes.dimension("hv", v, 1, sizes.get("hk", h)), dv);
+    }
+    return total;
+  }
+
+  static std::optional<double> sumOf(const json::Array &parts, llvm::StringRef field) {
+    double total = 0;
+    for (const json::Value &part : parts) {
+      std::optional<double> value = part.getAsObject()->getNumber(field);
+      if (!value) {
+        return std::nullopt;
+      }
+      total += *value;
+    }
+    return total;
+  }
+  static void sum(json::Object &all, llvm::StringRef field) {
+    std::optional<double> value = sumOf(*all.getArray("segments"), field);
+    all[field] = value ? json::Value(*value) : json::Value(nullptr);
+  }
+
+  attn::AttendOp op;
+  func::FuncOp func;
+  const Sizes &sizes;
+  std::vector<std::string> argumentNames;
+  std::map<std::string, int64_t> keyCounts;
+  int64_t b = 1, h = 1, nq = 0, d = 0, dv = 0;
+};
+
+//===----------------------------------------------------------------------===//
+// Words
+//===----------------------------------------------------------------------===//
+
+std::string grouped(double value) {
+  std::string digits;
+  llvm::raw_string_ostream(digits) << llvm::format("%.0f", value);
+  for (size_t at = digits.size(); at > 3;) {
+    at -= 3;
+    digits.insert(at, ",");
+  }
+  return digits;
+}
+
+std::string percent(double part, double whole) {
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::format("%.3g %%", whole > 0 ? 100 * part / whole : 0.0);
+  return text;
+}
+
+std::string scaled(double value, llvm::StringRef unit) {
+  const char *prefixes[] = {"", "k", "M", "G", "T", "P"};
+  int n = 0;
+  for (; value >= 1000 && n < 5; ++n) {
+    value /= 1000;
+  }
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::format("%.3g ", value) << prefixes[n] << unit;
+  return text;
+}
+
+std::string joined(const json::Array *items, llvm::StringRef separator, llvm::StringRef otherwise) {
+  std::string text;
+  for (const json::Value &item : *items) {
+    text += (text.empty() ? "" : separator.str()) + (item.getAsString() ? item.getAsString()->str() : std::to_string(item.getAsInteger().value_or(0)));
+  }
+  return text.empty() ? otherwise.str() : text;
+}
+
+std::string interval(const json::Object &o) {
+  const json::Array *lower = o.getArray("lower"), *upper = o.getArray("upper");
+  std::string lo = joined(lower, ", ", "-inf"), hi = joined(upper, ", ", "inf");
+  return "[" + (lower->size() > 1 ? "max(" + lo + ")" : lo) + ", " + (upper->size() > 1 ? "min(" + hi + ")" : hi) + ")";
+}
+
+/// "64 queries", "8 x 8 queries of digits 32, 1"
+std::string queryTile(const json::Array &digits) {
+  std::string tiles, radices;
+  for (const json::Value &value : digits) {
+    const json::Object &digit = *value.getAsObject();
+    tiles += (tiles.empty() ? "" : " x ") + std::to_string(*digit.getInteger("tile"));
+    radices += (radices.empty() ? "" : ", ") + std::to_string(*digit.getInteger("radix"));
+  }
+  return tiles + (digits.size() > 1 ? " (digits of radix " + radices + ")" : "");
+}
+
+void writeStratum(llvm::raw_ostream &os, const json::Object &s, size_t number) {
+  os << "  stratum " << number << ": " << *s.getString("kind");
+  if (s.getArray("heads")) {
+    os << ", heads " << joined(s.getArray("heads"), ", ", "") << " mod " << *s.getInteger("head_period");
+  }
+  os << "\n    query tile    " << queryTile(*s.getArray("query_digits")) << "\n";
+  const json::Array &digits = *s.getArray("key_digits");
+  for (const json::Value &value : digits) {
+    const json::Object &digit = *value.getAsObject();
+    os << "    keys          ";
+    if (digits.size() > 1 || *digit.getInteger("radix") != 1) {
+      os << "digit of radix " << *digit.getInteger("radix") << " in ";
+    }
+    os << interval(digit);
+    if (*digit.getInteger("step") != 1) {
+      os << " step " << *digit.getInteger("step") << " from " << digit.getString("phase").value_or("0");
+    }
+    os << "\n";
+  }
+  if (!s.getArray("lower")->empty() || !s.getArray("upper")->empty()) {
+    os << "    and           j in " << interval(s) << "\n";
+  }
+  for (auto [label, field] : {std::pair("only queries", "guard"), std::pair("only keys", "keep"), std::pair("mask per pair", "residual")}) {
+    if (auto condition = s.getString(field)) {
+      os << "    " << llvm::format("%-13s", label) << " " << *condition << "\n";
+    }
+  }
+  if (std::optional<double> live = s.getNumber("live_pairs")) {
+    double executed = *s.getNumber("executed_pairs");
+    const json::Object &tiles = *s.getObject("tiles");
+    os << "    live pairs    " << grouped(*live) << "; executed " << grouped(executed) << ", "
+       << percent(*s.getNumber("unmasked_pairs"), executed) << " of them without a mask\n";
+    os << "    tiles         " << grouped(*tiles.getNumber("full")) << " full, " << grouped(*tiles.getNumber("partial"))
+       << " partial\n";
+  }
+  if (!s.getString("note")->empty()) {
+    os << "    note          " << *s.getString("note") << "\n";
+  }
+}
+
+void writeSegment(llvm::raw_ostream &os, const json::Object &segment, size_t number) {
+  os << "\nsegment " << number << ": " << *segment.getString("pattern") << "\n";
+  if (*segment.getBoolean("score_region")) {
+    os << "  scores by a region on " << *segment.getInteger("dots") << " dots\n";
+  }
+  double pairs = *segment.getNumber("pairs");
+  if (std::optional<double> live = segment.getNumber("live_pairs")) {
+    os << "  live pairs " << (*segment.getBoolean("exact") ? "" : "about ") << grouped(*live) << " of " << grouped(pairs)
+       << " (" << percent(*live, pairs) << ")\n";
+  } else {
+    os << "  live pairs depend on the values of " << joined(segment.getArray("depends_on"), ", ", "?") << ", of "
+       << grouped(pairs) << " pairs\n";
+  }
+  size_t n = 0;
+  for (const json::Value &s : *segment.getArray("strata")) {
+    writeStratum(os, *s.getAsObject(), n++);
+  }
+  if (n == 0) {
+    os << "  no strata: no pair is live\n";
+  }
+}
+
+std::string inWords(const json::Object &all) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << "@" << *all.getString("function") << "  " << *all.getString("dtype") << " ";
+  const json::Object &sizes = *all.getObject("sizes");
+  for (llvm::StringRef name : {"b", "h", "nq"}) {
+    os << " " << name << "=" << *sizes.getInteger(name);
+  }
+  for (const auto &[name, value] : sizes) {
+    if (name.str().substr(0, 2) == "nk") {
+      os << " " << name.str() << "=" << *value.getAsInteger();
+    }
+  }
+  os << " d=" << *sizes.getInteger("d") << " dv=" << *sizes.getInteger("dv") << "\n";
+  size_t n = 0;
+  for (const json::Value &segment : *all.getArray("segments")) {
+    writeSegment(os, *segment.getAsObject(), n++);
+  }
+  os << "\ntotal\n";
+  if (std::optional<double> flops = all.getNumber("flops")) {
+    double live = *all.getNumber("live_pairs"), executed = *all.getNumber("executed_pairs");
+    os << "  work       " << scaled(*flops, "FLOP") << " on " << grouped(live) << " live pairs ("
+       << percent(live, *all.getNumber("pairs")) << " of all)\n";
+    os << "  waste      " << percent(executed - live, executed) << " of the executed pairs are dead\n";
+    double bytes = *all.getNumber("compulsory_bytes");
+    os << "  traffic    at least " << scaled(bytes, "B");
+    if (bytes > 0) {
+      os << ", " << llvm::format("%.3g", *flops / bytes) << " FLOP/B";
+    }
+    os << "\n";
+  } else {
+    os << "  work       depends on run-time values\n";
+  }
+  if (const json::Object *schedule = all.getObject("schedule")) {
+    os << "  schedule   " << *schedule->getInteger("super_tile") << " queries share one softmax state; chunks of "
+       << *schedule->getInteger("key_chunk") << " keys\n";
+  }
+  return text;
+}
+
+std::string explainText(llvm::StringRef spec, llvm::StringRef sizesText, bool asJson) {
+  Sizes sizes(sizesText);
+  std::unique_ptr<MLIRContext> context = createContext();
+  std::string diagnostics;
+  OwningOpRef<ModuleOp> module = parseSpec(*context, spec, diagnostics);
+  if (!module) {
+    throw Failure{HEDDLE_COMPILE_FAILED, diagnostics};
+  }
+  DiagnosticCollector collector(*context, spec);
+  PassManager pm(context.get());
+  pm.addPass(createAnnotateSchedulePass());
+  if (failed(pm.run(*module))) {
+    throw Failure{HEDDLE_COMPILE_FAILED, collector.errors};
+  }
+  attn::AttendOp op;
+  specFunction(*module).walk([&](attn::AttendOp found) { op = found; });
+  if (!op) {
+    throw Failure{HEDDLE_INVALID_VALUE, "expected a function with an attn.attend, but got one without"};
+  }
+  json::Object all = Explainer(op, sizes).explain();
+  if (!asJson) {
+    return inWords(all);
+  }
+  std::string text;
+  llvm::raw_string_ostream(text) << json::Value(std::move(all));
+  return text;
+}
+
+} // namespace
+
+heddle_error *explainModule(const char *spec, const char *sizes, bool asJson, std::string &text) {
+  try {
+    text = explainText(spec ? spec : "", sizes ? sizes : "", asJson);
+    return nullptr;
+  } catch (const Failure &failure) {
+    return heddle_error_create(failure.code, failure.message.c_str());
+  } catch (const std::exception &error) {
+    return heddle_error_create(HEDDLE_SYSTEM, error.what());
+  }
+}
+
+} // namespace heddle

@@ -1,0 +1,184 @@
+//===- Manifest.cpp - What the runtime must know of a kernel --------------===//
+
+#include "codegen/Manifest.h"
+
+using namespace mlir;
+namespace json = llvm::json;
+
+namespace heddle {
+
+static std::string typeName(Type t) {
+  std::string s;
+  llvm::raw_string_ostream os(s);
+  t.print(os);
+  return s;
+}
+
+static json::Array dims(RankedTensorType t) {
+  json::Array out;
+  for (int64_t d : t.getShape()) {
+    out.push_back(ShapedType::isDynamic(d) ? int64_t(-1) : d);
+  }
+  return out;
+}
+
+static json::Object source(const NumberSource &n) {
+  if (n.arg >= 0) {
+    return json::Object{{"kind", "arg"}, {"value", 0}, {"arg", n.arg}};
+  }
+  return json::Object{{"kind", "value"}, {"value", n.integer}, {"arg", -1}};
+}
+
+/// One letter a dimension of each tensor operand of the patterns, by the primitive that reads it.
+static void collectAxes(const Pattern &p, ArrayRef<int64_t> ranks, llvm::DenseMap<int64_t, std::string> &axes) {
+  auto put = [&](size_t k, StringRef perRow) {
+    if (k < p->operands.size()) {
+      int64_t operand = p->operands[k];
+      axes[operand] = (ranks[operand] == 3 ? "bh" : "b") + perRow.str();
+    }
+  };
+  switch (p->kind) {
+  case PatternKind::Same:
+    put(0, "q");
+    put(1, "k");
+    break;
+  case PatternKind::Cluster:
+  case PatternKind::Keys:
+    put(0, "k");
+    break;
+  case PatternKind::Queries:
+    put(0, "q");
+    break;
+  case PatternKind::Between:
+    put(0, "q");
+    put(1, "q");
+    break;
+  case PatternKind::Lengths:
+    put(0, "");
+    break;
+  case PatternKind::Coarse:
+  case PatternKind::Grid:
+  case PatternKind::Remap:
+    return; // operands below are indexed by digits, not by rows
+  default:
+    break;
+  }
+  for (const Pattern &child : p->children) {
+    collectAxes(child, ranks, axes);
+  }
+}
+
+json::Object describeKernel(const KernelSignature &sig) {
+  struct Role {
+    json::Array roles;
+    std::string axes;
+  };
+  SmallVector<Role> args(sig.numArgs());
+  auto role = [&](int64_t arg, StringRef name, int64_t segment = -1) {
+    if (arg < 0) {
+      return;
+    }
+    json::Object o{{"role", name}};
+    if (segment >= 0) {
+      o["segment"] = segment;
+    }
+    args[arg].roles.push_back(std::move(o));
+  };
+  attn::AttendOp op = sig.attend;
+  role(sig.q, "q");
+  role(sig.qOffset.arg, "q_offset");
+  role(sig.sink, "sink");
+  json::Array segments;
+  bool anyOffset = false;
+  SmallVector<int64_t> ranks;
+  for (int64_t a : sig.patternOperands) {
+    auto t = dyn_cast<RankedTensorType>(sig.func.getArgumentTypes()[a]);
+    ranks.push_back(t ? t.getRank() : 0);
+  }
+  for (auto [g, s] : llvm::enumerate(sig.segments)) {
+    auto usual = [&](const DotSource &d) {
+      auto [q, k] = std::pair(op.getQ(), op.getKeys()[g]);
+      auto argOf = [&](Value v) { return int64_t(cast<BlockArgument>(v).getArgNumber()); };
+      return d.q == argOf(q) && d.k == argOf(k);
+    };
+    role(cast<BlockArgument>(op.getKeys()[g]).getArgNumber(), "k", g);
+    role(s.v, "v", g);
+    for (const DotSource &d : s.dots) {
+      if (!usual(d)) {
+        role(d.q, "dot_q", g);
+        role(d.k, "dot_k", g);
+      }
+    }
+    role(s.kOffset.arg, "k_offset", g);
+    role(s.scale.arg, "scale");
+    const Pattern &p = op.getPattern(g);
+    bool needs = p.dependsOnQuery();
+    // A score region that reads the query's position depends on it as well.
+    if (Region *region = op.getScore(g)) {
+      needs |= !region->getArguments()[region->getNumArguments() - 2].use_empty();
+    }
+    anyOffset |= needs;
+    llvm::DenseMap<int64_t, std::string> axes;
+    collectAxes(p, ranks, axes);
+    for (auto &[operand, letters] : axes) {
+      args[sig.patternOperands[operand]].axes = letters;
+    }
+    segments.push_back(json::Object{{"k_offset", source(s.kOffset)}, {"needs_q_offset", needs}});
+  }
+  for (int64_t a : sig.patternOperands) {
+    role(a, "operand");
+  }
+  for (Value v : op.getCaptures()) {
+    role(cast<BlockArgument>(v).getArgNumber(), "operand");
+  }
+
+  json::Array argList, resultList;
+  for (auto [n, type] : llvm::enumerate(sig.func.getArgumentTypes())) {
+    std::string name = "arg" + std::to_string(n);
+    if (auto given = sig.func.getArgAttrOfType<StringAttr>(n, "heddle.name")) {
+      name = given.str();
+    } else if (!args[n].roles.empty()) {
+      name = args[n].roles[0].getAsObject()->getString("role")->str();
+    }
+    json::Object o{{"name", name}, {"roles", std::move(args[n].roles)}};
+    if (auto t = dyn_cast<RankedTensorType>(type)) {
+      o["type"] = typeName(t.getElementType());
+      o["dims"] = dims(t);
+      o["scalar"] = false;
+      if (!args[n].axes.empty()) {
+        json::Array letters;
+        for (char c : args[n].axes) {
+          letters.push_back(std::string(1, c));
+        }
+        o["axes"] = std::move(letters);
+      }
+    } else {
+      o["type"] = typeName(type);
+      o["scalar"] = true;
+    }
+    argList.push_back(std::move(o));
+  }
+  for (auto [n, type] : llvm::enumerate(sig.func.getResultTypes())) {
+    auto t = cast<RankedTensorType>(type);
+    resultList.push_back(json::Object{{"type", typeName(t.getElementType())},
+                                      {"dims", dims(t)},
+                                      {"role", int64_t(n) == sig.out ? "out" : "lse"}});
+  }
+  json::Object offset = source(sig.qOffset);
+  if (sig.qOffsetEnd) {
+    offset["kind"] = "end";
+  } else if (!op.hasQOffset()) {
+    offset["kind"] = "none";
+  }
+  return json::Object{{"format", 1},
+                      {"name", sig.func.getSymName()},
+                      {"entry", "heddle_task"},
+                      {"lanes", 64},
+                      {"needs_q_offset", anyOffset},
+                      {"q_offset", std::move(offset)},
+                      {"segments", std::move(segments)},
+                      {"args", std::move(argList)},
+                      {"results", std::move(resultList)}};
+}
+
+} // namespace heddle

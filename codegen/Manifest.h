@@ -1,0 +1,17 @@
+//===- Manifest.h - What the runtime must know of a kernel ----------------===//
+#ifndef HEDDLE_CODEGEN_MANIFEST_H
+#define HEDDLE_CODEGEN_MANIFEST_H
+
+#include "passes/KernelSignature.h"
+
+#include "llvm/Support/JSON.h"
+
+namespace heddle {
+
+/// The manifest of docs/abi.md, but for what is known only after lowering
+/// ("target", "features", "scratch_bytes", "super_tile").
+llvm::json::Object describeKernel(const KernelSignature &signature);
+
+} // namespace heddle
+
+#endif // HEDDLE_CODEGEN_MANIFEST_H

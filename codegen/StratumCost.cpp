@@ -1,0 +1,287 @@
+//===- StratumCost.cpp - Pairs that a stratum has, and that its tiles run -===//
+
+#include "codegen/StratumCost.h"
+
+#include "dialect/PatternMeaning.h"
+
+#include <algorithm>
+
+namespace heddle {
+
+namespace {
+
+constexpr int64_t kFar = int64_t(1) << 40;
+
+int64_t clampedInt(const Expr &e, const ExprEnv &env) { return std::clamp(evaluateInt(e, env), -kFar, kFar); }
+
+struct Interval {
+  int64_t lo = -kFar, hi = kFar;
+  bool empty() const { return lo >= hi; }
+};
+
+Interval evaluateBounds(const std::vector<Expr> &lower, const std::vector<Expr> &upper, const ExprEnv &env) {
+  Interval v;
+  for (const Expr &e : lower) {
+    v.lo = std::max(v.lo, clampedInt(e, env));
+  }
+  for (const Expr &e : upper) {
+    v.hi = std::min(v.hi, clampedInt(e, env));
+  }
+  return v;
+}
+
+/// The keys of one row, or those that all rows of a tile have (or that any has).
+struct KeyBox {
+  std::vector<Interval> digits;
+  std::vector<int64_t> phases;
+  Interval keys;
+  bool empty = false;
+};
+
+KeyBox boxOfRow(const Stratum &s, const ExprEnv &env, Interval existing) {
+  KeyBox box;
+  box.empty = !s.guard.isNull() && !evaluateBool(s.guard, env);
+  box.keys = evaluateBounds(s.lower, s.upper, env);
+  box.keys.lo = std::max(box.keys.lo, existing.lo);
+  box.keys.hi = std::min(box.keys.hi, existing.hi);
+  box.empty |= box.keys.empty();
+  for (const KeyDigit &digit : s.key) {
+    Interval v = evaluateBounds(digit.lower, digit.upper, env);
+    if (digit.extent > 0) {
+      v.lo = std::max<int64_t>(v.lo, 0);
+      v.hi = std::min(v.hi, digit.extent);
+    }
+    box.empty |= v.empty();
+    box.digits.push_back(v);
+    box.phases.push_back(digit.phase.isNull() ? 0 : clampedInt(digit.phase, env));
+  }
+  return box;
+}
+
+/// Visits the runs of keys of a box: first, step and count of each. Outer digits
+/// are enumerated, the last one is a run.
+template <typename Visit> void forEachRun(const Stratum &s, const KeyBox &box, size_t at, int64_t base, Visit visit) {
+  const KeyDigit &digit = s.key[at];
+  Interval v = box.digits[at];
+  int64_t radix = std::max<int64_t>(digit.radix, 1), step = std::max<int64_t>(digit.step, 1), phase = box.phases[at];
+  // What lies below this digit adds 0 to radix - 1.
+  v.lo = std::max(v.lo, floorDivInt(box.keys.lo - base - (radix - 1), radix));
+  v.hi = std::min(v.hi, floorDivInt(box.keys.hi - 1 - base, radix) + 1);
+  bool last = at + 1 == s.key.size();
+  if (last) {
+    v.lo = std::max(v.lo, -floorDivInt(base - box.keys.lo, radix));
+  }
+  int64_t first = phase + -floorDivInt(phase - v.lo, step) * step;
+  if (first >= v.hi) {
+    return;
+  }
+  int64_t count = (v.hi - 1 - first) / step + 1;
+  if (last) {
+    visit(base + first * radix, step * radix, count);
+    return;
+  }
+  for (int64_t n = 0; n < count; ++n) {
+    forEachRun(s, box, at + 1, base + (first + n * step) * radix, visit);
+  }
+}
+
+int64_t countKeys(const Stratum &s, const KeyBox &box) {
+  int64_t total = 0;
+  if (!box.empty) {
+    forEachRun(s, box, 0, 0, [&](int64_t, int64_t, int64_t count) { total += count; });
+  }
+  return total;
+}
+
+bool hasPairCondition(const Stratum &s) { return !s.keep.isNull() || !s.residual.isNull(); }
+
+bool isKept(const Stratum &s, const ExprEnv &env) {
+  return (s.keep.isNull() || evaluateBool(s.keep, env)) && (s.residual.isNull() || evaluateBool(s.residual, env));
+}
+
+/// Keys of a row that its conditions per pair let through.
+int64_t countLive(const Stratum &s, const KeyBox &box, ExprEnv &env) {
+  if (box.empty || !hasPairCondition(s)) {
+    return countKeys(s, box);
+  }
+  int64_t live = 0;
+  forEachRun(s, box, 0, 0, [&](int64_t first, int64_t step, int64_t count) {
+    for (int64_t n = 0; n < count; ++n) {
+      env.j = first + n * step;
+      live += isKept(s, env);
+    }
+  });
+  return live;
+}
+
+/// The query tiles that touch positions [begin, end): base positions, and the
+/// offsets of the lanes.
+class QueryTiles {
+public:
+  QueryTiles(const Stratum &s, int64_t begin, int64_t end) : s(s), begin(begin), end(end) {
+    lanes = {0};
+    for (const QueryDigit &digit : s.query) {
+      std::vector<int64_t> next;
+      for (int64_t base : lanes) {
+        for (int64_t t = 0; t < std::max<int64_t>(digit.tile, 1); ++t) {
+          next.push_back(base + t * digit.radix);
+        }
+      }
+      lanes = std::move(next);
+    }
+    // Tiles of the leading digit, and the tiles of each of its values below it.
+    const QueryDigit &lead = s.query[0];
+    int64_t width = std::max<int64_t>(lead.radix * lead.tile, 1);
+    first = floorDivInt(begin, width);
+    leading = end > begin ? floorDivInt(end - 1, width) - first + 1 : 0;
+    inner = 1;
+    for (size_t n = 1; n < s.query.size(); ++n) {
+      inner *= tilesOf(s.query[n]);
+    }
+  }
+  int64_t count() const { return leading * inner; }
+  /// Positions of tile t's lanes that exist.
+  std::vector<int64_t> positions(int64_t t) const {
+    int64_t base = (first + t / inner) * s.query[0].radix * s.query[0].tile, rest = t % inner;
+    for (size_t n = s.query.size(); n-- > 1;) {
+      int64_t tiles = tilesOf(s.query[n]);
+      base += rest % tiles * s.query[n].tile * s.query[n].radix;
+      rest /= tiles;
+    }
+    std::vector<int64_t> found;
+    for (int64_t lane : lanes) {
+      if (base + lane >= begin && base + lane < end) {
+        found.push_back(base + lane);
+      }
+    }
+    return found;
+  }
+  int64_t laneCount() const { return static_cast<int64_t>(lanes.size()); }
+
+private:
+  static int64_t tilesOf(const QueryDigit &digit) {
+    int64_t tile = std::max<int64_t>(digit.tile, 1);
+    return std::max<int64_t>((digit.extent + tile - 1) / tile, 1);
+  }
+  const Stratum &s;
+  int64_t begin, end, first = 0, leading = 0, inner = 1;
+  std::vector<int64_t> lanes;
+};
+
+/// Extends `any` to hold `row`, and cuts `all` to what `row` has too.
+void join(KeyBox &any, KeyBox &all, const KeyBox &row, bool isFirst) {
+  if (isFirst) {
+    any = all = row;
+    return;
+  }
+  auto widen = [](Interval &a, const Interval &b) { a = {std::min(a.lo, b.lo), std::max(a.hi, b.hi)}; };
+  auto narrow = [](Interval &a, const Interval &b) { a = {std::max(a.lo, b.lo), std::min(a.hi, b.hi)}; };
+  widen(any.keys, row.keys);
+  narrow(all.keys, row.keys);
+  all.empty |= all.keys.empty();
+  for (size_t n = 0; n < row.digits.size(); ++n) {
+    widen(any.digits[n], row.digits[n]);
+    narrow(all.digits[n], row.digits[n]);
+    all.empty |= all.digits[n].empty() || all.phases[n] != row.phases[n];
+  }
+}
+
+} // namespace
+
+bool isLiveForHead(const Stratum &s, int64_t h) {
+  return s.headPeriod <= 1 || std::find(s.heads.begin(), s.heads.end(), h % s.headPeriod) != s.heads.end();
+}
+
+namespace {
+
+/// One query tile: the boxes that any and that all of its rows have.
+struct Tile {
+  std::vector<int64_t> positions;
+  KeyBox any, all;
+  bool empty = true, whole = true;
+  double live = 0;
+};
+
+Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t t, Interval existing) {
+  Tile tile;
+  tile.positions = tiles.positions(t);
+  tile.whole = static_cast<int64_t>(tile.positions.size()) == tiles.laneCount();
+  for (int64_t i : tile.positions) {
+    env.i = i;
+    KeyBox row = boxOfRow(s, env, existing);
+    if (row.empty) {
+      tile.whole = false;
+      continue;
+    }
+    join(tile.any, tile.all, row, tile.empty);
+    tile.empty = false;
+    tile.live += static_cast<double>(countLive(s, row, env));
+  }
+  tile.whole &= !hasPairCondition(s);
+  return tile;
+}
+
+} // namespace
+
+StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk) {
+  constexpr int64_t kMaxPairs = 1 << 20, kMaxTiles = 512;
+  StratumCost cost;
+  Interval existing = {env.kOffset, env.kOffset + keys};
+  QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
+  // Where every pair has a condition of its own, a tile costs as many evaluations as it has pairs.
+  int64_t wanted = kMaxTiles;
+  if (hasPairCondition(s)) {
+    wanted = std::max<int64_t>(kMaxPairs / std::max<int64_t>(keys * tiles.laneCount(), 1), 4);
+  }
+  int64_t samples = std::min(tiles.count(), wanted);
+  cost.exact = samples == tiles.count();
+  double spacing = static_cast<double>(tiles.count()) / static_cast<double>(std::max<int64_t>(samples, 1));
+  auto lanes = static_cast<double>(tiles.laneCount());
+  for (int64_t n = 0; n < samples; ++n) {
+    Tile tile = visitTile(s, env, tiles, static_cast<int64_t>((static_cast<double>(n) + 0.5) * spacing), existing);
+    if (tile.empty) {
+      continue;
+    }
+    int64_t executed = countKeys(s, tile.any), full = tile.whole ? countKeys(s, tile.all) : 0;
+    int64_t chunks = (executed + keyChunk - 1) / keyChunk, fullChunks = std::min(full / keyChunk, chunks);
+    cost.live += tile.live;
+    cost.executed += lanes * static_cast<double>(executed);
+    cost.unmasked += lanes * static_cast<double>(std::min(fullChunks * keyChunk, executed));
+    cost.queryTiles += executed > 0;
+    cost.fullTiles += static_cast<double>(fullChunks);
+    cost.partialTiles += static_cast<double>(chunks - fullChunks);
+  }
+  for (double *v : {&cost.live, &cost.executed, &cost.unmasked, &cost.queryTiles, &cost.fullTiles, &cost.partialTiles}) {
+    *v *= spacing > 1 ? spacing : 1;
+  }
+  return cost;
+}
+
+void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys,
+                         const std::function<void(int64_t, int64_t, bool)> &visit) {
+  Interval existing = {env.kOffset, env.kOffset + keys};
+  QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
+  for (int64_t t = 0; t < tiles.count(); ++t) {
+    Tile tile = visitTile(s, env, tiles, t, existing);
+    if (tile.empty) {
+      continue;
+    }
+    auto each = [&](const KeyBox &box, bool masked) {
+      if (!box.empty) {
+        forEachRun(s, box, 0, 0, [&](int64_t first, int64_t step, int64_t count) {
+          for (int64_t n = 0; n < count; ++n) {
+            for (int64_t i : tile.positions) {
+              visit(i, first + n * step, masked);
+            }
+          }
+        });
+      }
+    };
+    each(tile.any, true);
+    if (tile.whole) {
+      each(tile.all, false);
+    }
+  }
+}
+
+} // namespace heddle

@@ -1,0 +1,41 @@
+//===- StratumCost.h - Pairs that a stratum has, and that its tiles run ---===//
+//
+// Evaluates a stratum's bounds row by row and tile by tile: what is live, what
+// the tiles execute, and how much of it needs no mask. Free of MLIR.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_CODEGEN_STRATUMCOST_H
+#define HEDDLE_CODEGEN_STRATUMCOST_H
+
+#include "dialect/Schedule.h"
+
+#include <functional>
+
+namespace heddle {
+
+/// Counts over all query rows of one head.
+struct StratumCost {
+  double live = 0;                        ///< live pairs
+  double executed = 0;                    ///< pairs of the tiles that run, live or not
+  double unmasked = 0;                    ///< of these, in full tiles
+  double queryTiles = 0;                  ///< query tiles with at least one key to look at
+  double fullTiles = 0, partialTiles = 0; ///< chunks of keys of these tiles
+  /// False where rows or tiles were sampled, because counting all would take long.
+  bool exact = true;
+};
+
+/// `env` gives offsets, ends, head and run-time values; i and j are set here. Rows
+/// are [0, rows), keys [0, keys).
+StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk);
+
+/// Calls visit(i, j, masked) for each pair of positions that a tile executes; a
+/// pair of a full tile comes a second time, with masked = false.
+void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys,
+                         const std::function<void(int64_t, int64_t, bool)> &visit);
+
+/// True where the stratum has pairs for query head h.
+bool isLiveForHead(const Stratum &s, int64_t h);
+
+} // namespace heddle
+
+#endif // HEDDLE_CODEGEN_STRATUMCOST_H

@@ -1,0 +1,124 @@
+//===- X86Target.cpp - x86-64 levels and object code ----------------------===//
+
+#include "codegen/x86/X86Target.h"
+
+#include "heddle/runtime.h"
+
+#include "llvm/IR/LegacyPassManager.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/TargetSelect.h"
+#include "llvm/TargetParser/Host.h"
+#include "llvm/TargetParser/Triple.h"
+#include "llvm/Transforms/InstCombine/InstCombine.h"
+#include "llvm/Transforms/Scalar/EarlyCSE.h"
+#include "llvm/Transforms/Scalar/LICM.h"
+#include "llvm/Transforms/Scalar/LoopPassManager.h"
+#include "llvm/Transforms/Scalar/LoopRotation.h"
+#include "llvm/Transforms/Scalar/SimplifyCFG.h"
+#include "llvm/Transforms/Utils/LoopSimplify.h"
+
+#include <mutex>
+
+using namespace llvm;
+
+namespace heddle {
+
+std::optional<X86Target> X86Target::parse(StringRef name) {
+  X86Target t;
+  if (name == "native" || name.empty()) {
+    t.features = heddle_host_features();
+    t.tune = sys::getHostCPUName().str();
+  } else if (name == "x86-64-v2" || name == "x86-64-v3" || name == "x86-64-v4") {
+    t.features = name.str();
+  } else {
+    return std::nullopt;
+  }
+  auto [cpu, attrs] = StringRef(t.features).split(',');
+  t.cpu = cpu.str();
+  t.attrs = attrs.str();
+  t.width = cpu == "x86-64-v4" ? 16 : cpu == "x86-64-v3" ? 8 : 4;
+  return t;
+}
+
+std::unique_ptr<TargetMachine> createTargetMachine(const X86Target &target, std::string &error) {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    LLVMInitializeX86TargetInfo();
+    LLVMInitializeX86Target();
+    LLVMInitializeX86TargetMC();
+    LLVMInitializeX86AsmPrinter();
+  });
+  Triple triple("x86_64-unknown-linux-gnu");
+  const Target *backend = TargetRegistry::lookupTarget(triple, error);
+  if (!backend) {
+    return nullptr;
+  }
+  TargetOptions options;
+  options.AllowFPOpFusion = FPOpFusion::Standard; // fuse only what the IR says
+  return std::unique_ptr<TargetMachine>(backend->createTargetMachine(
+      triple, target.cpu, target.attrs, options, Reloc::PIC_, CodeModel::Small, CodeGenOptLevel::Default, true));
+}
+
+void optimize(Module &module, TargetMachine &machine, const X86Target &target) {
+  module.setTargetTriple(machine.getTargetTriple());
+  module.setDataLayout(machine.createDataLayout());
+  for (Function &f : module) {
+    if (f.isDeclaration()) {
+      continue;
+    }
+    f.addFnAttr("target-cpu", target.cpu);
+    if (!target.attrs.empty()) {
+      f.addFnAttr("target-features", target.attrs);
+    }
+    if (!target.tune.empty()) {
+      f.addFnAttr("tune-cpu", target.tune);
+    }
+    if (target.width == 16) {
+      f.addFnAttr("prefer-vector-width", "512");
+    }
+    f.addFnAttr(Attribute::NoUnwind);
+    if (f.getName() != "heddle_task") {
+      f.setLinkage(GlobalValue::InternalLinkage);
+    }
+  }
+  LoopAnalysisManager lam;
+  FunctionAnalysisManager fam;
+  CGSCCAnalysisManager cgam;
+  ModuleAnalysisManager mam;
+  PassBuilder pb(&machine);
+  pb.registerModuleAnalyses(mam);
+  pb.registerCGSCCAnalyses(cgam);
+  pb.registerFunctionAnalyses(fam);
+  pb.registerLoopAnalyses(lam);
+  pb.crossRegisterProxies(lam, fam, cgam, mam);
+  // The kernels come vectorised, unrolled and without allocas: they need clean-up, common subexpressions and
+  // loop-invariant code, not the whole of O2 (which costs twice the time and changes nothing measurable).
+  FunctionPassManager fpm;
+  fpm.addPass(SimplifyCFGPass());
+  fpm.addPass(InstCombinePass());
+  fpm.addPass(EarlyCSEPass(true));
+  LoopPassManager loops;
+  loops.addPass(LoopRotatePass());
+  loops.addPass(LICMPass(LICMOptions()));
+  fpm.addPass(createFunctionToLoopPassAdaptor(std::move(loops), /*UseMemorySSA=*/true));
+  fpm.addPass(EarlyCSEPass(true));
+  fpm.addPass(InstCombinePass());
+  fpm.addPass(SimplifyCFGPass());
+  ModulePassManager mpm;
+  mpm.addPass(createModuleToFunctionPassAdaptor(std::move(fpm)));
+  mpm.run(module, mam);
+}
+
+bool emit(Module &module, TargetMachine &machine, bool assembly, SmallVectorImpl<char> &out) {
+  raw_svector_ostream os(out);
+  legacy::PassManager pm;
+  auto type = assembly ? CodeGenFileType::AssemblyFile : CodeGenFileType::ObjectFile;
+  if (machine.addPassesToEmitFile(pm, os, nullptr, type)) {
+    return false;
+  }
+  pm.run(module);
+  return true;
+}
+
+} // namespace heddle

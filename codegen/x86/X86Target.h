@@ -1,0 +1,39 @@
+//===- X86Target.h - x86-64 levels and object code ------------------------===//
+#ifndef HEDDLE_CODEGEN_X86_X86TARGET_H
+#define HEDDLE_CODEGEN_X86_X86TARGET_H
+
+#include "llvm/ADT/SmallVector.h"
+#include "llvm/ADT/StringRef.h"
+#include "llvm/IR/Module.h"
+#include "llvm/Target/TargetMachine.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace heddle {
+
+/// An x86-64 level with extra features.
+struct X86Target {
+  std::string features; ///< "x86-64-v4,+avx512bf16": what the manifest and the loader compare
+  std::string cpu;      ///< LLVM's -mcpu
+  std::string attrs;    ///< LLVM's -mattr
+  std::string tune;     ///< LLVM's -mtune; "" for a target that is not this machine
+  int64_t width = 4;    ///< f32 lanes of a vector register
+
+  /// "native" or a level's name; nullopt where it is neither.
+  static std::optional<X86Target> parse(llvm::StringRef name);
+};
+
+/// Null with `error` set where this LLVM cannot generate code for the target.
+std::unique_ptr<llvm::TargetMachine> createTargetMachine(const X86Target &target, std::string &error);
+
+/// Marks functions for the target and runs the optimiser.
+void optimize(llvm::Module &module, llvm::TargetMachine &machine, const X86Target &target);
+
+/// Emits an object, or assembly text.
+bool emit(llvm::Module &module, llvm::TargetMachine &machine, bool assembly, llvm::SmallVectorImpl<char> &out);
+
+} // namespace heddle
+
+#endif // HEDDLE_CODEGEN_X86_X86TARGET_H

@@ -1,0 +1,180 @@
+//===- Expr.h - Scalar expressions over a query and a key -----------------===//
+//
+// Immutable scalar expressions in the coordinates of one (query, key) pair:
+// the bodies of `holds`, the bounds of a stratum, and the residual predicates
+// of a masked stratum are all `Expr`. The class knows nothing of MLIR, so the
+// runtime side (cache keys, Python) can use patterns without loading LLVM.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_DIALECT_EXPR_H
+#define HEDDLE_DIALECT_EXPR_H
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace heddle {
+
+/// The leaves that depend on the pair or on the problem.
+enum class Sym : uint8_t {
+  Batch,     ///< b, in [0, B)
+  Head,      ///< h, the query head, in [0, Hq)
+  Query,     ///< i, the query's position (row + q_offset)
+  Key,       ///< j, the key's position (row + k_offset)
+  QueryEnd,  ///< nq: one past the last query position (q_offset + Nq)
+  KeyEnd,    ///< nk: one past the last key position (k_offset + Nk)
+  QueryRow,  ///< i - q_offset
+  KeyRow,    ///< j - k_offset
+  KeyOffset, ///< k_offset of the segment: j - KeyRow, free of the key
+};
+
+enum class ExprKind : uint8_t {
+  // Leaves.
+  Int,    ///< `value`
+  Float,  ///< `number`
+  Symbol, ///< `symbol`
+  Scalar, ///< run-time integer, operand number `value`
+  Load,   ///< element of operand number `value` at `args` (row-major indices)
+  // Integer or float arithmetic.
+  Add,
+  Sub,
+  Mul,
+  Neg,
+  FloorDiv, ///< rounds down, also for negatives
+  Mod,      ///< floor modulus: result has the divisor's sign
+  Div,      ///< true division; always float
+  Min,
+  Max,
+  Abs,
+  // Bits of integers; And, Or, Xor, Not are also the logical ones on booleans.
+  And,
+  Or,
+  Xor,
+  Not,
+  Shl,
+  Shr,
+  // Comparisons: boolean results.
+  Lt,
+  Le,
+  Gt,
+  Ge,
+  Eq,
+  Ne,
+  Select, ///< args[0] ? args[1] : args[2]
+  // Float functions of one argument.
+  Exp,
+  Exp2,
+  Log,
+  Sqrt,
+  Tanh,
+  Floor,
+  Sigmoid,
+  Erf,
+  Sin,
+  Cos,
+};
+
+enum class ExprType : uint8_t { Int, Float, Bool };
+
+struct ExprNode;
+
+/// A shared, immutable expression. A default-constructed Expr is null.
+class Expr {
+public:
+  /// The highest tree that text may have (printing puts one pair of parentheses
+  /// around each operator, and parsing follows them).
+  static constexpr uint32_t maxHeight = 600;
+
+  Expr() = default;
+  explicit Expr(std::shared_ptr<const ExprNode> n) : node(std::move(n)) {}
+  Expr(int64_t value); // NOLINT: integers convert.
+  Expr(int value) : Expr(static_cast<int64_t>(value)) {}
+
+  /// The constant `true` or `false`.
+  static Expr boolean(bool value);
+  static Expr symbol(Sym s);
+  static Expr number(double v);
+  static Expr scalar(int64_t operand);
+  /// `type` is that of the operand's elements.
+  static Expr load(int64_t operand, std::vector<Expr> indices, ExprType type);
+  /// Builds a node; folds constants and the neutral elements of + - * and or.
+  static Expr make(ExprKind kind, std::vector<Expr> args);
+
+  explicit operator bool() const { return node != nullptr; }
+  /// Mind that `!e`, `a && b` and `a || b` build expressions.
+  bool isNull() const { return node == nullptr; }
+  const ExprNode &operator*() const { return *node; }
+  const ExprNode *operator->() const { return node.get(); }
+  bool isInt(int64_t v) const;
+  /// Structural equality.
+  bool same(const Expr &o) const;
+
+  /// Replaces the leaves for which `fn` returns a non-null expression.
+  Expr substitute(const std::function<Expr(const ExprNode &)> &fn) const;
+  bool mentions(Sym s) const;
+  /// True where a Load occurs.
+  bool hasLoad() const;
+  /// Text in the grammar of `holds`, fully parenthesised. `operandName` prints
+  /// operand n (the default prints `%n`). `words` spells `<`, `<=`, `>`, `>=`,
+  /// `<<`, `>>` as `lt`, `le`, `gt`, `ge`, `shl`, `shr`, which stand unquoted
+  /// in an MLIR attribute; the parser takes both.
+  /// `queryName` prints Sym::Query (the default is `i`).
+  std::string str(const std::function<std::string(int64_t)> &operandName = {}, bool words = false,
+                  const char *queryName = nullptr) const;
+
+private:
+  std::shared_ptr<const ExprNode> node;
+};
+
+struct ExprNode {
+  ExprKind kind;
+  ExprType type = ExprType::Int;
+  int64_t value = 0;
+  double num = 0;
+  Sym symbol = Sym::Query;
+  std::vector<Expr> args;
+  uint32_t depth = 1; ///< Height of the tree; kept by Expr's builders, at most 2000.
+};
+
+/// The text of a leaf (`i`, `nq`, `qrow`, ...) and of an operator or function.
+const char *spelling(Sym s);
+const char *spelling(ExprKind kind, bool words = false);
+
+Expr operator+(Expr a, Expr b);
+Expr operator-(Expr a, Expr b);
+Expr operator*(Expr a, Expr b);
+Expr floorDiv(Expr a, Expr b);
+Expr floorMod(Expr a, Expr b);
+Expr min(Expr a, Expr b);
+Expr max(Expr a, Expr b);
+Expr operator&&(Expr a, Expr b);
+Expr operator||(Expr a, Expr b);
+Expr operator!(Expr a);
+Expr operator<(Expr a, Expr b);
+Expr operator<=(Expr a, Expr b);
+Expr operator>(Expr a, Expr b);
+Expr operator>=(Expr a, Expr b);
+Expr equal(Expr a, Expr b);
+Expr notEqual(Expr a, Expr b);
+
+/// What an evaluation needs to know besides the expression.
+struct ExprEnv {
+  int64_t b = 0, h = 0, i = 0, j = 0, nq = 0, nk = 0, qOffset = 0, kOffset = 0;
+  /// Value of run-time integer `operand`.
+  std::function<int64_t(int64_t operand)> scalar;
+  /// Element of `operand` at indices (clamping is the callee's); any type as a double.
+  std::function<double(int64_t operand, const std::vector<int64_t> &)> load;
+};
+
+/// Evaluates in 64-bit integers (which wrap) and doubles; booleans are 0 and 1.
+/// Division of integers by zero gives 0, and so does the modulus.
+double evaluate(const Expr &e, const ExprEnv &env);
+/// The same as an integer (exact past 2^53; floats are cut off) and as a truth value.
+int64_t evaluateInt(const Expr &e, const ExprEnv &env);
+bool evaluateBool(const Expr &e, const ExprEnv &env);
+
+} // namespace heddle
+
+#endif // HEDDLE_DIALECT_EXPR_H

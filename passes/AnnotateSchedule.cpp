@@ -1,0 +1,87 @@
+//===- AnnotateSchedule.cpp - Strata as an attribute of the op ------------===//
+//
+// Runs buildStrata on each segment's pattern and writes the result on the op, so
+// that the decisions stand in the IR and `explain` and tests can read them.
+//
+//===----------------------------------------------------------------------===//
+
+#include "dialect/Attn.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/Remarks.h"
+#include "passes/BuildStrata.h"
+#include "passes/Passes.h"
+
+using namespace mlir;
+
+namespace heddle {
+#define GEN_PASS_DEF_ANNOTATESCHEDULEPASS
+#include "passes/Passes.h.inc"
+
+static StringRef kindName(StratumKind kind) {
+  switch (kind) {
+  case StratumKind::Band:
+    return "band";
+  case StratumKind::Lattice:
+    return "lattice";
+  case StratumKind::Block:
+    return "block";
+  case StratumKind::Grid:
+    return "grid";
+  case StratumKind::Columns:
+    return "columns";
+  case StratumKind::Rows:
+    return "rows";
+  case StratumKind::Gathered:
+    return "gathered";
+  case StratumKind::Masked:
+    return "masked";
+  }
+  llvm_unreachable("a stratum without a kind");
+}
+
+/// Query positions whose accumulators (dv f32 each, padded) fit half of a common L2 cache.
+static int64_t superTileCap(int64_t dv) {
+  int64_t rows = (int64_t(1) << 20) / (4 * ((dv + 15) / 16 * 16));
+  int64_t cap = 64;
+  while (cap * 2 <= rows && cap < 4096) {
+    cap *= 2;
+  }
+  return cap;
+}
+
+namespace {
+struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    getOperation().walk([&](attn::AttendOp op) { annotate(op); });
+  }
+
+  void annotate(attn::AttendOp op) {
+    auto v = cast<RankedTensorType>(op.getValues()[0].getType());
+    StrataLimits limits;
+    limits.maxSuperTile = superTileCap(ShapedType::isDynamic(v.getDimSize(3)) ? 64 : v.getDimSize(3));
+    Schedule schedule;
+    for (int64_t g = 0; g < op.getNumSegments(); ++g) {
+      for (Stratum &s : buildStrata(op.getPattern(g), g, limits)) {
+        schedule.strata.push_back(std::move(s));
+      }
+    }
+    schedule.superTile = superTileFor(schedule.strata, limits);
+    for (auto [n, s] : llvm::enumerate(schedule.strata)) {
+      std::string text = ("stratum " + Twine(n) + " of segment " + Twine(s.segment) + ": " + kindName(s.kind)).str();
+      if (!s.note.empty()) {
+        text += ": " + s.note;
+      }
+      if (s.kind == StratumKind::Masked) {
+        // A diagnostic, so that nobody has to ask for it.
+        op.emitRemark() << text;
+      } else {
+        remark::passed(op.getLoc(), remark::RemarkOpts::name("stratum").category("schedule")) << text;
+      }
+    }
+    op.setScheduleAttr(attn::ScheduleAttr::get(&getContext(), schedule));
+  }
+};
+} // namespace
+} // namespace heddle

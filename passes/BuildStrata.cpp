@@ -1,0 +1,271 @@
+//===- BuildStrata.cpp - From a pattern to disjoint strata ----------------===//
+//
+// The pattern's terms (dialect/Terms.h), made disjoint and turned into strata:
+//
+//   causal & (window(63, 0) | stride(64))
+//     terms     0 <= i - j <= 63,   i - j >= 64 and i - j = 0 (mod 64)
+//     strata    band [i - 63, i + 1), lattice of step 64 below i - 63
+//
+// Each term loses the earlier ones: t & ~(e1 & e2 & ..) is the disjoint union
+// t & ~e1 | t & e1 & ~e2 | .., most of whose pieces are empty. Past the limits a
+// condition per pair takes over, which is always right, and a note says so.
+//
+//===----------------------------------------------------------------------===//
+#include "passes/BuildStrata.h"
+#include "dialect/TermsEmpty.h"
+#include "passes/StratumOfTerm.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace heddle {
+
+namespace {
+
+/// Calls of the integer solver for one pattern, and pieces of one term.
+constexpr int kSolverCalls = 400;
+constexpr size_t kMaxPieces = 8;
+
+/// Terms that leave simple remainders come first: bands, then constant
+/// intervals, then digits and residues, then conditions per pair.
+int rankOf(const Term &t) {
+  int rank = 0;
+  bool onQuery = false, bounded = false;
+  for (const Literal &l : t.literals()) {
+    if (l.kind == Literal::Opaque) {
+      rank += 100;
+    } else if (l.kind == Literal::Compare) {
+      rank += l.form.mentions(Sym::Key) ? 100 : 4;
+    } else if (l.kind == Literal::Step || l.modulus != 0) {
+      rank += 10;
+    } else {
+      bounded = true;
+      onQuery |= l.form.mentions(Sym::Query);
+    }
+  }
+  return rank + (onQuery ? 0 : bounded ? 1 : 2);
+}
+
+class StrataBuilder {
+public:
+  explicit StrataBuilder(const StrataLimits &limits) : limits(limits) {
+    termLimits.maxTerms = 1024;
+    termLimits.isEmpty = [this](const Term &t) {
+      return solverCalls++ < kSolverCalls && emptiness(t) == Emptiness::Empty;
+    };
+  }
+
+  std::vector<Stratum> build(const Pattern &p) {
+    try {
+      return disjointStrata(buildTerms(p, false, termLimits));
+    } catch (const TermsOverflow &e) {
+      return {masked(p, e.reason)};
+    }
+  }
+
+private:
+  const StrataLimits &limits;
+  TermLimits termLimits;
+  int solverCalls = 0;
+
+  std::vector<Stratum> disjointStrata(Terms terms) {
+    std::stable_sort(terms.begin(), terms.end(),
+                     [](const Term &a, const Term &b) { return rankOf(a) < rankOf(b); });
+    std::vector<Stratum> out;
+    Terms earlier;
+    for (const Term &t : terms) {
+      Terms rest = {t};
+      size_t overlaps = 0;
+      for (const Term &e : earlier) {
+        Terms next;
+        for (const Term &r : rest) {
+          Terms pieces = subtract(r, e, termLimits);
+          std::move(pieces.begin(), pieces.end(), std::back_inserter(next));
+        }
+        overlaps += next.size() != rest.size();
+        rest = std::move(next);
+        if (rest.size() > kMaxPieces + overlaps) {
+          break;
+        }
+      }
+      if (rest.size() > kMaxPieces + overlaps) {
+        out.push_back(withoutEarlier(t, earlier));
+      } else {
+        for (const Term &r : rest) {
+          out.push_back(stratumOfTerm(r, limits));
+        }
+      }
+      if (!rest.empty()) {
+        earlier.push_back(t);
+      }
+      if (static_cast<int64_t>(out.size()) > limits.maxTerms) {
+        throw TermsOverflow{"more than " + std::to_string(limits.maxTerms) + " strata"};
+      }
+    }
+    return out;
+  }
+
+  /// The term, and per pair the negation of the earlier ones that it meets.
+  Stratum withoutEarlier(const Term &t, const Terms &earlier) {
+    Expr others = Expr::boolean(false);
+    for (const Term &e : earlier) {
+      Term both = t;
+      if (both.add(e)) {
+        others = others || e.expr();
+      }
+    }
+    Stratum s = stratumOfTerm(t, limits);
+    s.residual = s.residual ? s.residual && !others : !others;
+    s.kind = StratumKind::Masked;
+    if (s.note.empty()) {
+      s.note = "overlaps with other strata in too many pieces";
+    }
+    return s;
+  }
+
+  /// Bounds that cover a pattern.
+  struct Cover {
+    std::vector<Expr> lower, upper;
+  };
+
+  static void hull(std::vector<Expr> &a, const std::vector<Expr> &b, bool isLower) {
+    auto one = [&](const std::vector<Expr> &list) {
+      Expr all = list[0];
+      for (size_t k = 1; k < list.size(); ++k) {
+        all = isLower ? max(all, list[k]) : min(all, list[k]);
+      }
+      return all;
+    };
+    if (a.empty() || b.empty()) {
+      a.clear();
+    } else {
+      a = {simplify(isLower ? min(one(a), one(b)) : max(one(a), one(b)))};
+    }
+  }
+
+  Cover coverOf(const Pattern &p) {
+    if (p->kind == PatternKind::And || p->kind == PatternKind::Sub) {
+      Cover all;
+      const size_t count = p->kind == PatternKind::Sub ? 1 : p->children.size();
+      for (size_t k = 0; k < count; ++k) {
+        Cover c = coverOf(p->children[k]);
+        all.lower.insert(all.lower.end(), c.lower.begin(), c.lower.end());
+        all.upper.insert(all.upper.end(), c.upper.begin(), c.upper.end());
+      }
+      return all;
+    }
+    if (p->kind == PatternKind::Or) {
+      Cover all = coverOf(p->children[0]);
+      for (size_t k = 1; k < p->children.size(); ++k) {
+        Cover c = coverOf(p->children[k]);
+        hull(all.lower, c.lower, true);
+        hull(all.upper, c.upper, false);
+      }
+      return all;
+    }
+    TermLimits few;
+    few.maxTerms = 16;
+    try {
+      return coverOf(buildTerms(p, false, few));
+    } catch (const TermsOverflow &) {
+      return {};
+    }
+  }
+
+  static Cover coverOf(const Terms &terms) {
+    Cover all;
+    for (size_t k = 0; k < terms.size(); ++k) {
+      Cover own;
+      for (const Literal &l : terms[k].literals()) {
+        if (l.kind <= Literal::Upper && l.modulus == 0) {
+          (l.kind == Literal::Lower ? own.lower : own.upper).push_back(l.form.expr());
+        }
+      }
+      if (k == 0) {
+        all = std::move(own);
+      } else {
+        hull(all.lower, own.lower, true);
+        hull(all.upper, own.upper, false);
+      }
+    }
+    return all;
+  }
+
+  Stratum masked(const Pattern &p, const std::string &why) {
+    Stratum s;
+    s.kind = StratumKind::Masked;
+    s.query = {QueryDigit{1, 0, limits.lanes}};
+    s.key = {KeyDigit{}};
+    Cover c = coverOf(p);
+    s.lower = std::move(c.lower);
+    s.upper = std::move(c.upper);
+    s.residual = predicate(p);
+    s.note = why;
+    return s;
+  }
+};
+
+std::vector<Stratum> strataOfHeads(const Pattern &p, const StrataLimits &limits) {
+  constexpr int64_t kMaxPeriod = 256;
+  const int64_t period = headPeriod(p, kMaxPeriod);
+  if (period <= 1) {
+    return StrataBuilder(limits).build(p);
+  }
+  std::vector<std::pair<Pattern, std::vector<int64_t>>> groups;
+  for (int64_t h = 0; h < period; ++h) {
+    Pattern own = canonicalize(forHead(p, h));
+    auto it = std::find_if(groups.begin(), groups.end(),
+                           [&](const auto &g) { return g.first.same(own); });
+    if (it == groups.end()) {
+      groups.push_back({own, {h}});
+    } else {
+      it->second.push_back(h);
+    }
+  }
+  std::vector<Stratum> all;
+  for (const auto &[own, heads] : groups) {
+    for (Stratum &s : StrataBuilder(limits).build(own)) {
+      if (groups.size() > 1) {
+        s.headPeriod = period;
+        s.heads = heads;
+      }
+      all.push_back(std::move(s));
+    }
+  }
+  return all;
+}
+
+} // namespace
+
+std::vector<Stratum> buildStrata(const Pattern &p, int64_t segment, const StrataLimits &limits) {
+  std::vector<Stratum> strata = strataOfHeads(canonicalize(p), limits);
+  for (Stratum &s : strata) {
+    s.segment = segment;
+  }
+  return strata;
+}
+
+int64_t superTileFor(const std::vector<Stratum> &strata, const StrataLimits &limits) {
+  // Whole tiles of every stratum where they fit, else whole values of the
+  // leading digit where those fit.
+  int64_t tile = limits.lanes;
+  for (const Stratum &s : strata) {
+    const QueryDigit &d = s.query[0];
+    for (int64_t need : {d.radix * d.tile, d.radix}) {
+      const int64_t common = std::lcm(tile, need);
+      if (common <= limits.maxSuperTile) {
+        tile = common;
+        break;
+      }
+    }
+  }
+  // Grow to the longest tile as far as whole multiples allow.
+  int64_t longest = tile;
+  for (const Stratum &s : strata) {
+    longest = std::max(longest, s.query[0].radix * s.query[0].tile);
+  }
+  const int64_t target = std::min(longest, limits.maxSuperTile);
+  return std::max(tile, target / tile * tile);
+}
+
+} // namespace heddle

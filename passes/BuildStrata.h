@@ -1,0 +1,31 @@
+//===- BuildStrata.h - From a pattern to disjoint strata ------------------===//
+//
+// The heart of the scheduler: splits a pattern into disjoint strata in digit
+// coordinates (dialect/Schedule.h), exactly where it can, else as a masked
+// stratum with a note that says why.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_PASSES_BUILDSTRATA_H
+#define HEDDLE_PASSES_BUILDSTRATA_H
+
+#include "dialect/Schedule.h"
+
+namespace heddle {
+
+struct StrataLimits {
+  int64_t lanes = 64;          ///< queries of one tile
+  int64_t maxTerms = 64;       ///< strata of one pattern; past it, one masked stratum
+  int64_t maxSuperTile = 4096; ///< query positions that may share one softmax state
+};
+
+/// The strata of one segment's pattern: disjoint, their union is the pattern on
+/// all integer pairs. Never fails: what has no digits becomes masked, with a note.
+std::vector<Stratum> buildStrata(const Pattern &p, int64_t segment, const StrataLimits &limits = {});
+
+/// Positions that must share one online-softmax state so that every stratum's
+/// query tiles are well filled: 64 for bands, 64 * n for stride(n) (capped).
+int64_t superTileFor(const std::vector<Stratum> &strata, const StrataLimits &limits = {});
+
+} // namespace heddle
+
+#endif // HEDDLE_PASSES_BUILDSTRATA_H

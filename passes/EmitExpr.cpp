@@ -1,0 +1,372 @@
+//===- EmitExpr.cpp - From pattern expressions to scalar and lane code ----===//
+
+#include "passes/EmitExpr.h"
+
+#include "mlir/Dialect/Math/IR/Math.h"
+
+using namespace mlir;
+
+namespace heddle {
+
+Value emitLoad(Emitter &e, Value args, const OperandRecord &record, ArrayRef<Value> indices) {
+  auto slot = [&](int64_t s) { return e.load(e.i64, e.at(args, (record.slot + s) * 8), 8); };
+  int64_t bytes =
+      record.element.isInteger(1) ? 1 : (record.element.isIndex() ? 8 : record.element.getIntOrFloatBitWidth() / 8);
+  Value offset = e.c(0);
+  for (auto [k, index] : llvm::enumerate(indices)) {
+    Value last = e.add(slot(1 + k), -1);
+    Value clamped = e.max(e.min(index, last), e.c(0));
+    offset = e.add(offset, e.mul(clamped, slot(5 + k)));
+  }
+  offset = e.mul(offset, bytes);
+  Type element = record.element.isInteger(1) ? e.i8 : (record.element.isIndex() ? e.i64 : record.element);
+  bool widen = element.isBF16() || (element.isF16() && !e.target.f16c);
+  if (widen) {
+    element = e.i16;
+  }
+  Value base = e.toPtr(slot(0));
+  Value loaded;
+  if (!Emitter::isVector(offset)) {
+    loaded = e.load(element, e.at(base, offset), bytes);
+  } else {
+    Value addresses = LLVM::GEPOp::create(e.b, e.loc, e.vec(e.ptr), e.i8, base, ArrayRef<LLVM::GEPArg>{offset});
+    Value all = e.constant(e.vec(e.i1), int64_t(1));
+    loaded = LLVM::masked_gather::create(e.b, e.loc, e.vec(element), addresses, all, ValueRange{},
+                                         e.b.getI32IntegerAttr(static_cast<int32_t>(bytes)));
+  }
+  if (record.element.isInteger(1)) {
+    return e.cmp(arith::CmpIPredicate::ne, loaded, e.constant(loaded.getType(), int64_t(0)));
+  }
+  if (record.element.isBF16()) {
+    Value bits =
+        arith::ShLIOp::create(e.b, e.loc, e.toInt(loaded, e.i32), e.constant(e.typeLike(loaded, e.i32), int64_t(16)));
+    return arith::BitcastOp::create(e.b, e.loc, e.typeLike(loaded, e.f32), bits);
+  }
+  if (widen) {
+    return e.halfToFloat(arith::ExtUIOp::create(e.b, e.loc, e.typeLike(loaded, e.i32), loaded));
+  }
+  return loaded;
+}
+
+namespace {
+
+class ExprEmitter {
+public:
+  ExprEmitter(Emitter &e, const ExprScope &scope) : e(e), scope(scope) {}
+  Value emit(const Expr &expr);
+
+private:
+  Emitter &e;
+  const ExprScope &scope;
+
+  Value symbol(Sym s);
+  Value load(const ExprNode &n);
+  Value asInt(Value v) { return Emitter::elementType(v).isInteger(64) ? v : e.toInt(v, e.i64); }
+  Value asFloat(Value v);
+  Value asBool(Value v);
+  Value compare(ExprKind kind, Value x, Value y);
+  Value division(ExprKind kind, const Expr &divisor, Value x, Value y);
+  Value function(ExprKind kind, Value x);
+};
+
+} // namespace
+
+Value ExprEmitter::symbol(Sym s) {
+  Value v;
+  switch (s) {
+  case Sym::Batch:
+    v = scope.batch;
+    break;
+  case Sym::Head:
+    v = scope.head;
+    break;
+  case Sym::Query:
+    v = scope.query;
+    break;
+  case Sym::Key:
+    v = scope.key;
+    break;
+  case Sym::QueryEnd:
+    v = scope.queryEnd;
+    break;
+  case Sym::KeyEnd:
+    v = scope.keyEnd;
+    break;
+  case Sym::QueryRow:
+    return e.sub(scope.query, scope.qOffset);
+  case Sym::KeyRow:
+    return e.sub(scope.key, scope.kOffset);
+  }
+  assert(v && "the expression mentions a symbol that has no value here");
+  return v;
+}
+
+Value ExprEmitter::load(const ExprNode &n) {
+  const OperandRecord &record = scope.operands[n.value];
+  SmallVector<Value> indices;
+  bool dropHead = n.args.size() == 3 && record.rank == 2;
+  for (auto [k, arg] : llvm::enumerate(n.args)) {
+    if (dropHead && k == 1) {
+      continue;
+    }
+    Value index = asInt(emit(arg));
+    if (arg->kind == ExprKind::Symbol && arg->symbol == Sym::Head) {
+      // A table with fewer heads than queries is shared by groups of query heads.
+      Value size = e.load(e.i64, e.at(scope.args, (record.slot + 1 + k) * 8), 8);
+      Value shared = arith::DivSIOp::create(e.b, e.loc, e.mul(index, size), scope.heads);
+      index = e.select(e.lt(size, scope.heads), shared, index);
+    }
+    indices.push_back(index);
+  }
+  Value v = emitLoad(e, scope.args, record, indices);
+  Type element = Emitter::elementType(v);
+  if (element.isInteger(1)) {
+    return v;
+  }
+  return isa<FloatType>(element) ? asFloat(v) : asInt(v);
+}
+
+Value ExprEmitter::asFloat(Value v) {
+  Type element = Emitter::elementType(v);
+  if (element.isF64()) {
+    return v;
+  }
+  Type to = e.typeLike(v, e.f64);
+  if (isa<FloatType>(element)) {
+    return arith::ExtFOp::create(e.b, e.loc, to, v);
+  }
+  return arith::SIToFPOp::create(e.b, e.loc, to, asInt(v));
+}
+
+Value ExprEmitter::asBool(Value v) {
+  Type element = Emitter::elementType(v);
+  if (element.isInteger(1)) {
+    return v;
+  }
+  Value zero = e.constant(v.getType(), int64_t(0));
+  return isa<FloatType>(element) ? e.cmp(arith::CmpFPredicate::UNE, v, zero) : e.cmp(arith::CmpIPredicate::ne, v, zero);
+}
+
+Value ExprEmitter::compare(ExprKind kind, Value x, Value y) {
+  using I = arith::CmpIPredicate;
+  using F = arith::CmpFPredicate;
+  struct Predicates {
+    I i;
+    F f;
+  };
+  Predicates p = kind == ExprKind::Lt   ? Predicates{I::slt, F::OLT}
+                 : kind == ExprKind::Le ? Predicates{I::sle, F::OLE}
+                 : kind == ExprKind::Gt ? Predicates{I::sgt, F::OGT}
+                 : kind == ExprKind::Ge ? Predicates{I::sge, F::OGE}
+                 : kind == ExprKind::Eq ? Predicates{I::eq, F::OEQ}
+                                        : Predicates{I::ne, F::UNE};
+  if (isa<FloatType>(Emitter::elementType(x)) || isa<FloatType>(Emitter::elementType(y))) {
+    return e.cmp(p.f, asFloat(x), asFloat(y));
+  }
+  return e.cmp(p.i, asInt(x), asInt(y));
+}
+
+Value ExprEmitter::division(ExprKind kind, const Expr &divisor, Value x, Value y) {
+  if (isa<FloatType>(Emitter::elementType(x)) || isa<FloatType>(Emitter::elementType(y))) {
+    x = asFloat(x);
+    y = asFloat(y);
+    if (Emitter::isVector(x) || Emitter::isVector(y)) {
+      x = e.splat(x);
+      y = e.splat(y);
+    }
+    Value q = math::FloorOp::create(e.b, e.loc, arith::DivFOp::create(e.b, e.loc, x, y));
+    return kind == ExprKind::FloorDiv ? q : e.sub(x, e.mul(q, y));
+  }
+  x = asInt(x);
+  y = asInt(y);
+  if (divisor->kind == ExprKind::Int && divisor->value > 0) {
+    return kind == ExprKind::FloorDiv ? e.floorDiv(x, divisor->value) : e.floorMod(x, divisor->value);
+  }
+  if (Emitter::isVector(x) || Emitter::isVector(y)) {
+    x = e.splat(x);
+    y = e.splat(y);
+  }
+  // Rounds down for any signs; division by zero gives 0, as evaluate() does.
+  Type type = x.getType();
+  Value zero = e.constant(type, int64_t(0)), one = e.constant(type, int64_t(1));
+  Value none = e.eq(y, zero);
+  Value n = e.select(none, one, y);
+  Value q = arith::DivSIOp::create(e.b, e.loc, x, n);
+  Value r = e.sub(x, e.mul(q, n));
+  Value wrong =
+      e.both(e.cmp(arith::CmpIPredicate::ne, r, zero), arith::XOrIOp::create(e.b, e.loc, e.lt(r, zero), e.lt(n, zero)));
+  Value down = e.select(wrong, e.sub(q, one), q);
+  Value result = kind == ExprKind::FloorDiv ? down : e.select(wrong, e.add(r, n), r);
+  return e.select(none, zero, result);
+}
+
+Value ExprEmitter::function(ExprKind kind, Value x) {
+  Value one = e.constant(x.getType(), 1.0);
+  switch (kind) {
+  case ExprKind::Exp:
+    return math::ExpOp::create(e.b, e.loc, x);
+  case ExprKind::Exp2:
+    return math::Exp2Op::create(e.b, e.loc, x);
+  case ExprKind::Log:
+    return math::LogOp::create(e.b, e.loc, x);
+  case ExprKind::Sqrt:
+    return math::SqrtOp::create(e.b, e.loc, x);
+  case ExprKind::Tanh:
+    return math::TanhOp::create(e.b, e.loc, x);
+  case ExprKind::Floor:
+    return math::FloorOp::create(e.b, e.loc, x);
+  case ExprKind::Sigmoid: {
+    Value minus = arith::NegFOp::create(e.b, e.loc, x);
+    return arith::DivFOp::create(e.b, e.loc, one, e.add(one, math::ExpOp::create(e.b, e.loc, minus)));
+  }
+  case ExprKind::Erf:
+    return math::ErfOp::create(e.b, e.loc, x);
+  case ExprKind::Sin:
+    return math::SinOp::create(e.b, e.loc, x);
+  case ExprKind::Cos:
+    return math::CosOp::create(e.b, e.loc, x);
+  default:
+    llvm_unreachable("not a function of one float");
+  }
+}
+
+Value ExprEmitter::emit(const Expr &expr) {
+  const ExprNode &n = *expr;
+  switch (n.kind) {
+  case ExprKind::Int:
+    return n.type == ExprType::Bool ? e.constant(e.i1, n.value) : e.c(n.value);
+  case ExprKind::Float:
+    return e.constant(e.f64, n.num);
+  case ExprKind::Symbol:
+    return symbol(n.symbol);
+  case ExprKind::Scalar: {
+    Value address = e.toPtr(e.load(e.i64, e.at(scope.args, scope.operands[n.value].slot * 8), 8));
+    return e.load(e.i64, address, 8);
+  }
+  case ExprKind::Load:
+    return load(n);
+  default:
+    break;
+  }
+  SmallVector<Value> v;
+  for (const Expr &arg : n.args) {
+    v.push_back(emit(arg));
+  }
+  auto isFloat = [&](Value x) { return isa<FloatType>(Emitter::elementType(x)); };
+  bool anyFloat = llvm::any_of(v, isFloat);
+  bool allBool = llvm::all_of(v, [&](Value x) { return Emitter::elementType(x).isInteger(1); });
+  auto numeric = [&] {
+    for (Value &x : v) {
+      x = anyFloat ? asFloat(x) : asInt(x);
+    }
+  };
+  auto fold = [&](llvm::function_ref<Value(Value, Value)> op) {
+    Value acc = v[0];
+    for (Value x : ArrayRef<Value>(v).drop_front()) {
+      acc = op(acc, x);
+    }
+    return acc;
+  };
+  switch (n.kind) {
+  case ExprKind::Add:
+    numeric();
+    return fold([&](Value x, Value y) { return e.add(x, y); });
+  case ExprKind::Sub:
+    numeric();
+    return fold([&](Value x, Value y) { return e.sub(x, y); });
+  case ExprKind::Mul:
+    numeric();
+    return fold([&](Value x, Value y) { return e.mul(x, y); });
+  case ExprKind::Min:
+    numeric();
+    return fold([&](Value x, Value y) { return e.min(x, y); });
+  case ExprKind::Max:
+    numeric();
+    return fold([&](Value x, Value y) { return e.max(x, y); });
+  case ExprKind::Neg:
+    numeric();
+    return anyFloat ? arith::NegFOp::create(e.b, e.loc, v[0]).getResult()
+                    : e.sub(e.constant(v[0].getType(), int64_t(0)), v[0]);
+  case ExprKind::Abs:
+    numeric();
+    if (anyFloat) {
+      return math::AbsFOp::create(e.b, e.loc, v[0]);
+    }
+    return e.max(v[0], e.sub(e.constant(v[0].getType(), int64_t(0)), v[0]));
+  case ExprKind::FloorDiv:
+  case ExprKind::Mod:
+    return division(n.kind, n.args[1], v[0], v[1]);
+  case ExprKind::Div: {
+    Value x = asFloat(v[0]), y = asFloat(v[1]);
+    if (Emitter::isVector(x) || Emitter::isVector(y)) {
+      x = e.splat(x);
+      y = e.splat(y);
+    }
+    return arith::DivFOp::create(e.b, e.loc, x, y);
+  }
+  case ExprKind::And:
+  case ExprKind::Or:
+  case ExprKind::Xor:
+    if (!allBool) {
+      numeric();
+    }
+    return fold([&](Value x, Value y) -> Value {
+      if (n.kind == ExprKind::And) {
+        return e.both(x, y);
+      }
+      if (n.kind == ExprKind::Or) {
+        return e.either(x, y);
+      }
+      if (Emitter::isVector(x) || Emitter::isVector(y)) {
+        x = e.splat(x);
+        y = e.splat(y);
+      }
+      return arith::XOrIOp::create(e.b, e.loc, x, y);
+    });
+  case ExprKind::Not: {
+    Value x = v[0];
+    int64_t ones = allBool ? 1 : -1;
+    return arith::XOrIOp::create(e.b, e.loc, x, e.constant(x.getType(), ones));
+  }
+  case ExprKind::Shl:
+  case ExprKind::Shr: {
+    Value x = asInt(v[0]), y = asInt(v[1]);
+    if (Emitter::isVector(x) || Emitter::isVector(y)) {
+      x = e.splat(x);
+      y = e.splat(y);
+    }
+    y = e.min(e.max(y, e.constant(y.getType(), int64_t(0))), e.constant(y.getType(), int64_t(63)));
+    return n.kind == ExprKind::Shl ? arith::ShLIOp::create(e.b, e.loc, x, y).getResult()
+                                   : arith::ShRSIOp::create(e.b, e.loc, x, y).getResult();
+  }
+  case ExprKind::Lt:
+  case ExprKind::Le:
+  case ExprKind::Gt:
+  case ExprKind::Ge:
+  case ExprKind::Eq:
+  case ExprKind::Ne:
+    return compare(n.kind, v[0], v[1]);
+  case ExprKind::Select: {
+    Value cond = asBool(v[0]), x = v[1], y = v[2];
+    if (isFloat(x) || isFloat(y)) {
+      x = asFloat(x);
+      y = asFloat(y);
+    } else if (Emitter::elementType(x) != Emitter::elementType(y)) {
+      x = asInt(x);
+      y = asInt(y);
+    }
+    return e.select(cond, x, y);
+  }
+  case ExprKind::Floor:
+    if (!anyFloat) {
+      return asInt(v[0]);
+    }
+    return function(n.kind, asFloat(v[0]));
+  default:
+    return function(n.kind, asFloat(v[0]));
+  }
+}
+
+Value emitExpr(Emitter &e, const Expr &expr, const ExprScope &scope) { return ExprEmitter(e, scope).emit(expr); }
+
+} // namespace heddle

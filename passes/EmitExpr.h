@@ -1,0 +1,39 @@
+//===- EmitExpr.h - From pattern expressions to scalar and lane code ------===//
+//
+// Turns a heddle::Expr into arith operations: scalar where all it reads is
+// uniform over the lanes, else one vector. Integers are i64, floats f64,
+// conditions i1, as in the reference's evaluation.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_PASSES_EMITEXPR_H
+#define HEDDLE_PASSES_EMITEXPR_H
+
+#include "dialect/Expr.h"
+#include "passes/Emitter.h"
+
+namespace heddle {
+
+/// Where an operand's record lies in the argument block, and what it holds.
+struct OperandRecord {
+  int64_t slot = 0;
+  mlir::Type element; ///< of the tensor; null for a run-time scalar
+  int64_t rank = 0;
+};
+
+/// Element of a tensor record at clamped indices (i64 scalars or lanes), in the
+/// tensor's own element type.
+mlir::Value emitLoad(Emitter &e, mlir::Value args, const OperandRecord &record, llvm::ArrayRef<mlir::Value> indices);
+
+/// The values of the symbols at one place of the generated code. A null value
+/// must not be mentioned by the expression.
+struct ExprScope {
+  mlir::Value args; ///< the argument block
+  mlir::Value batch, head, heads, query, key, qOffset, kOffset, queryEnd, keyEnd;
+  llvm::ArrayRef<OperandRecord> operands;
+};
+
+mlir::Value emitExpr(Emitter &e, const Expr &expr, const ExprScope &scope);
+
+} // namespace heddle
+
+#endif // HEDDLE_PASSES_EMITEXPR_H

@@ -1,0 +1,362 @@
+//===- Emitter.cpp - Short spellings for the IR that kernels are made of --===//
+
+#include "passes/Emitter.h"
+
+#include "mlir/Dialect/Math/IR/Math.h"
+
+#include <bit>
+
+using namespace mlir;
+
+namespace heddle {
+
+Value Emitter::constant(Type type, int64_t v) {
+  Type element = getElementTypeOrSelf(type);
+  if (isa<FloatType>(element)) {
+    return constant(type, static_cast<double>(v));
+  }
+  TypedAttr attr = b.getIntegerAttr(element, v);
+  if (auto vt = dyn_cast<VectorType>(type)) {
+    attr = DenseElementsAttr::get(vt, Attribute(attr));
+  }
+  return arith::ConstantOp::create(b, loc, attr);
+}
+
+Value Emitter::constant(Type type, double v) {
+  Type element = getElementTypeOrSelf(type);
+  TypedAttr attr = b.getFloatAttr(element, v);
+  if (auto vt = dyn_cast<VectorType>(type)) {
+    attr = DenseElementsAttr::get(vt, Attribute(attr));
+  }
+  return arith::ConstantOp::create(b, loc, attr);
+}
+
+Value Emitter::iota() {
+  SmallVector<int64_t> lanes(target.width);
+  for (int64_t l = 0; l < target.width; ++l) {
+    lanes[l] = l;
+  }
+  return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(vec(i64), ArrayRef<int64_t>(lanes)));
+}
+
+Value Emitter::splat(Value v) {
+  return isVector(v) ? v : vector::BroadcastOp::create(b, loc, vec(v.getType()), v).getResult();
+}
+
+/// Broadcasts the scalar one of two operands where the other is a vector.
+static void match(Emitter &e, Value &x, Value &y) {
+  if (Emitter::isVector(x) && !Emitter::isVector(y)) {
+    y = e.splat(y);
+  } else if (Emitter::isVector(y) && !Emitter::isVector(x)) {
+    x = e.splat(x);
+  }
+}
+
+Value Emitter::add(Value x, Value y) {
+  match(*this, x, y);
+  return isa<FloatType>(elementType(x)) ? arith::AddFOp::create(b, loc, x, y).getResult()
+                                        : arith::AddIOp::create(b, loc, x, y).getResult();
+}
+
+Value Emitter::sub(Value x, Value y) {
+  match(*this, x, y);
+  return isa<FloatType>(elementType(x)) ? arith::SubFOp::create(b, loc, x, y).getResult()
+                                        : arith::SubIOp::create(b, loc, x, y).getResult();
+}
+
+Value Emitter::mul(Value x, Value y) {
+  match(*this, x, y);
+  return isa<FloatType>(elementType(x)) ? arith::MulFOp::create(b, loc, x, y).getResult()
+                                        : arith::MulIOp::create(b, loc, x, y).getResult();
+}
+
+Value Emitter::fma(Value x, Value y, Value z) {
+  if (!target.fma) {
+    return add(mul(x, y), z);
+  }
+  return math::FmaOp::create(b, loc, x, y, z);
+}
+
+Value Emitter::min(Value x, Value y) {
+  match(*this, x, y);
+  if (isa<FloatType>(elementType(x))) {
+    return select(cmp(arith::CmpFPredicate::OLT, x, y), x, y);
+  }
+  return arith::MinSIOp::create(b, loc, x, y);
+}
+
+Value Emitter::max(Value x, Value y) {
+  match(*this, x, y);
+  if (isa<FloatType>(elementType(x))) {
+    return select(cmp(arith::CmpFPredicate::OGT, x, y), x, y);
+  }
+  return arith::MaxSIOp::create(b, loc, x, y);
+}
+
+Value Emitter::cmp(arith::CmpIPredicate p, Value x, Value y) {
+  match(*this, x, y);
+  return arith::CmpIOp::create(b, loc, p, x, y);
+}
+
+Value Emitter::cmp(arith::CmpFPredicate p, Value x, Value y) {
+  match(*this, x, y);
+  return arith::CmpFOp::create(b, loc, p, x, y);
+}
+
+Value Emitter::select(Value cond, Value x, Value y) {
+  match(*this, x, y);
+  if (isVector(cond) && !isVector(x)) {
+    x = splat(x);
+    y = splat(y);
+  }
+  return arith::SelectOp::create(b, loc, cond, x, y);
+}
+
+Value Emitter::both(Value x, Value y) {
+  match(*this, x, y);
+  return arith::AndIOp::create(b, loc, x, y);
+}
+
+Value Emitter::either(Value x, Value y) {
+  match(*this, x, y);
+  return arith::OrIOp::create(b, loc, x, y);
+}
+
+Value Emitter::floorDiv(Value x, int64_t n) {
+  if (n == 1) {
+    return x;
+  }
+  if (std::has_single_bit(static_cast<uint64_t>(n))) {
+    return arith::ShRSIOp::create(b, loc, x,
+                                  constant(x.getType(), int64_t(std::countr_zero(static_cast<uint64_t>(n)))));
+  }
+  if (!isVector(x)) {
+    return floorDiv(x, c(n));
+  }
+  // Exact for |x| < 2^53: the quotient is rounded once, and a non-integer quotient is at least 1/n from
+  // an integer. Vectors have no integer division.
+  Value f = arith::SIToFPOp::create(b, loc, vec(f64), x);
+  Value q = math::FloorOp::create(b, loc, arith::DivFOp::create(b, loc, f, constant(vec(f64), double(n))));
+  return arith::FPToSIOp::create(b, loc, x.getType(), q);
+}
+
+Value Emitter::floorDiv(Value x, Value n) {
+  // q = x / n rounds to zero; one less where the remainder is negative (n > 0).
+  Value q = arith::DivSIOp::create(b, loc, x, n);
+  Value r = arith::SubIOp::create(b, loc, x, arith::MulIOp::create(b, loc, q, n));
+  Value low = arith::ExtSIOp::create(b, loc, x.getType(), lt(r, c(0)));
+  return add(q, low);
+}
+
+Value Emitter::floorMod(Value x, int64_t n) {
+  if (n == 1) {
+    return constant(x.getType(), int64_t(0));
+  }
+  if (std::has_single_bit(static_cast<uint64_t>(n))) {
+    return arith::AndIOp::create(b, loc, x, constant(x.getType(), n - 1));
+  }
+  return sub(x, mul(floorDiv(x, n), n));
+}
+
+Value Emitter::toInt(Value v, Type element) {
+  Type from = elementType(v);
+  if (from == element) {
+    return v;
+  }
+  Type to = typeLike(v, element);
+  if (from.getIntOrFloatBitWidth() == 1) {
+    return arith::ExtUIOp::create(b, loc, to, v);
+  }
+  if (from.getIntOrFloatBitWidth() > element.getIntOrFloatBitWidth()) {
+    return arith::TruncIOp::create(b, loc, to, v);
+  }
+  return arith::ExtSIOp::create(b, loc, to, v);
+}
+
+Value Emitter::exp2(Value x) {
+  // 2^x = 2^n 2^f with n = round(x), |f| <= 1/2, and a minimax polynomial of degree 5 for 2^f.
+  static constexpr double kCoefficients[] = {1.32647285e-3, 9.67151299e-3, 5.55073358e-2,
+                                             2.40222424e-1, 6.93147004e-1, 1.0};
+  Type type = x.getType();
+  // The constant is the first operand, so that a NaN stays.
+  Value low = constant(type, -200.0);
+  x = select(cmp(arith::CmpFPredicate::OGT, low, x), low, x);
+  Value n = math::RoundEvenOp::create(b, loc, x);
+  Value f = sub(x, n);
+  Value p = constant(type, kCoefficients[0]);
+  for (double k : ArrayRef<double>(kCoefficients).drop_front()) {
+    p = fma(p, f, constant(type, k));
+  }
+  if (target.avx512 && isVector(x)) {
+    auto name = b.getStringAttr("llvm.x86.avx512.mask.scalef.ps.512");
+    Value all = arith::ConstantOp::create(b, loc, b.getI16IntegerAttr(-1));
+    Value current = c32(4); // round as the current mode does
+    return LLVM::CallIntrinsicOp::create(b, loc, type, name, ValueRange{p, n, p, all, current}).getResult(0);
+  }
+  // Adds n to the exponent's bits; below the normal range the result is 0. A NaN's n converts to some
+  // integer, and the sum is put back to NaN by the last select.
+  Type ints = typeLike(x, i32);
+  Value tiny = cmp(arith::CmpFPredicate::OLT, x, constant(type, -126.0));
+  Value nan = cmp(arith::CmpFPredicate::UNO, x, x);
+  Value safe = select(nan, constant(type, 0.0), n);
+  Value bits = arith::ShLIOp::create(b, loc, arith::FPToSIOp::create(b, loc, ints, safe), constant(ints, int64_t(23)));
+  Value sum = arith::AddIOp::create(b, loc, arith::BitcastOp::create(b, loc, ints, p), bits);
+  Value r = arith::BitcastOp::create(b, loc, type, sum);
+  return select(nan, x, select(tiny, constant(type, 0.0), r));
+}
+
+Value Emitter::any(Value lanes) {
+  Type bits = b.getIntegerType(target.width);
+  Value word = LLVM::BitcastOp::create(b, loc, bits, lanes);
+  return cmp(arith::CmpIPredicate::ne, word, constant(bits, int64_t(0)));
+}
+
+Value Emitter::at(Value base, Value byteOffset) {
+  return LLVM::GEPOp::create(b, loc, ptr, i8, base, ArrayRef<LLVM::GEPArg>{byteOffset});
+}
+
+Value Emitter::at(Value base, int64_t byteOffset) {
+  if (byteOffset == 0) {
+    return base;
+  }
+  return LLVM::GEPOp::create(b, loc, ptr, i8, base, ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(byteOffset)});
+}
+
+Value Emitter::load(Type type, Value address, unsigned align) {
+  return LLVM::LoadOp::create(b, loc, type, address, align);
+}
+
+void Emitter::store(Value v, Value address, unsigned align) { LLVM::StoreOp::create(b, loc, v, address, align); }
+
+Value Emitter::toPtr(Value i) { return LLVM::IntToPtrOp::create(b, loc, ptr, i); }
+Value Emitter::toInt(Value pointer) { return LLVM::PtrToIntOp::create(b, loc, i64, pointer); }
+
+Value Emitter::halfToFloat(Value h) {
+  Type ints = h.getType(), floats = typeLike(h, f32);
+  auto k = [&](int64_t v) { return constant(ints, v); };
+  Value magnitude = arith::ShLIOp::create(b, loc, both(h, k(0x7fff)), k(13));
+  Value exponent = both(magnitude, k(0x0f800000));
+  Value o = add(magnitude, k((127 - 15) << 23));
+  Value special = add(o, k((128 - 16) << 23)); // inf and NaN
+  Value magic = k(113 << 23);
+  Value tiny = arith::SubFOp::create(b, loc, arith::BitcastOp::create(b, loc, floats, add(o, k(1 << 23))),
+                                     arith::BitcastOp::create(b, loc, floats, magic));
+  Value subnormal = arith::BitcastOp::create(b, loc, ints, tiny);
+  o = select(eq(exponent, k(0x0f800000)), special, select(eq(exponent, k(0)), subnormal, o));
+  Value sign = arith::ShLIOp::create(b, loc, both(h, k(0x8000)), k(16));
+  return arith::BitcastOp::create(b, loc, floats, either(o, sign));
+}
+
+/// f32 bits (i32) to f16 bits (in i32), rounding to nearest even.
+Value Emitter::floatToHalf(Value u) {
+  Type ints = u.getType(), floats = typeLike(u, f32);
+  auto k = [&](int64_t v) { return constant(ints, v); };
+  auto asFloat = [&](Value v) { return arith::BitcastOp::create(b, loc, floats, v).getResult(); };
+  auto asInt = [&](Value v) { return arith::BitcastOp::create(b, loc, ints, v).getResult(); };
+  Value sign = both(u, k(int64_t(0x80000000)));
+  Value m = arith::XOrIOp::create(b, loc, u, sign);
+  Value special = select(cmp(arith::CmpIPredicate::sgt, m, k(255 << 23)), k(0x7e00), k(0x7c00));
+  Value magic = k(((127 - 15) + (23 - 10) + 1) << 23);
+  Value tiny = sub(asInt(add(asFloat(m), asFloat(magic))), magic);
+  Value odd = both(arith::ShRUIOp::create(b, loc, m, k(13)), k(1));
+  Value normal = arith::ShRUIOp::create(b, loc, add(add(m, k(0xfff - ((127 - 15) << 23))), odd), k(13));
+  Value r = select(ge(m, k((127 + 16) << 23)), special, select(lt(m, k(113 << 23)), tiny, normal));
+  return either(r, arith::ShRUIOp::create(b, loc, sign, k(16)));
+}
+
+Value Emitter::loadAsF32(Type storage, Value address, bool vector) {
+  auto typed = [&](Type t) { return vector ? Type(vec(t)) : t; };
+  if (storage.isF32()) {
+    return load(typed(f32), address, 4);
+  }
+  if (storage.isF16() && target.f16c) {
+    return arith::ExtFOp::create(b, loc, typed(f32), load(typed(b.getF16Type()), address, 2));
+  }
+  Value bits = arith::ExtUIOp::create(b, loc, typed(i32), load(typed(i16), address, 2));
+  if (storage.isF16()) {
+    return halfToFloat(bits);
+  }
+  bits = arith::ShLIOp::create(b, loc, bits, constant(bits.getType(), int64_t(16)));
+  return arith::BitcastOp::create(b, loc, typed(f32), bits);
+}
+
+void Emitter::storeF32As(Type storage, Value v, Value address) {
+  if (storage.isF32()) {
+    return store(v, address, 4);
+  }
+  if (storage.isF16() && target.f16c) {
+    return store(arith::TruncFOp::create(b, loc, typeLike(v, b.getF16Type()), v), address, 2);
+  }
+  Type ints = typeLike(v, i32);
+  Value u = arith::BitcastOp::create(b, loc, ints, v);
+  if (storage.isF16()) {
+    u = floatToHalf(u);
+  } else {
+    // Round to nearest even on the upper half; a NaN keeps its top bits and turns quiet.
+    auto k = [&](int64_t x) { return constant(ints, x); };
+    Value odd = both(arith::ShRUIOp::create(b, loc, u, k(16)), k(1));
+    Value rounded = add(add(u, k(0x7fff)), odd);
+    Value nan = cmp(arith::CmpFPredicate::UNO, v, v);
+    u = arith::ShRUIOp::create(b, loc, select(nan, either(u, k(0x400000)), rounded), k(16));
+  }
+  store(arith::TruncIOp::create(b, loc, typeLike(v, i16), u), address, 2);
+}
+
+Emitter::Values Emitter::loop(Value lo, Value hi, int64_t step, ValueRange init,
+                              llvm::function_ref<Values(Value, ValueRange)> body) {
+  auto op = scf::ForOp::create(b, loc, lo, hi, c(step), init, [&](OpBuilder &, Location, Value iv, ValueRange args) {
+    // The builder's insertion point is inside the body here.
+    Values next = body(iv, args);
+    scf::YieldOp::create(b, loc, next);
+  });
+  return Values(op.getResults());
+}
+
+void Emitter::loop(Value lo, Value hi, int64_t step, llvm::function_ref<void(Value)> body) {
+  loop(lo, hi, step, {}, [&](Value iv, ValueRange) {
+    body(iv);
+    return Values{};
+  });
+}
+
+void Emitter::ifThen(Value cond, llvm::function_ref<void()> then) {
+  scf::IfOp::create(b, loc, cond, [&](OpBuilder &, Location) {
+    then();
+    scf::YieldOp::create(b, loc);
+  });
+}
+
+void Emitter::ifElse(Value cond, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise) {
+  scf::IfOp::create(
+      b, loc, cond,
+      [&](OpBuilder &, Location) {
+        then();
+        scf::YieldOp::create(b, loc);
+      },
+      [&](OpBuilder &, Location) {
+        otherwise();
+        scf::YieldOp::create(b, loc);
+      });
+}
+
+Emitter::Values Emitter::ifElse(Value cond, TypeRange, llvm::function_ref<Values()> then,
+                                llvm::function_ref<Values()> otherwise) {
+  auto op = scf::IfOp::create(
+      b, loc, cond,
+      [&](OpBuilder &, Location) {
+        Values v = then();
+        scf::YieldOp::create(b, loc, v);
+      },
+      [&](OpBuilder &, Location) {
+        Values v = otherwise();
+        scf::YieldOp::create(b, loc, v);
+      });
+  return Values(op.getResults());
+}
+
+Emitter::Values Emitter::call(StringRef callee, TypeRange results, ValueRange args) {
+  auto op = func::CallOp::create(b, loc, callee, results, args);
+  return Values(op.getResults());
+}
+
+} // namespace heddle

@@ -1,0 +1,62 @@
+//===- KernelSignature.h - What a kernel's arguments are ------------------===//
+//
+// Reads a function with one attend op once, so that tile loops and the manifest
+// agree on which argument is what and where its record lies in the argument
+// block (docs/abi.md). Nobody else indexes arguments by number.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_PASSES_KERNELSIGNATURE_H
+#define HEDDLE_PASSES_KERNELSIGNATURE_H
+
+#include "dialect/Attn.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+namespace heddle {
+
+/// A number known now, or an argument of the function.
+struct NumberSource {
+  int64_t arg = -1;    ///< >= 0: that argument
+  int64_t integer = 0; ///< else this
+  double real = 0;     ///< (or this)
+};
+
+struct DotSource {
+  int64_t q, k; ///< arguments
+  int64_t d;    ///< static
+};
+
+struct SegmentSignature {
+  int64_t v = 0;
+  llvm::SmallVector<DotSource> dots;
+  NumberSource kOffset, scale; ///< scale 0 without an argument: the default, 1/sqrt(D) of each dot
+};
+
+struct KernelSignature {
+  // Handles, whose methods MLIR does not mark const.
+  mutable mlir::func::FuncOp func;
+  mutable attn::AttendOp attend;
+  mlir::Type storage; ///< f32, f16 or bf16
+  int64_t q = 0, dv = 0;
+  int64_t out = -1, lse = -1; ///< result numbers; -1: not returned
+  int64_t sink = -1;
+  bool qOffsetEnd = false;
+  NumberSource qOffset;
+  llvm::SmallVector<SegmentSignature> segments;
+  llvm::SmallVector<int64_t> patternOperands; ///< arguments
+
+  int64_t numArgs() const { return func.getNumArguments(); }
+  int64_t numResults() const { return func.getNumResults(); }
+  /// First slot of a record in the argument block.
+  int64_t argSlot(int64_t a) const { return 8 + 9 * a; }
+  int64_t resultSlot(int64_t r) const { return argSlot(numArgs() + r); }
+  int64_t qOffsetSlot() const { return resultSlot(numResults()); }
+  int64_t kOffsetSlot(int64_t segment) const { return qOffsetSlot() + 2 + 2 * segment; }
+
+  /// Diagnoses what cannot be compiled: an operand that is not an argument, a
+  /// dynamic head dimension, ops beside the attend.
+  static mlir::FailureOr<KernelSignature> read(mlir::func::FuncOp func);
+};
+
+} // namespace heddle
+
+#endif // HEDDLE_PASSES_KERNELSIGNATURE_H

@@ -1,0 +1,29 @@
+//===- LowerTiles.cpp - Bodies of the micro-kernels -----------------------===//
+//
+// Tile loops call micro-kernels by name; this pass writes each of them once, in
+// the vector dialect, for the register width that it is given.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "passes/Passes.h"
+#include "passes/TileKernels.h"
+#include "passes/VectorTargets.h"
+
+namespace heddle {
+#define GEN_PASS_DEF_LOWERTILESPASS
+#include "passes/Passes.h.inc"
+
+namespace {
+struct LowerTilesPass : impl::LowerTilesPassBase<LowerTilesPass> {
+  using Base::Base;
+  void runOnOperation() override {
+    for (auto fn : getOperation().getOps<mlir::func::FuncOp>()) {
+      if (fn.isDeclaration() && fn->hasAttr("attn.tile")) {
+        emitTileKernel(fn, vectorTarget(width));
+      }
+    }
+  }
+};
+} // namespace
+} // namespace heddle

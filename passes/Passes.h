@@ -1,0 +1,47 @@
+//===- Passes.h - The passes and pipelines of Heddle ----------------------===//
+#ifndef HEDDLE_PASSES_PASSES_H
+#define HEDDLE_PASSES_PASSES_H
+
+#include "mlir/Pass/Pass.h"
+
+#include <memory>
+
+namespace mlir {
+class OpPassManager;
+namespace arith {
+class ArithDialect;
+}
+namespace func {
+class FuncDialect;
+}
+namespace LLVM {
+class LLVMDialect;
+}
+namespace math {
+class MathDialect;
+}
+namespace scf {
+class SCFDialect;
+}
+namespace vector {
+class VectorDialect;
+}
+} // namespace mlir
+
+namespace heddle {
+
+#define GEN_PASS_DECL
+#include "passes/Passes.h.inc"
+#define GEN_PASS_REGISTRATION
+#include "passes/Passes.h.inc"
+
+/// attn to tile loops and micro-kernels: schedule, tile, lower.
+void buildTilePipeline(mlir::OpPassManager &pm, int64_t width);
+/// Tile loops to the LLVM dialect.
+void buildLLVMPipeline(mlir::OpPassManager &pm);
+/// Every pass and pipeline (`attn-cpu`), for heddle-opt.
+void registerPasses();
+
+} // namespace heddle
+
+#endif // HEDDLE_PASSES_PASSES_H

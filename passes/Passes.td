@@ -1,0 +1,60 @@
+//===- Passes.td - The passes of Heddle ------------------------*- tablegen -*-===//
+#ifndef HEDDLE_PASSES_TD
+#define HEDDLE_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def AnnotateSchedulePass : Pass<"attn-annotate-schedule", "::mlir::ModuleOp"> {
+  let summary = "split each segment's pattern into strata and write them on the op";
+  let description = [{
+    Puts `#attn.schedule` on every `attn.attend`: disjoint strata in digit
+    coordinates, the number of query positions that share one online-softmax
+    state, and the keys of a chunk. Says what it chose in remarks; a masked
+    stratum always has one that says why. Annotates only: no value changes.
+
+    ```mlir
+    // before
+    %o = attn.attend %q segment(%k, %v) where(causal & window(63, 0)) : ...
+    // after
+    %o = attn.attend %q segment(%k, %v) where(window(63, 0)) {schedule = #attn.schedule<...>} : ...
+    ```
+  }];
+  let dependentDialects = ["::heddle::attn::AttnDialect"];
+}
+
+def TileAttendPass : Pass<"attn-tile-attend", "::mlir::ModuleOp"> {
+  let summary = "turn a scheduled attend into tile loops on the online-softmax state";
+  let description = [{
+    Replaces the function by `heddle_task(args, task, scratch)` (docs/abi.md), one
+    call a super-tile of queries: loops over the query tiles of each stratum,
+    bounds of its keys evaluated lane by lane, tables of key rows, and calls of
+    micro-kernels that are declared here and written by `attn-lower-tiles`.
+
+    Numerics: scores are scaled by scale * log2(e) when Q is packed (or after
+    the score region), so that exp becomes exp2; dead scores are selected to
+    -inf; a row's keys are taken in a fixed order that depends neither on the
+    batch nor on the thread count.
+  }];
+  let options = [Option<"width", "width", "int64_t", "16", "f32 lanes of a vector register: 16, 8 or 4">];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::math::MathDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
+  ];
+}
+
+def LowerTilesPass : Pass<"attn-lower-tiles", "::mlir::ModuleOp"> {
+  let summary = "give micro-kernels their bodies for the target's vectors";
+  let description = [{
+    Fills the declarations that `attn-tile-attend` left with scf loops on vector
+    registers: 6 keys by 64 queries for the scores, 8 queries by 32 columns for
+    the output. Numerics: exp2 by a polynomial of degree 5 (docs/numerics.md);
+    f32 sums in key order.
+  }];
+  let options = [Option<"width", "width", "int64_t", "16", "f32 lanes of a vector register: 16, 8 or 4">];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::math::MathDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
+  ];
+}
+
+#endif // HEDDLE_PASSES_TD

@@ -1,0 +1,46 @@
+//===- Pipelines.cpp - Named pipelines from attn to LLVM ------------------===//
+
+#include "mlir/Conversion/Passes.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+#include "passes/Passes.h"
+
+using namespace mlir;
+
+namespace heddle {
+
+void buildTilePipeline(OpPassManager &pm, int64_t width) {
+  pm.addPass(createAnnotateSchedulePass());
+  pm.addPass(createTileAttendPass(TileAttendPassOptions{width}));
+  pm.addPass(createLowerTilesPass(LowerTilesPassOptions{width}));
+}
+
+void buildLLVMPipeline(OpPassManager &pm) {
+  pm.addPass(createSCFToControlFlowPass());
+  pm.addPass(createConvertVectorToLLVMPass());
+  pm.addPass(createConvertMathToLLVMPass());
+  pm.addPass(createArithToLLVMConversionPass());
+  pm.addPass(createConvertControlFlowToLLVMPass());
+  pm.addPass(createConvertFuncToLLVMPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+}
+
+void registerPasses() {
+#define GEN_PASS_REGISTRATION
+  registerAnnotateSchedulePass();
+  registerTileAttendPass();
+  registerLowerTilesPass();
+  PassPipelineRegistration<>("attn-cpu", "attn to the LLVM dialect for AVX-512", [](OpPassManager &pm) {
+    buildTilePipeline(pm, 16);
+    buildLLVMPipeline(pm);
+  });
+}
+
+} // namespace heddle

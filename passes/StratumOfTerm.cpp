@@ -1,0 +1,365 @@
+//===- StratumOfTerm.cpp - One term in digit coordinates ------------------===//
+//
+// Conditions on one digit of the key fix the radices of the stratum's key
+// digits; residues become steps; what is left over on the query alone is the
+// guard, on the key alone `keep`, on both the residual.
+//
+//===----------------------------------------------------------------------===//
+#include "passes/StratumOfTerm.h"
+#include "passes/QueryTiles.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+namespace heddle {
+
+namespace {
+
+Expr conjoin(const Expr &a, const Expr &b) { return a ? a && b : b; }
+
+bool onQuery(const Expr &e) { return e.mentions(Sym::Query) || e.mentions(Sym::QueryRow); }
+bool onKey(const Expr &e) { return e.mentions(Sym::Key) || e.mentions(Sym::KeyRow); }
+
+/// The bounds of one digit.
+struct DigitBounds {
+  int64_t radix, modulus;
+  std::vector<LinearForm> lower, upper;
+
+  int64_t extent() const { return modulus / radix; }
+  /// Share of the digit's values that may live; for choosing among digits.
+  double share() const {
+    int64_t width = extent();
+    for (const LinearForm &lo : lower) {
+      for (const LinearForm &hi : upper) {
+        if (std::optional<int64_t> w = upperBound(hi - lo)) {
+          width = std::min(width, *w);
+        }
+      }
+      if (upper.empty()) {
+        if (std::optional<int64_t> least = lowerBound(lo)) {
+          width = std::min(width, extent() - *least);
+        }
+      }
+    }
+    return static_cast<double>(width) / static_cast<double>(extent());
+  }
+};
+
+class Assembler {
+public:
+  Assembler(const Term &t, const StrataLimits &limits) : limits(limits) {
+    for (const Literal &l : t.literals()) {
+      sort(l);
+    }
+  }
+
+  Stratum assemble() {
+    reduceSteps();
+    turnBoundsIntoGuards();
+    placeDigits();
+    placeSteps();
+    emitKeyDigits();
+    while (!chooseQueryDigits(s, uniform(), limits)) {
+      dropStep();
+    }
+    s.kind = kindOf();
+    return std::move(s);
+  }
+
+private:
+  const StrataLimits &limits;
+  Stratum s;
+  std::vector<DigitBounds> digits;
+  std::vector<Literal> steps;
+  std::set<int64_t> radices = {1};
+  struct Placed {
+    Literal step;
+    int64_t radix;
+  };
+  std::vector<Placed> placed;
+  std::vector<LinearForm> rootLower, rootUpper;
+  std::vector<DigitBounds> kept;
+
+  void sort(const Literal &l) {
+    switch (l.kind) {
+    case Literal::Lower:
+    case Literal::Upper: {
+      const bool isLower = l.kind == Literal::Lower;
+      if (l.modulus == 0) {
+        (isLower ? rootLower : rootUpper).push_back(l.form);
+        return;
+      }
+      auto it = std::find_if(digits.begin(), digits.end(), [&](const DigitBounds &d) {
+        return d.radix == l.radix && d.modulus == l.modulus;
+      });
+      if (it == digits.end()) {
+        it = digits.insert(digits.end(), DigitBounds{l.radix, l.modulus, {}, {}});
+      }
+      (isLower ? it->lower : it->upper).push_back(l.form);
+      return;
+    }
+    case Literal::Step:
+      steps.push_back(l);
+      return;
+    case Literal::Compare:
+    case Literal::Opaque:
+      condition(l.expr());
+      return;
+    }
+  }
+
+  void condition(const Expr &e) {
+    if (!onKey(e)) {
+      s.guard = conjoin(s.guard, e);
+    } else if (!onQuery(e)) {
+      s.keep = conjoin(s.keep, e);
+    } else {
+      s.residual = conjoin(s.residual, e);
+      if (s.note.empty()) {
+        s.note = "a condition per pair: " + e.str();
+        if (s.note.size() > 200) {
+          s.note = s.note.substr(0, 197) + "...";
+        }
+      }
+    }
+  }
+
+  void leaveOver(const Literal &l, const char *why) {
+    if (s.note.empty()) {
+      s.note = l.expr().str() + ": " + why;
+    }
+    condition(l.expr());
+  }
+
+  void leaveOver(const DigitBounds &d) {
+    Literal l;
+    l.radix = d.radix;
+    l.modulus = d.modulus;
+    for (int side = 0; side < 2; ++side) {
+      l.kind = side == 0 ? Literal::Lower : Literal::Upper;
+      for (const LinearForm &f : side == 0 ? d.lower : d.upper) {
+        l.form = f;
+        leaveOver(l, "no common digits");
+      }
+    }
+  }
+
+  /// Two residues of one digit: where one step divides the other, the coarser
+  /// one is a condition on the query.
+  void reduceSteps() {
+    std::stable_sort(steps.begin(), steps.end(),
+                     [](const Literal &a, const Literal &b) { return a.step > b.step; });
+    for (size_t a = 0; a < steps.size(); ++a) {
+      for (size_t b = a + 1; b < steps.size();) {
+        if (steps[a].sameDigit(steps[b]) && steps[a].step % steps[b].step == 0) {
+          LinearForm r = floorMod(steps[a].form - steps[b].form, steps[b].step);
+          if (!(r == LinearForm(0))) {
+            condition(equal(r.expr(), Expr(0)));
+          }
+          steps.erase(steps.begin() + static_cast<ptrdiff_t>(b));
+        } else {
+          ++b;
+        }
+      }
+    }
+  }
+
+  /// The bounds of a digit that a residue of the key already fixes.
+  void turnBoundsIntoGuards() {
+    for (const Literal &step : steps) {
+      for (auto d = digits.begin(); d != digits.end();) {
+        if (d->radix != step.radix || step.step % d->extent() != 0 ||
+            (step.modulus != 0 && step.modulus % d->modulus != 0)) {
+          ++d;
+          continue;
+        }
+        LinearForm value = floorMod(step.form, d->extent());
+        for (const LinearForm &lo : d->lower) {
+          condition(value.expr() >= lo.expr());
+        }
+        for (const LinearForm &hi : d->upper) {
+          condition(value.expr() < hi.expr());
+        }
+        d = digits.erase(d);
+      }
+    }
+  }
+
+  bool fits(int64_t radix, int64_t modulus) const {
+    std::set<int64_t> with = radices;
+    with.insert(radix);
+    if (modulus != 0) {
+      with.insert(modulus);
+    }
+    int64_t last = 1;
+    for (int64_t r : with) {
+      if (r % last != 0) {
+        return false;
+      }
+      last = r;
+    }
+    // A digit with bounds must stay in one piece.
+    auto splits = [](const DigitBounds &d, int64_t r) { return d.radix < r && r < d.modulus; };
+    for (const DigitBounds &d : kept) {
+      if (splits(d, radix) || splits(d, modulus)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  bool splitsRadices(int64_t radix, int64_t modulus) const {
+    return std::any_of(radices.begin(), radices.end(),
+                       [&](int64_t r) { return radix < r && r < modulus; });
+  }
+
+  void placeDigits() {
+    std::stable_sort(digits.begin(), digits.end(), [](const DigitBounds &a, const DigitBounds &b) {
+      return a.share() < b.share();
+    });
+    for (const DigitBounds &d : digits) {
+      if (fits(d.radix, d.modulus) && !splitsRadices(d.radix, d.modulus)) {
+        radices.insert(d.radix);
+        radices.insert(d.modulus);
+        kept.push_back(d);
+      } else {
+        leaveOver(d);
+      }
+    }
+  }
+
+  /// Upper end of the digit that starts at `radix`; 0: unbounded.
+  int64_t endOf(int64_t radix) const {
+    auto it = radices.upper_bound(radix);
+    return it == radices.end() ? 0 : *it;
+  }
+
+  void placeSteps() {
+    for (const Literal &l : steps) {
+      if (!slicesOf(l.form, l.step)) {
+        leaveOver(l, "the residue differs from query to query");
+        continue;
+      }
+      const bool taken = std::any_of(placed.begin(), placed.end(),
+                                     [&](const Placed &p) { return p.radix == l.radix; });
+      if (taken || !fits(l.radix, 0)) {
+        leaveOver(l, "no common digits");
+        continue;
+      }
+      std::set<int64_t> before = radices;
+      radices.insert(l.radix);
+      int64_t end = endOf(l.radix);
+      if (end == 0 && l.modulus != 0 && fits(l.radix, l.modulus)) {
+        radices.insert(l.modulus);
+        end = l.modulus;
+      }
+      // The step divides the digit, or the digit is the step's own.
+      const bool divides = end == 0 ? l.modulus == 0 : end / l.radix % l.step == 0;
+      if ((divides && (l.modulus == 0 || (end != 0 && end <= l.modulus))) || end == l.modulus) {
+        placed.push_back({l, l.radix});
+      } else {
+        radices = std::move(before);
+        leaveOver(l, "no common digits");
+      }
+    }
+  }
+
+  void emitKeyDigits() {
+    int64_t above = 0;
+    for (auto it = radices.rbegin(); it != radices.rend(); ++it) {
+      KeyDigit d;
+      d.radix = *it;
+      d.extent = above == 0 ? 0 : above / *it;
+      above = *it;
+      for (const Placed &p : placed) {
+        if (p.radix == d.radix) {
+          d.step = p.step.step;
+          d.phase = floorMod(p.step.form.expr(), Expr(d.step));
+        }
+      }
+      for (const DigitBounds &b : kept) {
+        if (b.radix == d.radix) {
+          fill(d.lower, b.lower);
+          fill(d.upper, b.upper);
+        }
+      }
+      s.key.push_back(std::move(d));
+    }
+    // Bounds on j that are multiples of the leading radix bound that digit.
+    const int64_t radix = s.key[0].radix;
+    for (int side = 0; side < 2; ++side) {
+      for (const LinearForm &f : side == 0 ? rootLower : rootUpper) {
+        std::optional<LinearForm> q = radix > 1 ? f.dividedBy(radix) : std::nullopt;
+        std::vector<Expr> &place = q ? (side == 0 ? s.key[0].lower : s.key[0].upper)
+                                     : (side == 0 ? s.lower : s.upper);
+        place.push_back((q ? *q : f).expr());
+      }
+    }
+  }
+
+  static void fill(std::vector<Expr> &to, const std::vector<LinearForm> &from) {
+    for (const LinearForm &f : from) {
+      to.push_back(f.expr());
+    }
+  }
+
+  std::vector<QuerySlice> uniform() const {
+    std::vector<QuerySlice> all;
+    for (const Placed &p : placed) {
+      std::vector<QuerySlice> own = *slicesOf(p.step.form, p.step.step);
+      all.insert(all.end(), own.begin(), own.end());
+    }
+    return all;
+  }
+
+  /// Gives up the smallest step: its query digits do not fit the others.
+  void dropStep() {
+    auto it = std::min_element(placed.begin(), placed.end(), [](const Placed &a, const Placed &b) {
+      return a.step.step < b.step.step;
+    });
+    for (KeyDigit &d : s.key) {
+      if (d.radix == it->radix) {
+        d.step = 1;
+        d.phase = Expr();
+      }
+    }
+    leaveOver(it->step, "no common query digits");
+    placed.erase(it);
+  }
+
+  StratumKind kindOf() const {
+    if (s.residual) {
+      return StratumKind::Masked;
+    }
+    if (!placed.empty()) {
+      return StratumKind::Lattice;
+    }
+    if (s.key.size() > 1) {
+      return StratumKind::Grid;
+    }
+    auto free = [](const std::vector<Expr> &bounds) {
+      return std::none_of(bounds.begin(), bounds.end(), onQuery);
+    };
+    if (s.lower.empty() && s.upper.empty() && static_cast<bool>(s.guard)) {
+      return StratumKind::Rows;
+    }
+    if (free(s.lower) && free(s.upper)) {
+      return s.lower.empty() && s.upper.empty() ? StratumKind::Band : StratumKind::Columns;
+    }
+    auto blocked = [](const std::vector<LinearForm> &bounds) {
+      return std::any_of(bounds.begin(), bounds.end(), [](const LinearForm &f) {
+        return f.terms.size() == 1 && f.terms.begin()->second.atom->kind == ExprKind::FloorDiv;
+      });
+    };
+    return blocked(rootLower) && blocked(rootUpper) ? StratumKind::Block : StratumKind::Band;
+  }
+};
+
+} // namespace
+
+Stratum stratumOfTerm(const Term &t, const StrataLimits &limits) {
+  return Assembler(t, limits).assemble();
+}
+
+} // namespace heddle

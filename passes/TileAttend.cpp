@@ -1,0 +1,1028 @@
+//===- TileAttend.cpp - Tile loops on the online-softmax state ------------===//
+//
+// Replaces a function with a scheduled attend by
+//
+//   heddle_task(args, task, scratch)     one super-tile of one (b, h):
+//     (m, l, acc) of its rows := (-inf, 0, 0)
+//     for each group of strata with the same query digits: call attend_group
+//     out = acc / l
+//   attend_group_n(...)                  for each query tile (a box of digits):
+//     positions of its lanes; pack Q; m, l of the lanes
+//     for each stratum: bounds lane by lane, then nested loops over the key
+//     digits whose innermost is a run of keys, in up to three parts
+//     (masked, full, masked), each pushed to the chunk
+//   attend_push_n(...)                   appends a run of keys to the chunk's
+//                                        tables, flushing it when it is full
+//   attend_flush_n(...)                  S = K Q; mask or score; online softmax;
+//                                        acc += P V
+//
+// The state (m, l, acc) is a commutative monoid, so strata may come in any order
+// and a row may be visited by many of them. The tables hold row addresses: any
+// set of keys costs the same code. Nothing here is larger than a super-tile.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/IR/IRMapping.h"
+#include "passes/EmitExpr.h"
+#include "passes/KernelSignature.h"
+#include "passes/Passes.h"
+#include "passes/TileKernels.h"
+#include "passes/VectorTargets.h"
+
+using namespace mlir;
+
+namespace heddle {
+#define GEN_PASS_DEF_TILEATTENDPASS
+#include "passes/Passes.h.inc"
+
+using Values = Emitter::Values;
+
+namespace {
+
+/// Beyond every position (the runtime refuses larger ones).
+constexpr int64_t kFar = int64_t(1) << 30;
+constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
+
+/// Byte offsets of a thread's scratch memory.
+class Frame {
+public:
+  int64_t allocate(int64_t bytes) {
+    int64_t at = size;
+    size += (bytes + 63) / 64 * 64;
+    return at;
+  }
+  int64_t size = 0;
+};
+
+/// A packed Q tile: one for each distinct (query tensor, scale).
+struct Pack {
+  int64_t q, d, segment;
+  bool base2; ///< log2(e) is folded into the scale
+  int64_t at = 0;
+};
+
+/// An interval of a stratum whose ends differ by lane: j itself, or a key digit.
+struct Interval {
+  const std::vector<Expr> *lower, *upper;
+  bool varies;      ///< some bound is given (or, for j, a guard)
+  int64_t lo, hi;   ///< scratch: i32 for each lane
+};
+
+struct Strata {
+  llvm::SmallVector<QueryDigit> query;
+  llvm::SmallVector<int64_t> members; ///< stratum numbers
+};
+
+/// Uniform values of a generated function that serves one (b, h).
+struct Uniform {
+  Value args, scratch, b, h, heads, nq, qOffset;
+};
+
+class AttendTiler {
+public:
+  AttendTiler(ModuleOp module, const KernelSignature &signature, const Schedule &schedule, const VectorTarget &target)
+      : module(module), sig(signature), schedule(schedule), builder(module.getContext()),
+        e(builder, signature.attend.getLoc(), target), vl(target.width) {}
+
+  LogicalResult run();
+
+private:
+  ModuleOp module;
+  const KernelSignature &sig;
+  const Schedule &schedule;
+  OpBuilder builder;
+  Emitter e;
+  int64_t vl;
+  Frame frame;
+  SmallVector<OperandRecord> patternRecords;
+  SmallVector<Pack> packs;
+  SmallVector<Strata> groups;
+  // Offsets in the frame.
+  int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
+          fPositions = 0, fAccRows = 0, fState = 0, fMax = 0, fSum = 0, fTemp = 0, fStageV = 0, fTileMax = 0,
+          fTileSum = 0, fAcc = 0;
+  SmallVector<int64_t> fKeyTable, fKeyBase, fKeyStride, fScores, fStageK, fLower, fUpper;
+
+  bool softmax() const { return sig.attend.getNormalizer() == attn::Normalizer::Softmax; }
+  Region *score(int64_t segment) { return sig.attend.getScore(segment); }
+  /// log2(e) goes into the packed Q unless a region still works on natural scores.
+  bool base2(int64_t segment) { return softmax() && !score(segment); }
+  int64_t bytes() const { return sig.storage.isF32() ? 4 : 2; }
+  int64_t accRow() const { return paddedRow(sig.dv) * 4; }
+  std::string name(StringRef what, int64_t n) { return ("attend_" + what + "_" + Twine(n)).str(); }
+
+  void layout();
+  void plan();
+  Pack &packOf(int64_t segment, int64_t dot);
+  func::FuncOp function(StringRef name, ArrayRef<Type> types, bool isPrivate = true);
+
+  Value slot(Value args, int64_t s) { return e.load(e.i64, e.at(args, s * 8), 8); }
+  Value in(const Uniform &u, int64_t offset) { return e.at(u.scratch, offset); }
+  Value batchNumber(const Uniform &u, int64_t s);
+  Value kOffset(const Uniform &u, int64_t segment) { return batchNumber(u, sig.kOffsetSlot(segment)); }
+  Value keyRows(const Uniform &u, int64_t segment) { return slot(u.args, sig.argSlot(sig.segments[segment].v) + 3); }
+  /// Address of row 0 of a [b, h, n, d] tensor for (b, h); heads of k and v are shared by groups of query heads.
+  Value headBase(const Uniform &u, int64_t record, bool keyHead);
+  Value rowStride(const Uniform &u, int64_t record) { return e.mul(slot(u.args, record + 7), bytes()); }
+  Value elementStride(const Uniform &u, int64_t record) { return e.mul(slot(u.args, record + 8), bytes()); }
+  Value scaleOf(const Uniform &u, const Pack &pack);
+  ExprScope scope(const Uniform &u, int64_t segment, Value query, Value key);
+  Uniform uniform(Value args, Value scratch, Value b, Value h);
+
+  void emitTask();
+  void finishRow(const Uniform &u, Value row, Value position);
+  void emitGroup(int64_t n);
+  void emitTile(const Uniform &u, const Strata &group, ArrayRef<Value> digits, Value first, Value last);
+  void packQueries(const Uniform &u, const Strata &group);
+  void moveState(const Uniform &u, bool toTile);
+  void emitStratum(const Uniform &u, int64_t n, Value minPosition);
+  void emitPush(int64_t n);
+  void emitFlush(int64_t n);
+  void emitScore(int64_t n, bool masked);
+  void beginSegment(const Uniform &u, int64_t segment);
+  SmallVector<Interval> intervals(const Stratum &s);
+  bool maskable(const Stratum &s);
+
+  struct Range {
+    Value lo, hi, fullLo, fullHi; ///< over lanes: min of lower, max of upper, max of lower, min of upper
+  };
+  SmallVector<Range> emitBounds(const Uniform &u, const Stratum &s, ArrayRef<Interval> intervals);
+  void emitWalk(const Uniform &u, int64_t n, size_t digit, Value base, Value full, ArrayRef<Range> ranges,
+                ArrayRef<Value> phases);
+};
+
+} // namespace
+
+//===--- Layout -----------------------------------------------------------===//
+
+Pack &AttendTiler::packOf(int64_t segment, int64_t dot) {
+  const DotSource &source = sig.segments[segment].dots[dot];
+  const NumberSource &scale = sig.segments[segment].scale;
+  for (Pack &p : packs) {
+    const NumberSource &other = sig.segments[p.segment].scale;
+    if (p.q == source.q && p.d == source.d && p.base2 == base2(segment) && other.arg == scale.arg &&
+        other.real == scale.real) {
+      return p;
+    }
+  }
+  packs.push_back({source.q, source.d, segment, base2(segment)});
+  packs.back().at = frame.allocate(source.d * kLanes * 4);
+  return packs.back();
+}
+
+void AttendTiler::layout() {
+  int64_t keys = schedule.keyChunk + kKeyGroup + 2, dots = 1, digits = 1;
+  SmallVector<int64_t> stage(1, 1);
+  for (const SegmentSignature &s : sig.segments) {
+    dots = std::max<int64_t>(dots, s.dots.size());
+    stage.resize(dots, 1);
+    for (auto [n, d] : llvm::enumerate(s.dots)) {
+      stage[n] = std::max(stage[n], d.d);
+    }
+  }
+  for (const Stratum &s : schedule.strata) {
+    digits = std::max<int64_t>(digits, s.key.size());
+  }
+  fCount = frame.allocate(8);
+  fMasked = frame.allocate(8);
+  fKeys = frame.allocate(keys * 4);
+  fValueTable = frame.allocate(keys * 8);
+  fValueBase = frame.allocate(8);
+  fValueStride = frame.allocate(8);
+  fLanes = frame.allocate(8);
+  fRows = frame.allocate(kLanes * 8);
+  fPositions = frame.allocate(kLanes * 8);
+  fAccRows = frame.allocate(kLanes * 8);
+  fState = frame.allocate(kLanes * 8);
+  fTileMax = frame.allocate(kLanes * 4);
+  fTileSum = frame.allocate(kLanes * 4);
+  fTemp = frame.allocate(64);
+  fStageV = frame.allocate(keys * paddedRow(sig.dv) * 4);
+  for (int64_t n = 0; n < dots; ++n) {
+    fKeyTable.push_back(frame.allocate(keys * 8));
+    fKeyBase.push_back(frame.allocate(8));
+    fKeyStride.push_back(frame.allocate(8));
+    fScores.push_back(frame.allocate(keys * kLanes * 4));
+    fStageK.push_back(frame.allocate(keys * paddedRow(stage[n]) * 4));
+  }
+  for (int64_t n = 0; n <= digits; ++n) {
+    fLower.push_back(frame.allocate(kLanes * 4));
+    fUpper.push_back(frame.allocate(kLanes * 4));
+  }
+  for (int64_t g = 0; g < int64_t(sig.segments.size()); ++g) {
+    for (size_t n = 0; n < sig.segments[g].dots.size(); ++n) {
+      packOf(g, n);
+    }
+  }
+  // One row more than the super-tile: lanes without a query point there.
+  fMax = frame.allocate((schedule.superTile + 1) * 4);
+  fSum = frame.allocate((schedule.superTile + 1) * 4);
+  fAcc = frame.allocate((schedule.superTile + 1) * accRow());
+}
+
+static bool sameDigits(ArrayRef<QueryDigit> x, ArrayRef<QueryDigit> y) {
+  return llvm::equal(x, y, [](const QueryDigit &a, const QueryDigit &b) {
+    return a.radix == b.radix && a.extent == b.extent && a.tile == b.tile;
+  });
+}
+
+void AttendTiler::plan() {
+  for (auto [n, s] : llvm::enumerate(schedule.strata)) {
+    auto group = llvm::find_if(groups, [&](const Strata &g) { return sameDigits(g.query, s.query); });
+    if (group == groups.end()) {
+      groups.push_back({SmallVector<QueryDigit>(s.query.begin(), s.query.end()), {}});
+      group = std::prev(groups.end());
+    }
+    group->members.push_back(n);
+  }
+  for (int64_t a : sig.patternOperands) {
+    Type type = sig.func.getArgumentTypes()[a];
+    OperandRecord record{sig.argSlot(a), Type(), 0};
+    if (auto tensor = dyn_cast<RankedTensorType>(type)) {
+      record.element = tensor.getElementType();
+      record.rank = tensor.getRank();
+    }
+    patternRecords.push_back(record);
+  }
+}
+
+//===--- Small pieces -----------------------------------------------------===//
+
+func::FuncOp AttendTiler::function(StringRef name, ArrayRef<Type> types, bool isPrivate) {
+  builder.setInsertionPointToEnd(module.getBody());
+  auto fn = func::FuncOp::create(builder, e.loc, name, builder.getFunctionType(types, {}));
+  if (isPrivate) {
+    fn.setPrivate();
+  }
+  builder.setInsertionPointToStart(fn.addEntryBlock());
+  return fn;
+}
+
+Uniform AttendTiler::uniform(Value args, Value scratch, Value b, Value h) {
+  Uniform u{args, scratch, b, h, slot(args, 1), slot(args, 2), {}};
+  u.qOffset = batchNumber(u, sig.qOffsetSlot());
+  return u;
+}
+
+Value AttendTiler::batchNumber(const Uniform &u, int64_t s) {
+  Value base = e.toPtr(slot(u.args, s));
+  return e.load(e.i64, e.at(base, e.mul(e.mul(u.b, slot(u.args, s + 1)), 8)), 8);
+}
+
+Value AttendTiler::headBase(const Uniform &u, int64_t record, bool keyHead) {
+  Value h = u.h;
+  if (keyHead) {
+    Value group = arith::DivSIOp::create(builder, e.loc, u.heads, slot(u.args, record + 2));
+    h = arith::DivSIOp::create(builder, e.loc, u.h, group);
+  }
+  Value offset = e.add(e.mul(u.b, slot(u.args, record + 5)), e.mul(h, slot(u.args, record + 6)));
+  return e.add(slot(u.args, record), e.mul(offset, bytes()));
+}
+
+Value AttendTiler::scaleOf(const Uniform &u, const Pack &pack) {
+  const NumberSource &scale = sig.segments[pack.segment].scale;
+  double factor = pack.base2 ? kLog2E : 1.0;
+  if (scale.arg < 0) {
+    double s = scale.real != 0 ? scale.real : 1.0 / std::sqrt(double(pack.d));
+    return e.constant(e.f32, s * factor);
+  }
+  Value s = e.load(e.f64, e.toPtr(slot(u.args, sig.argSlot(scale.arg))), 8);
+  return arith::TruncFOp::create(builder, e.loc, e.f32, e.mul(s, e.constant(e.f64, factor)));
+}
+
+ExprScope AttendTiler::scope(const Uniform &u, int64_t segment, Value query, Value key) {
+  Value koff = kOffset(u, segment);
+  return {u.args, u.b, u.h, u.heads, query, key, u.qOffset, koff, e.add(u.qOffset, u.nq),
+          e.add(koff, keyRows(u, segment)), patternRecords};
+}
+
+SmallVector<Interval> AttendTiler::intervals(const Stratum &s) {
+  SmallVector<Interval> out;
+  out.push_back({&s.lower, &s.upper, !s.lower.empty() || !s.upper.empty() || bool(s.guard), fLower[0], fUpper[0]});
+  for (auto [n, d] : llvm::enumerate(s.key)) {
+    out.push_back({&d.lower, &d.upper, !d.lower.empty() || !d.upper.empty(), fLower[n + 1], fUpper[n + 1]});
+  }
+  return out;
+}
+
+/// True where some tile of the stratum may hold a pair that is not live.
+bool AttendTiler::maskable(const Stratum &s) {
+  return bool(s.residual) || llvm::any_of(intervals(s), [](const Interval &i) { return i.varies; });
+}
+
+//===--- The task ---------------------------------------------------------===//
+
+void AttendTiler::emitTask() {
+  auto fn = function("heddle_task", {e.ptr, e.i64, e.ptr}, false);
+  Value args = fn.getArgument(0), task = fn.getArgument(1), scratch = fn.getArgument(2);
+  Value tiles = slot(args, 3), heads = slot(args, 1);
+  auto div = [&](Value x, Value y) { return arith::DivSIOp::create(builder, e.loc, x, y).getResult(); };
+  auto rem = [&](Value x, Value y) { return arith::RemSIOp::create(builder, e.loc, x, y).getResult(); };
+  Value bh = div(task, tiles);
+  // Last tiles first: under a causal pattern they are the longest.
+  Value tile = e.sub(e.add(tiles, -1), rem(task, tiles));
+  Uniform u = uniform(args, scratch, div(bh, heads), rem(bh, heads));
+  int64_t super = schedule.superTile;
+  Value base = e.add(e.mul(e.floorDiv(u.qOffset, super), super), e.mul(tile, super));
+  Value first = e.max(base, u.qOffset), last = e.min(e.add(base, super), e.add(u.qOffset, u.nq));
+  e.ifThen(e.lt(first, last), [&] {
+    Value rows = e.sub(last, first);
+    auto clear = [&](Value row) {
+      e.store(e.constant(e.f32, -std::numeric_limits<double>::infinity()), e.at(in(u, fMax), e.mul(row, 4)), 4);
+      e.store(e.constant(e.f32, 0.0), e.at(in(u, fSum), e.mul(row, 4)), 4);
+      Value acc = e.at(in(u, fAcc), e.mul(row, accRow()));
+      e.loop(e.c(0), e.c(accRow()), vl * 4, [&](Value d) { e.store(e.constant(e.vec(e.f32), 0.0), e.at(acc, d), 4); });
+    };
+    e.loop(e.c(0), rows, 1, clear);
+    clear(e.c(super));
+    for (size_t n = 0; n < groups.size(); ++n) {
+      e.call(name("group", n), {}, {args, scratch, u.b, u.h, first, last});
+    }
+    e.loop(e.c(0), rows, 1, [&](Value row) { finishRow(u, row, e.add(first, row)); });
+  });
+  func::ReturnOp::create(builder, e.loc);
+}
+
+/// out = acc / l, lse = m + log l; a sink joins the sum here.
+void AttendTiler::finishRow(const Uniform &u, Value row, Value position) {
+  Value m = e.load(e.f32, e.at(in(u, fMax), e.mul(row, 4)), 4);
+  Value l = e.load(e.f32, e.at(in(u, fSum), e.mul(row, 4)), 4);
+  Value zero = e.constant(e.f32, 0.0), one = e.constant(e.f32, 1.0);
+  Value factor = one, lse;
+  Value q = e.sub(position, u.qOffset);
+  if (sig.attend.getNormalizer() != attn::Normalizer::None) {
+    Value dead = e.cmp(arith::CmpFPredicate::OEQ, l, zero);
+    Value top = m, scaled = one;
+    if (sig.sink >= 0) {
+      int64_t record = sig.argSlot(sig.sink);
+      Value address = e.at(e.toPtr(slot(u.args, record)), e.mul(e.mul(u.h, slot(u.args, record + 5)), 4));
+      Value sink = e.mul(e.load(e.f32, address, 4), e.constant(e.f32, kLog2E));
+      top = e.max(sink, m);
+      // A sink of -inf, or a row without keys, must not make inf - inf.
+      Value safe = e.select(e.cmp(arith::CmpFPredicate::OEQ, top, e.constant(e.f32, -INFINITY)), zero, top);
+      scaled = math::Exp2Op::create(builder, e.loc, e.sub(m, safe));
+      l = e.add(e.mul(l, scaled), math::Exp2Op::create(builder, e.loc, e.sub(sink, safe)));
+    }
+    factor = e.select(dead, zero, arith::DivFOp::create(builder, e.loc, scaled, l));
+    if (sig.lse >= 0) {
+      Value log = e.add(top, math::Log2Op::create(builder, e.loc, l));
+      lse = e.select(dead, e.constant(e.f32, -INFINITY), e.mul(log, e.constant(e.f32, kLn2)));
+    }
+  }
+  int64_t out = sig.resultSlot(sig.out);
+  Value to = e.toPtr(e.add(headBase(u, out, false), e.mul(q, rowStride(u, out))));
+  e.call(declareTileKernel(module, TileKernel::Finish, sig.dv, sig.storage), {},
+         {e.at(in(u, fAcc), e.mul(row, accRow())), factor, to, elementStride(u, out)});
+  if (lse) {
+    int64_t record = sig.resultSlot(sig.lse);
+    Value base = slot(u.args, record);
+    e.ifThen(e.cmp(arith::CmpIPredicate::ne, base, e.c(0)), [&] {
+      Value offset = e.add(e.add(e.mul(u.b, slot(u.args, record + 5)), e.mul(u.h, slot(u.args, record + 6))),
+                           e.mul(q, slot(u.args, record + 7)));
+      e.store(lse, e.at(e.toPtr(base), e.mul(offset, 4)), 4);
+    });
+  }
+}
+
+//===--- Query tiles ------------------------------------------------------===//
+
+void AttendTiler::emitGroup(int64_t n) {
+  auto fn = function(name("group", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Value first = a[4], last = a[5];
+  const Strata &group = groups[n];
+  // Nested loops over tiles of digits; the leading one covers [first, last).
+  SmallVector<Value> digits;
+  std::function<void(size_t)> nest = [&](size_t k) {
+    if (k == group.query.size()) {
+      emitTile(u, group, digits, first, last);
+      return;
+    }
+    const QueryDigit &d = group.query[k];
+    Value lo = e.c(0), hi = e.c(d.extent);
+    if (k == 0) {
+      lo = e.mul(e.floorDiv(e.floorDiv(first, d.radix), d.tile), d.tile);
+      hi = e.add(e.floorDiv(e.add(last, -1), d.radix), 1);
+    }
+    e.loop(lo, hi, d.tile, [&](Value digit) {
+      digits.push_back(digit);
+      nest(k + 1);
+      digits.pop_back();
+    });
+  };
+  nest(0);
+  func::ReturnOp::create(builder, e.loc);
+}
+
+void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value> digits, Value first, Value last) {
+  Value corner = e.c(0);
+  for (auto [d, digit] : llvm::zip(group.query, digits)) {
+    corner = e.add(corner, e.mul(digit, d.radix));
+  }
+  // Lane l holds the digits l mod tile, (l / tile) mod tile', ... of the box, the last digit fastest.
+  int64_t box = 1;
+  for (const QueryDigit &d : group.query) {
+    box *= d.tile;
+  }
+  Value positions = in(u, fPositions), state = in(u, fState);
+  Value farAway = e.constant(e.vec(e.i64), kFar), none = e.constant(e.vec(e.i64), int64_t(-1));
+  Values found = e.loop(e.c(0), e.c(kLanes), vl, {farAway, none}, [&](Value lane, ValueRange acc) {
+    Value l = e.add(e.splat(lane), e.iota());
+    Value position = e.splat(corner), valid;
+    if (box < kLanes) {
+      valid = e.lt(l, e.constant(l.getType(), box));
+    }
+    int64_t inner = 1;
+    for (size_t k = group.query.size(); k-- > 0;) {
+      const QueryDigit &d = group.query[k];
+      if (d.tile > 1) {
+        Value digit = e.floorDiv(l, inner);
+        digit = e.floorMod(digit, d.tile);
+        position = e.add(position, e.mul(digit, d.radix));
+        if (k > 0 && d.extent % d.tile != 0) {
+          Value inside = e.lt(digit, e.splat(e.sub(e.c(d.extent), digits[k])));
+          valid = valid ? e.both(valid, inside) : inside;
+        }
+      }
+      inner *= d.tile;
+    }
+    Value inRows = e.both(e.ge(position, e.splat(first)), e.lt(position, e.splat(last)));
+    valid = valid ? e.both(valid, inRows) : inRows;
+    // Lanes without a query share the state's last row.
+    e.store(position, e.at(positions, e.mul(lane, 8)), 8);
+    e.store(e.select(valid, e.sub(position, e.splat(first)), e.constant(e.vec(e.i64), schedule.superTile)),
+            e.at(state, e.mul(lane, 8)), 8);
+    return Values{e.min(acc[0], e.select(valid, position, farAway)), e.max(acc[1], e.select(valid, l, none))};
+  });
+  Value lowest = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MINSI, found[0]);
+  Value highest = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MAXSI, found[1]);
+  e.ifThen(e.ge(highest, e.c(0)), [&] {
+    e.store(e.add(highest, 1), in(u, fLanes), 8);
+    // They also take the position of a lane that has one, so that they widen no bound.
+    e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
+      Value at = e.at(positions, e.mul(lane, 8));
+      Value s = e.load(e.vec(e.i64), e.at(state, e.mul(lane, 8)), 8);
+      Value lost = e.eq(s, e.constant(e.vec(e.i64), schedule.superTile));
+      e.store(e.select(lost, e.splat(lowest), e.load(e.vec(e.i64), at, 8)), at, 8);
+      Value acc = e.add(e.mul(s, accRow()), e.splat(e.toInt(in(u, fAcc))));
+      e.store(acc, e.at(in(u, fAccRows), e.mul(lane, 8)), 8);
+    });
+    packQueries(u, group);
+    moveState(u, true);
+    for (int64_t n : group.members) {
+      const Stratum &s = schedule.strata[n];
+      if (s.headPeriod <= 1) {
+        emitStratum(u, n, lowest);
+        continue;
+      }
+      Value residue = arith::RemSIOp::create(builder, e.loc, u.h, e.c(s.headPeriod));
+      Value takes = e.constant(e.i1, int64_t(0));
+      for (int64_t h : s.heads) {
+        takes = e.either(takes, e.eq(residue, e.c(h)));
+      }
+      e.ifThen(takes, [&] { emitStratum(u, n, lowest); });
+    }
+    moveState(u, false);
+  });
+}
+
+void AttendTiler::packQueries(const Uniform &u, const Strata &group) {
+  llvm::SmallDenseSet<int64_t> done;
+  for (int64_t n : group.members) {
+    int64_t g = schedule.strata[n].segment;
+    for (size_t dot = 0; dot < sig.segments[g].dots.size(); ++dot) {
+      Pack &pack = packOf(g, dot);
+      if (!done.insert(pack.at).second) {
+        continue;
+      }
+      int64_t record = sig.argSlot(pack.q);
+      Value base = headBase(u, record, false), stride = rowStride(u, record);
+      Value origin = e.sub(base, e.mul(u.qOffset, stride));
+      e.loop(e.c(0), e.c(kLanes), 1, [&](Value lane) {
+        Value position = e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+        e.store(e.add(origin, e.mul(position, stride)), e.at(in(u, fRows), e.mul(lane, 8)), 8);
+      });
+      e.call(declareTileKernel(module, TileKernel::Pack, pack.d, sig.storage), {},
+             {in(u, fRows), elementStride(u, record), scaleOf(u, pack), in(u, pack.at)});
+    }
+  }
+}
+
+/// m and l of the tile's lanes, from the super-tile's state or back to it.
+void AttendTiler::moveState(const Uniform &u, bool toTile) {
+  e.loop(e.c(0), e.c(kLanes), 1, [&](Value lane) {
+    Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
+    for (auto [state, tile] : {std::pair(fMax, fTileMax), std::pair(fSum, fTileSum)}) {
+      Value s = e.at(in(u, state), e.mul(row, 4)), t = e.at(in(u, tile), e.mul(lane, 4));
+      e.store(e.load(e.f32, toTile ? s : t, 4), toTile ? t : s, 4);
+    }
+  });
+}
+
+//===--- Keys of a stratum ------------------------------------------------===//
+
+SmallVector<AttendTiler::Range> AttendTiler::emitBounds(const Uniform &u, const Stratum &s,
+                                                        ArrayRef<Interval> intervals) {
+  Type lanes = e.vec(e.i64);
+  Value plus = e.constant(lanes, kFar), minus = e.constant(lanes, -kFar);
+  Values init;
+  for (size_t n = 0; n < intervals.size(); ++n) {
+    init.append({plus, minus, minus, plus});
+  }
+  bool any = llvm::any_of(intervals, [](const Interval &i) { return i.varies; });
+  Values reduced = init;
+  if (any) {
+    reduced = e.loop(e.c(0), e.c(kLanes), vl, init, [&](Value lane, ValueRange acc) {
+      Value query = e.load(lanes, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+      ExprScope at = scope(u, s.segment, query, {});
+      Value dead;
+      if (s.guard) {
+        Value live = e.splat(emitExpr(e, s.guard, at));
+        dead = arith::XOrIOp::create(builder, e.loc, live, e.constant(live.getType(), int64_t(1)));
+      }
+      SmallVector<std::pair<Value, Value>> ends;
+      for (const Interval &i : intervals) {
+        Value lo = minus, hi = plus;
+        for (const Expr &x : *i.lower) {
+          lo = e.max(lo, e.splat(emitExpr(e, x, at)));
+        }
+        for (const Expr &x : *i.upper) {
+          hi = e.min(hi, e.splat(emitExpr(e, x, at)));
+        }
+        lo = e.min(lo, plus);
+        hi = e.max(hi, minus);
+        if (i.varies) {
+          Value empty = e.ge(lo, hi);
+          dead = dead ? e.either(dead, empty) : empty;
+        }
+        ends.emplace_back(lo, hi);
+      }
+      Values next;
+      for (auto [n, i] : llvm::enumerate(intervals)) {
+        // A lane without a live key widens nothing and lets no tile be full.
+        Value lo = e.select(dead, plus, ends[n].first), hi = e.select(dead, minus, ends[n].second);
+        next.append({e.min(acc[4 * n], lo), e.max(acc[4 * n + 1], hi), e.max(acc[4 * n + 2], lo),
+                     e.min(acc[4 * n + 3], hi)});
+        e.store(e.toInt(lo, e.i32), e.at(in(u, i.lo), e.mul(lane, 4)), 4);
+        e.store(e.toInt(hi, e.i32), e.at(in(u, i.hi), e.mul(lane, 4)), 4);
+      }
+      return next;
+    });
+  }
+  SmallVector<Range> out;
+  for (size_t n = 0; n < intervals.size(); ++n) {
+    if (!any) {
+      out.push_back({e.c(-kFar), e.c(kFar), e.c(-kFar), e.c(kFar)});
+      continue;
+    }
+    auto reduce = [&](vector::CombiningKind kind, Value v) {
+      return vector::ReductionOp::create(builder, e.loc, kind, v).getResult();
+    };
+    using Kind = vector::CombiningKind;
+    out.push_back({reduce(Kind::MINSI, reduced[4 * n]), reduce(Kind::MAXSI, reduced[4 * n + 1]),
+                   reduce(Kind::MAXSI, reduced[4 * n + 2]), reduce(Kind::MINSI, reduced[4 * n + 3])});
+  }
+  return out;
+}
+
+void AttendTiler::beginSegment(const Uniform &u, int64_t segment) {
+  const SegmentSignature &s = sig.segments[segment];
+  int64_t v = sig.argSlot(s.v);
+  e.store(headBase(u, v, true), in(u, fValueBase), 8);
+  e.store(rowStride(u, v), in(u, fValueStride), 8);
+  for (auto [n, dot] : llvm::enumerate(s.dots)) {
+    int64_t k = sig.argSlot(dot.k);
+    e.store(headBase(u, k, true), in(u, fKeyBase[n]), 8);
+    e.store(rowStride(u, k), in(u, fKeyStride[n]), 8);
+  }
+  e.store(e.c(0), in(u, fCount), 8);
+  e.store(e.c(0), in(u, fMasked), 8);
+}
+
+void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value minPosition) {
+  const Stratum &s = schedule.strata[n];
+  SmallVector<Interval> list = intervals(s);
+  SmallVector<Range> ranges = emitBounds(u, s, list);
+  // j itself is also clipped to the rows that exist, for all lanes alike.
+  Value koff = kOffset(u, s.segment);
+  Value rowsEnd = e.add(koff, keyRows(u, s.segment));
+  ranges[0].lo = e.max(ranges[0].lo, koff);
+  ranges[0].hi = e.min(ranges[0].hi, rowsEnd);
+  e.ifThen(e.lt(ranges[0].lo, ranges[0].hi), [&] {
+    beginSegment(u, s.segment);
+    SmallVector<Value> phases;
+    for (const KeyDigit &d : s.key) {
+      phases.push_back(d.phase ? emitExpr(e, d.phase, scope(u, s.segment, minPosition, {})) : e.c(0));
+    }
+    emitWalk(u, n, 0, e.c(0), e.constant(e.i1, int64_t(1)), ranges, phases);
+    Value count = e.load(e.i64, in(u, fCount), 8);
+    e.ifThen(e.lt(e.c(0), count), [&] { e.call(name("flush", n), {}, {u.args, u.scratch, u.b, u.h}); });
+  });
+}
+
+/// Loops over the values of key digit `digit`; `base` is the position that the digits before it add up to, and
+/// `full` says that all lanes have them.
+void AttendTiler::emitWalk(const Uniform &u, int64_t n, size_t digit, Value base, Value full, ArrayRef<Range> ranges,
+                           ArrayRef<Value> phases) {
+  const Stratum &s = schedule.strata[n];
+  const KeyDigit &d = s.key[digit];
+  const Range &all = ranges[0], &own = ranges[digit + 1];
+  Value lo = e.max(own.lo, e.floorDiv(e.sub(all.lo, base), d.radix));
+  Value hi = e.min(own.hi, e.add(e.floorDiv(e.sub(e.add(all.hi, -1), base), d.radix), 1));
+  if (digit > 0 && d.extent > 0) {
+    lo = e.max(lo, e.c(0));
+    hi = e.min(hi, e.c(d.extent));
+  }
+  if (d.step > 1) {
+    lo = e.add(lo, e.floorMod(e.sub(phases[digit], lo), d.step));
+  }
+  if (digit + 1 < s.key.size()) {
+    e.loop(lo, hi, d.step, [&](Value value) {
+      Value inside = e.both(e.ge(value, own.fullLo), e.lt(value, own.fullHi));
+      emitWalk(u, n, digit + 1, e.add(base, e.mul(value, d.radix)), e.both(full, inside), ranges, phases);
+    });
+    return;
+  }
+  // The last digit: a run lo, lo + step, ... < hi, of which [a, b) is live for every lane.
+  auto steps = [&](Value length) { return e.max(e.floorDiv(e.add(length, d.step - 1), d.step), e.c(0)); };
+  auto push = [&](Value first, Value count, int64_t masked) {
+    e.call(name("push", n), {}, {u.args, u.scratch, u.b, u.h, e.add(base, first), count, e.c(masked)});
+  };
+  Value total = steps(e.sub(hi, lo));
+  if (!maskable(s)) {
+    push(lo, total, 0);
+    return;
+  }
+  if (s.residual) {
+    push(lo, total, 1);
+    return;
+  }
+  Value a = e.max(e.max(lo, own.fullLo), e.sub(all.fullLo, base));
+  Value b = e.min(e.min(hi, own.fullHi), e.sub(all.fullHi, base));
+  Value before = e.min(steps(e.sub(a, lo)), total);
+  Value until = e.max(e.min(steps(e.sub(b, lo)), total), before);
+  before = e.select(full, before, total);
+  until = e.select(full, until, total);
+  push(lo, before, 1);
+  push(e.add(lo, e.mul(before, d.step)), e.sub(until, before), 0);
+  push(e.add(lo, e.mul(until, d.step)), e.sub(total, until), 1);
+}
+
+/// push(args, scratch, b, h, first position, count, masked): appends keys to the chunk, flushing it when full.
+void AttendTiler::emitPush(int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  const SegmentSignature &segment = sig.segments[s.segment];
+  auto fn = function(name("push", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Value first = a[4], total = a[5], masked = a[6];
+  int64_t step = s.key.back().step;
+  Value koff = kOffset(u, s.segment);
+  // Writes entry `at` of the tables for the key at `position`.
+  auto write = [&](Value at, Value position) {
+    Value row = e.sub(position, koff);
+    e.store(e.toInt(position, e.i32), e.at(in(u, fKeys), e.mul(at, 4)), 4);
+    auto address = [&](int64_t base, int64_t stride, int64_t table) {
+      Value b = e.load(e.i64, in(u, base), 8), st = e.load(e.i64, in(u, stride), 8);
+      e.store(e.add(b, e.mul(row, st)), e.at(in(u, table), e.mul(at, 8)), 8);
+    };
+    address(fValueBase, fValueStride, fValueTable);
+    for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
+      address(fKeyBase[dot], fKeyStride[dot], fKeyTable[dot]);
+    }
+  };
+  auto flushWhenFull = [&](Value count) {
+    e.store(count, in(u, fCount), 8);
+    e.ifThen(e.ge(count, e.c(schedule.keyChunk)), [&] { e.call(name("flush", n), {}, {u.args, u.scratch, u.b, u.h}); });
+  };
+  auto mark = [&] {
+    Value flag = e.load(e.i64, in(u, fMasked), 8);
+    e.store(e.either(flag, masked), in(u, fMasked), 8);
+  };
+  if (s.keep) {
+    e.loop(e.c(0), total, 1, [&](Value t) {
+      Value position = e.add(first, e.mul(t, step));
+      e.ifThen(emitExpr(e, s.keep, scope(u, s.segment, {}, position)), [&] {
+        Value count = e.load(e.i64, in(u, fCount), 8);
+        mark();
+        write(count, position);
+        flushWhenFull(e.add(count, 1));
+      });
+    });
+  } else {
+    // while (done < total): fill what the chunk still holds.
+    auto loop = scf::WhileOp::create(
+        builder, e.loc, TypeRange{e.i64}, ValueRange{e.c(0)},
+        [&](OpBuilder &, Location, ValueRange v) {
+          scf::ConditionOp::create(builder, e.loc, e.lt(v[0], total), v);
+        },
+        [&](OpBuilder &, Location, ValueRange v) {
+          Value count = e.load(e.i64, in(u, fCount), 8);
+          Value take = e.min(e.sub(e.c(schedule.keyChunk), count), e.sub(total, v[0]));
+          mark();
+          Value start = e.add(first, e.mul(v[0], step));
+          e.loop(e.c(0), take, 1, [&](Value t) { write(e.add(count, t), e.add(start, e.mul(t, step))); });
+          flushWhenFull(e.add(count, take));
+          scf::YieldOp::create(builder, e.loc, ValueRange{e.add(v[0], take)});
+        });
+    (void)loop;
+  }
+  func::ReturnOp::create(builder, e.loc);
+}
+
+//===--- A chunk ----------------------------------------------------------===//
+
+void AttendTiler::emitFlush(int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  const SegmentSignature &segment = sig.segments[s.segment];
+  auto fn = function(name("flush", n), {e.ptr, e.ptr, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
+  Value masked = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fMasked), 8), e.c(0));
+  Type f32 = e.f32;
+  // Rows whose elements are not adjacent f32 are copied once for the tile.
+  auto stage = [&](int64_t record, int64_t d, int64_t table, int64_t buffer) {
+    Value stride = elementStride(u, record);
+    auto copy = [&] {
+      e.call(declareTileKernel(module, TileKernel::Stage, d, sig.storage), {}, {in(u, table), count, stride, in(u, buffer)});
+    };
+    if (sig.storage.isF32()) {
+      e.ifThen(e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)), copy);
+    } else {
+      copy();
+    }
+  };
+  for (auto [dot, source] : llvm::enumerate(segment.dots)) {
+    stage(sig.argSlot(source.k), source.d, fKeyTable[dot], fStageK[dot]);
+    // The last group of keys is filled up with the last key; its rows of S are not used.
+    Value table = in(u, fKeyTable[dot]);
+    Value last = e.load(e.i64, e.at(table, e.mul(e.add(count, -1), 8)), 8);
+    e.loop(count, e.add(count, kKeyGroup), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
+    e.call(declareTileKernel(module, TileKernel::Dots, source.d, f32), {},
+           {table, count, in(u, packOf(s.segment, dot).at), in(u, fScores[dot])});
+  }
+  stage(sig.argSlot(segment.v), sig.dv, fValueTable, fStageV);
+  bool scored = score(s.segment) || segment.dots.size() > 1;
+  ValueRange scoreArgs{u.args, u.scratch, u.b, u.h};
+  if (scored && maskable(s)) {
+    e.ifElse(
+        masked, [&] { e.call(name("score_masked", n), {}, scoreArgs); },
+        [&] { e.call(name("score", n), {}, scoreArgs); });
+  } else if (scored) {
+    e.call(name("score", n), {}, scoreArgs);
+  } else if (maskable(s)) {
+    e.ifThen(masked, [&] { e.call(name("score_masked", n), {}, scoreArgs); });
+  }
+  Value scores = in(u, fScores[0]);
+  if (softmax()) {
+    e.call(declareTileKernel(module, TileKernel::Softmax, sig.dv, f32), {},
+           {scores, count, lanes, in(u, fTileMax), in(u, fTileSum), in(u, fAccRows), in(u, fTemp)});
+  } else if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
+    e.call(declareTileKernel(module, TileKernel::Weights, sig.dv, f32), {}, {scores, count, lanes, in(u, fTileSum)});
+  }
+  Value values = in(u, fValueTable);
+  auto accumulate = [&](TileKernel kind) {
+    e.call(declareTileKernel(module, kind, sig.dv, f32), {}, {scores, values, count, lanes, in(u, fAccRows)});
+  };
+  if (scored || maskable(s)) {
+    Value finite = e.call(declareTileKernel(module, TileKernel::Finite, sig.dv, f32), {e.i1}, {values, count})[0];
+    Value plain = finite;
+    if (!scored) {
+      plain = e.either(finite, arith::XOrIOp::create(builder, e.loc, masked, e.constant(e.i1, int64_t(1))));
+    }
+    e.ifElse(
+        plain, [&] { accumulate(TileKernel::Accumulate); }, [&] { accumulate(TileKernel::AccumulateExact); });
+  } else {
+    accumulate(TileKernel::Accumulate);
+  }
+  e.store(e.c(0), in(u, fCount), 8);
+  e.store(e.c(0), in(u, fMasked), 8);
+  func::ReturnOp::create(builder, e.loc);
+}
+
+namespace {
+/// Clones a score region's scalar code onto lanes: what depends on the query or on a dot is a vector, the rest
+/// stays scalar.
+class RegionEmitter {
+public:
+  RegionEmitter(Emitter &e, const KernelSignature &sig, Value args) : e(e), sig(sig), args(args) {}
+
+  Value emit(Region &region, ArrayRef<Value> arguments) {
+    for (auto [from, to] : llvm::zip(region.getArguments(), arguments)) {
+      map.map(from, to);
+    }
+    for (Operation &op : region.front()) {
+      if (auto yield = dyn_cast<attn::YieldOp>(op)) {
+        return e.splat(value(yield.getScore()));
+      }
+      clone(op);
+    }
+    llvm_unreachable("a score region without a yield");
+  }
+
+private:
+  Emitter &e;
+  const KernelSignature &sig;
+  Value args;
+  IRMapping map;
+
+  Type lowered(Type t) { return t.isIndex() ? Type(e.i64) : t; }
+
+  Value value(Value v) {
+    if (Value known = map.lookupOrNull(v)) {
+      return known;
+    }
+    // A captured scalar: its record points to a double or an i64.
+    int64_t slot = sig.argSlot(cast<BlockArgument>(v).getArgNumber());
+    Value address = e.toPtr(e.load(e.i64, e.at(args, slot * 8), 8));
+    if (isa<FloatType>(v.getType())) {
+      Value x = e.load(e.f64, address, 8);
+      return v.getType().isF64() ? x : arith::TruncFOp::create(e.b, e.loc, v.getType(), x).getResult();
+    }
+    return e.toInt(e.load(e.i64, address, 8), lowered(v.getType()));
+  }
+
+  void clone(Operation &op) {
+    if (auto load = dyn_cast<attn::LoadOp>(op)) {
+      auto type = cast<RankedTensorType>(load.getTensor().getType());
+      OperandRecord record{sig.argSlot(cast<BlockArgument>(load.getTensor()).getArgNumber()), type.getElementType(),
+                           type.getRank()};
+      SmallVector<Value> indices;
+      for (Value i : load.getIndices()) {
+        indices.push_back(value(i));
+      }
+      Value v = emitLoad(e, args, record, indices);
+      // A 16-bit float was widened to f32; uses in the region expect its own type.
+      Type element = type.getElementType();
+      if (isa<FloatType>(element) && Emitter::elementType(v) != element) {
+        v = arith::TruncFOp::create(e.b, e.loc, e.typeLike(v, element), v);
+      }
+      map.map(load.getResult(), v);
+      return;
+    }
+    if (auto constant = dyn_cast<arith::ConstantOp>(op)) {
+      auto attr = constant.getValue();
+      Value v = isa<IntegerAttr>(attr) && constant.getType().isIndex()
+                    ? e.c(cast<IntegerAttr>(attr).getInt())
+                    : arith::ConstantOp::create(e.b, e.loc, cast<TypedAttr>(attr)).getResult();
+      map.map(constant.getResult(), v);
+      return;
+    }
+    if (isa<arith::IndexCastOp, arith::IndexCastUIOp>(op)) {
+      map.map(op.getResult(0), e.toInt(value(op.getOperand(0)), lowered(op.getResult(0).getType())));
+      return;
+    }
+    SmallVector<Value> operands;
+    bool lanes = false;
+    for (Value v : op.getOperands()) {
+      operands.push_back(value(v));
+      lanes |= Emitter::isVector(operands.back());
+    }
+    if (lanes) {
+      for (Value &v : operands) {
+        v = e.splat(v);
+      }
+    }
+    OperationState state(e.loc, op.getName(), operands, {}, op.getAttrs());
+    for (Type t : op.getResultTypes()) {
+      state.addTypes(lanes ? Type(e.vec(lowered(t))) : lowered(t));
+    }
+    Operation *copy = e.b.create(state);
+    for (auto [from, to] : llvm::zip(op.getResults(), copy->getResults())) {
+      map.map(from, to);
+    }
+  }
+};
+} // namespace
+
+/// score(args, scratch, b, h): S := the region's scores in base 2; masked: dead pairs become -inf (0 where
+/// weights are not exponentials).
+void AttendTiler::emitScore(int64_t n, bool masked) {
+  const Stratum &s = schedule.strata[n];
+  const SegmentSignature &segment = sig.segments[s.segment];
+  auto fn = function(name(masked ? "score_masked" : "score", n), {e.ptr, e.ptr, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
+  SmallVector<Interval> list = intervals(s);
+  ExprScope at = scope(u, s.segment, {}, {});
+  e.loop(e.c(0), lanes, vl, [&](Value lane) {
+    Value byte = e.mul(lane, 4);
+    Value query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+    SmallVector<std::pair<Value, Value>> ends;
+    for (const Interval &i : list) {
+      ends.emplace_back(e.load(e.vec(e.i32), e.at(in(u, i.lo), byte), 4), e.load(e.vec(e.i32), e.at(in(u, i.hi), byte), 4));
+    }
+    e.loop(e.c(0), count, 1, [&](Value k) {
+      Value j32 = e.load(e.i32, e.at(in(u, fKeys), e.mul(k, 4)), 4);
+      Value j = e.toInt(j32, e.i64);
+      Value address = e.at(in(u, fScores[0]), e.add(e.mul(k, kLanes * 4), byte));
+      SmallVector<Value> dots;
+      for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
+        dots.push_back(e.loadRow(e.at(in(u, fScores[dot]), e.add(e.mul(k, kLanes * 4), byte))));
+      }
+      Value x;
+      if (Region *region = score(s.segment)) {
+        SmallVector<Value> arguments(dots);
+        arguments.append({u.b, u.h, query, j});
+        x = RegionEmitter(e, sig, u.args).emit(*region, arguments);
+        if (softmax()) {
+          x = e.mul(x, e.constant(x.getType(), kLog2E));
+        }
+      } else {
+        x = dots[0];
+        for (Value d : ArrayRef<Value>(dots).drop_front()) {
+          x = e.add(x, d);
+        }
+      }
+      if (masked) {
+        Value live;
+        auto require = [&](Value v) { live = live ? e.both(live, v) : v; };
+        for (auto [m, i] : llvm::enumerate(list)) {
+          if (!i.varies) {
+            continue;
+          }
+          Value v = j32;
+          if (m > 0) {
+            const KeyDigit &d = s.key[m - 1];
+            Value digit = e.floorDiv(j, d.radix);
+            if (m > 1 && d.extent > 0) {
+              digit = e.floorMod(digit, d.extent);
+            }
+            v = e.toInt(digit, e.i32);
+          }
+          v = e.splat(v);
+          require(e.le(ends[m].first, v));
+          require(e.lt(v, ends[m].second));
+        }
+        if (s.residual) {
+          at.query = query;
+          at.key = j;
+          require(e.splat(emitExpr(e, s.residual, at)));
+        }
+        Value dead = e.constant(e.vec(e.f32), softmax() ? -INFINITY : 0.0);
+        x = e.select(live, x, dead);
+      }
+      e.store(x, address, 4);
+    });
+  });
+  func::ReturnOp::create(builder, e.loc);
+}
+
+LogicalResult AttendTiler::run() {
+  layout();
+  plan();
+  for (int64_t n = 0; n < int64_t(schedule.strata.size()); ++n) {
+    const Stratum &s = schedule.strata[n];
+    bool scored = score(s.segment) || sig.segments[s.segment].dots.size() > 1;
+    if (scored) {
+      emitScore(n, false);
+    }
+    if (maskable(s)) {
+      emitScore(n, true);
+    }
+    emitFlush(n);
+    emitPush(n);
+  }
+  for (size_t n = 0; n < groups.size(); ++n) {
+    emitGroup(n);
+  }
+  emitTask();
+  OpBuilder b(module.getContext());
+  module->setAttr("heddle.scratch_bytes", b.getI64IntegerAttr(frame.size));
+  module->setAttr("heddle.super_tile", b.getI64IntegerAttr(schedule.superTile));
+  return success();
+}
+
+namespace {
+struct TileAttendPass : impl::TileAttendPassBase<TileAttendPass> {
+  using Base::Base;
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    SmallVector<func::FuncOp> functions(module.getOps<func::FuncOp>());
+    for (func::FuncOp fn : functions) {
+      if (fn.isDeclaration()) {
+        continue;
+      }
+      FailureOr<KernelSignature> signature = KernelSignature::read(fn);
+      if (failed(signature)) {
+        return signalPassFailure();
+      }
+      auto schedule = signature->attend.getScheduleAttr();
+      if (!schedule) {
+        signature->attend.emitOpError() << "expected a schedule (--attn-annotate-schedule), but got none";
+        return signalPassFailure();
+      }
+      Schedule strata = schedule.getValue();
+      if (failed(AttendTiler(module, *signature, strata, vectorTarget(width)).run())) {
+        return signalPassFailure();
+      }
+      fn.erase();
+    }
+  }
+};
+} // namespace
+} // namespace heddle

@@ -1,0 +1,741 @@
+"""Patterns: sets of (query position, key position) pairs in an algebra.
+
+A `Pattern` is a syntax tree of the extension and the tensors and run-time integers
+it refers to. Operators combine trees and merge operands: one tensor used twice is
+one operand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Union
+
+from . import _core
+from ._trace import Scalar, Tensor, Traced, as_traced, capture_identity, run_traced, scalar, symbols, to_expr
+
+_USE_OPERATORS = (
+    "expected patterns combined with & | - ~, but got a truth value of a pattern (`and`, `or`, `not` or `if`); "
+    "write P & Q, P | Q, ~P, or ask P.is_empty()"
+)
+
+
+class End:
+    """`end` or `end - n` in a list of positions: one past the last position."""
+
+    __slots__ = ("back",)
+
+    def __init__(self, back: int = 0) -> None:
+        self.back = back
+
+    def __sub__(self, n: int) -> End:
+        return End(self.back + n)
+
+    def __repr__(self) -> str:
+        return f"hd.end - {self.back}" if self.back else "hd.end"
+
+
+class Infinity:
+    """An unbounded side of a window."""
+
+    __slots__ = ()
+
+    def __neg__(self) -> Infinity:
+        raise ValueError("expected a count of at least 0 or hd.inf, but got -inf")
+
+    def __repr__(self) -> str:
+        return "hd.inf"
+
+
+class Unbound:
+    """An operand that has a name but no value yet (from `parse`)."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"%{self.name}"
+
+
+end = End()
+inf = Infinity()
+
+Int = Union[int, Scalar, End, Infinity, float]
+Positions = Sequence[Union[int, tuple[Int, Int], range, End, Scalar]]
+
+
+class Canonical:
+    """A pattern in canonical form: equal text means one kernel."""
+
+    __slots__ = ("core", "depends_on_query", "operands", "text")
+
+    def __init__(self, core: _core.Pattern, operands: tuple[Any, ...]) -> None:
+        core = core.canonical()
+        order = core.operand_order()
+        if order:
+            to = [0] * (max(order) + 1)
+            for new, old in enumerate(order):
+                to[old] = new
+            core = core.renumber(to)
+        self.core = core
+        self.operands = tuple(operands[n] for n in order)
+        self.text = core.text()
+        self.depends_on_query = core.depends_on_query
+
+
+class Pattern:
+    """A set of (i, j): query position i attends to key position j.
+
+    Built by the functions of this module, by `parse`, or by `holds`; combined with
+    ``&`` (intersection), ``|`` (union), ``-`` (difference) and ``~`` (complement).
+    ``P == Q``, ``P <= Q`` and ``P >= Q`` compare the sets, exactly; ``hash`` agrees.
+    ``repr(P)`` is its text, ``print(P)`` adds a drawing.
+    """
+
+    __slots__ = ("_canonical", "_core", "_memo", "_operands")
+
+    _core: _core.Pattern
+    _operands: tuple[Any, ...]
+    _canonical: Canonical | None
+    _memo: dict[Any, Any] | None
+
+    def __init__(self, core: _core.Pattern, operands: tuple[Any, ...] = ()) -> None:
+        self._core = core
+        self._operands = operands
+        self._canonical = None
+        self._memo = None
+
+    # Combination
+
+    def _combine(self, other: Any, op: str) -> Pattern:
+        if not isinstance(other, Pattern):
+            if callable(other):
+                other = holds(other)
+            else:
+                return NotImplemented
+        memo = None
+        if not self._operands and not other._operands:
+            memo = self._memo
+            if memo is None:
+                memo = self._memo = {}
+            found = memo.get((op, id(other)))
+            if found is not None:
+                return found[1]
+        right, operands = other._core, self._operands
+        if other._operands:
+            operands, to = merge_operands(operands, other._operands)
+            right = right.renumber(to)
+        result = Pattern(getattr(self._core, op)(right), operands)
+        if memo is not None:
+            if len(memo) >= 32:
+                memo.clear()
+            memo[op, id(other)] = (other, result)
+        return result
+
+    def __and__(self, other: Any) -> Pattern:
+        return self._combine(other, "__and__")
+
+    def __or__(self, other: Any) -> Pattern:
+        return self._combine(other, "__or__")
+
+    def __sub__(self, other: Any) -> Pattern:
+        return self._combine(other, "__sub__")
+
+    def __rand__(self, other: Any) -> Pattern:
+        return as_pattern(other) & self
+
+    def __ror__(self, other: Any) -> Pattern:
+        return as_pattern(other) | self
+
+    def __rsub__(self, other: Any) -> Pattern:
+        return as_pattern(other) - self
+
+    def __invert__(self) -> Pattern:
+        return Pattern(~self._core, self._operands)
+
+    def __bool__(self) -> bool:
+        raise TypeError(_USE_OPERATORS)
+
+    # Text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __format__(self, spec: str) -> str:
+        return format(self.text, spec)
+
+    def __str__(self) -> str:
+        drawing = self.draw()
+        return f"{self.text}\n{drawing}" if drawing else self.text
+
+    @property
+    def text(self) -> str:
+        """The text form; `parse` reads it. Operands are %0, %1, ... or have their names."""
+        return self._core.text(operand_names(self._operands))
+
+    def draw(self, nq: int = 16, nk: int | None = None, **where: Any) -> str:
+        """The pattern in characters, queries downward: ■ live, · not. Empty where an operand has no value."""
+        if any(isinstance(o, Unbound) for o in self._operands):
+            return ""
+        live = self.mask(nq, nk, **where)
+        return "\n".join(" ".join("■" if x else "·" for x in row) for row in live)
+
+    # Meaning
+
+    def canonical(self) -> Canonical:
+        """The canonical form (cached)."""
+        if self._canonical is None:
+            self._canonical = Canonical(self._core, self._operands)
+        return self._canonical
+
+    @property
+    def operands(self) -> tuple[Any, ...]:
+        """Run-time tensors and scalars, in order of their numbers."""
+        return self._operands
+
+    def bind(self, **tensors: Any) -> Pattern:
+        """The same pattern with values for operands that have names (from `parse`)."""
+        names = {o.name for o in self._operands if isinstance(o, Unbound)}
+        unknown = sorted(set(tensors) - names)
+        if unknown:
+            raise ValueError(f"expected names among {sorted(names)}, but got {unknown}")
+        operands = tuple(
+            as_operand(tensors[o.name]) if isinstance(o, Unbound) and o.name in tensors else o for o in self._operands
+        )
+        return Pattern(self._core, operands)
+
+    def _values(self, tensors: dict[str, Any]) -> list[Any]:
+        bound = self.bind(**tensors) if tensors else self
+        return [operand_value(o) for o in bound._operands]
+
+    def mask(
+        self, nq: int, nk: int | None = None, q_offset: Any = 0, h: int = 0, *, b: int = 0, k_offset: int = 0,
+        **tensors: Any,
+    ) -> Any:  # fmt: skip
+        """Membership pair by pair.
+
+        Parameters
+        ----------
+        nq, nk
+            Numbers of queries and of keys (default: as many keys as queries).
+        q_offset
+            Position of the first query; ``"end"`` means nk - nq.
+        h, b
+            Query head and batch entry.
+        k_offset
+            Position of the first key.
+        **tensors
+            Values of operands that have names.
+
+        Returns
+        -------
+        numpy.ndarray
+            Booleans ``[nq, nk]``.
+        """
+        nk = nq if nk is None else nk
+        offset = nk - nq if isinstance(q_offset, str) and q_offset == "end" else int(q_offset)
+        return self._core.mask(nq, nk, offset, k_offset, b, h, self._values(tensors))
+
+    def count(
+        self, nq: int, nk: int | None = None, q_offset: Any = 0, h: int = 0, *, b: int = 0, k_offset: int = 0,
+        **tensors: Any,
+    ) -> int:  # fmt: skip
+        """The number of live pairs; arguments as in `mask`."""
+        nk = nq if nk is None else nk
+        offset = nk - nq if isinstance(q_offset, str) and q_offset == "end" else int(q_offset)
+        return self._core.count(nq, nk, offset, k_offset, b, h, self._values(tensors))
+
+    # Comparison
+
+    def _closed_text(self, what: str) -> str:
+        if self._operands:
+            raise ValueError(
+                f"expected a pattern without run-time operands for {what}, but got {self.text}; compare masks instead"
+            )
+        return self._core.text()
+
+    def _identical(self, other: Pattern) -> bool:
+        a, b = self.canonical(), other.canonical()
+        return a.text == b.text and len(a.operands) == len(b.operands) and all(
+            capture_identity(x) is capture_identity(y) for x, y in zip(a.operands, b.operands, strict=True)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Pattern):
+            return NotImplemented
+        if self is other or self._identical(other):
+            return True
+        if not self._operands and not other._operands and self._core.fingerprint() != other._core.fingerprint():
+            return False
+        return _core.pattern_is_equal(self._closed_text("=="), other._closed_text("=="))
+
+    def __hash__(self) -> int:
+        if self._operands:
+            form = self.canonical()
+            return hash((form.text, *(id(capture_identity(o)) for o in form.operands)))
+        return hash(self._core.fingerprint())
+
+    def __le__(self, other: Any) -> bool:
+        other = as_pattern(other)
+        if self._identical(other):
+            return True
+        return _core.pattern_is_subset(self._closed_text("<="), other._closed_text("<="))
+
+    def __ge__(self, other: Any) -> bool:
+        return as_pattern(other) <= self
+
+    def __lt__(self, other: Any) -> bool:
+        other = as_pattern(other)
+        return self <= other and not other <= self
+
+    def __gt__(self, other: Any) -> bool:
+        return as_pattern(other) < self
+
+    def is_empty(self) -> bool:
+        """True where no pair of integers is in the set."""
+        return _core.pattern_is_empty(self._closed_text("is_empty"))
+
+    def example(self, other: Any = None) -> tuple[int, int] | None:
+        """A pair (i, j) that is in this pattern and not in `other` (default: any member); None where there is none."""
+        other = ~full if other is None else as_pattern(other)
+        return _core.pattern_example(self._closed_text("example"), other._closed_text("example"))
+
+
+# Operands
+
+
+def as_operand(x: Any) -> Any:
+    """A tensor (hd.tensor unwrapped) or a `Scalar` as an operand of a pattern."""
+    if isinstance(x, Scalar):
+        if x.is_float:
+            raise TypeError("expected an integer hd.scalar in a pattern, but got a float")
+        return x
+    if isinstance(x, Tensor):
+        return x.data
+    if isinstance(x, int) and not isinstance(x, bool):
+        return Scalar(x)
+    _core.describe(x, "the pattern's operand")
+    return x
+
+
+def operand_value(o: Any) -> Any:
+    """What the extension takes for an operand: an int or a tensor."""
+    if isinstance(o, Unbound):
+        raise ValueError(f"expected a value for the operand %{o.name}, but got none; pass {o.name}=...")
+    return o.get() if isinstance(o, Scalar) else o
+
+
+def operand_names(operands: Sequence[Any]) -> list[str] | None:
+    """Names for the text form: their own, or their number."""
+    if not operands:
+        return None
+    return [o.name if isinstance(o, Unbound) else str(n) for n, o in enumerate(operands)]
+
+
+def merge_operands(left: tuple[Any, ...], right: Sequence[Any]) -> tuple[tuple[Any, ...], list[int]]:
+    """One list of both, each object once; and the new numbers of `right`."""
+    merged = list(left)
+    numbers = {_identity(o): n for n, o in enumerate(left)}
+    to = []
+    for o in right:
+        n = numbers.setdefault(_identity(o), len(merged))
+        if n == len(merged):
+            merged.append(o)
+        to.append(n)
+    return tuple(merged), to
+
+
+def _identity(o: Any) -> Any:
+    return ("name", o.name) if isinstance(o, Unbound) else id(capture_identity(o))
+
+
+class _Builder:
+    """Collects the operands of one constructor."""
+
+    def __init__(self) -> None:
+        self.operands: tuple[Any, ...] = ()
+
+    def operand(self, x: Any) -> int:
+        self.operands, to = merge_operands(self.operands, (as_operand(x),))
+        return to[0]
+
+    def integer(self, x: Any, name: str) -> Any:
+        """An integer argument: a literal, inf, end - n, or a run-time scalar."""
+        if isinstance(x, Scalar):
+            return ("operand", self.operand(x))
+        if isinstance(x, Infinity) or (isinstance(x, float) and x == float("inf")):
+            return ("inf",)
+        if isinstance(x, End):
+            return ("end", x.back)
+        if isinstance(x, bool) or not hasattr(x, "__index__"):
+            raise TypeError(f"expected an integer or hd.scalar for {name}, but got {x!r} ({type(x).__name__})")
+        if hasattr(x, "shape") and len(x.shape) != 0:
+            raise TypeError(f"expected an integer or hd.scalar for {name}, but got a tensor of shape {list(x.shape)}")
+        return x.__index__()
+
+    def child(self, p: Any) -> _core.Pattern:
+        p = as_pattern(p)
+        if not p._operands:
+            return p._core
+        self.operands, to = merge_operands(self.operands, p._operands)
+        return p._core.renumber(to)
+
+    def build(self, kind: str, ints: Sequence[tuple[str, Any]] = (), children: Sequence[Any] = (), **rest: Any) -> Pattern:
+        values = [self.integer(x, f"{name} of {kind}") for name, x in ints]
+        patterns = [self.child(p) for p in children]
+        return Pattern(_core.Pattern.make(kind, values, children=patterns, **rest), self.operands)
+
+
+_literals: dict[Any, Pattern] = {}
+
+
+def _literal(kind: str, names: tuple[str, ...], values: tuple[Any, ...], children: tuple[Any, ...] = ()) -> Pattern:
+    """A primitive; those of plain integers are made once."""
+    key = None
+    if not children and all(type(v) is int for v in values):
+        key = (kind, values)
+        found = _literals.get(key)
+        if found is not None:
+            return found
+    result = _Builder().build(kind, tuple(zip(names, values, strict=True)), children)
+    if key is not None and len(_literals) < 4096:
+        _literals[key] = result
+    return result
+
+
+def as_pattern(x: Any) -> Pattern:
+    """A pattern as it is; a function of (b, h, i, j) traced; None means `full`."""
+    if isinstance(x, Pattern):
+        return x
+    if x is None:
+        return full
+    if callable(x):
+        return holds(x)
+    raise TypeError(f"expected a pattern or a function of (b, h, i, j), but got {type(x).__name__}")
+
+
+# Closed-form patterns
+
+
+class _Causal(Pattern):
+    """`causal`: j <= i; called with a lag: j <= i - lag."""
+
+    __slots__ = ()
+
+    def __call__(self, lag: Int = 0) -> Pattern:
+        """j <= i - lag; `lag` is any integer or a run-time scalar."""
+        return _literal("causal", ("lag",), (lag,))
+
+
+full: Pattern = Pattern(_core.Pattern.make("full"))
+causal: _Causal = _Causal(_core.Pattern.make("causal", [0]))
+
+
+def window(left: Int, right: Int, dilation: int = 1) -> Pattern:
+    """-left*dilation <= j - i <= right*dilation and (j - i) mod dilation = 0.
+
+    Parameters
+    ----------
+    left, right
+        Counts of keys on either side: >= 0, ``hd.inf`` or ``hd.scalar``.
+    dilation
+        Distance between live keys, >= 1.
+    """
+    return _literal("window", ("left", "right", "dilation"), (left, right, dilation))
+
+
+def stride(n: int, phase: Int = 0) -> Pattern:
+    """(i - j) mod n = phase, with 0 <= phase < n."""
+    return _literal("stride", ("n", "phase"), (n, phase))
+
+
+def block(n: int) -> Pattern:
+    """i floordiv n = j floordiv n."""
+    return _literal("block", ("n",), (n,))
+
+
+def _positions(kind: str, positions: Any) -> Pattern:
+    builder = _Builder()
+    if isinstance(positions, Tensor) or (hasattr(positions, "dtype") and hasattr(positions, "shape")):
+        data = positions.data if isinstance(positions, Tensor) else positions
+        if str(data.dtype).rsplit(".", 1)[-1] != "bool":
+            raise TypeError(f"expected a list of positions or boolean flags [B, N] for {kind}, but got {data.dtype}")
+        if len(data.shape) != 2:
+            raise ValueError(f"expected flags of shape [B, N] for {kind}, but got {list(data.shape)}")
+        if kind == "global_tokens":
+            return keys(data) | queries(data)
+        return builder.build(kind, operands=[builder.operand(data)])
+    if isinstance(positions, (int, range, End, Scalar)) or not hasattr(positions, "__iter__"):
+        positions = [positions]
+    ranges = []
+    for item in positions:
+        if isinstance(item, range):
+            if item.step != 1:
+                raise ValueError(f"expected a range of step 1 for {kind}, but got {item}")
+            item = (item.start, item.stop)
+        if isinstance(item, tuple):
+            if len(item) != 2:
+                raise ValueError(f"expected half-open ranges (lo, hi) for {kind}, but got {item}")
+            lo, hi = (builder.integer(x, f"a position of {kind}") for x in item)
+        else:
+            lo = builder.integer(item, f"a position of {kind}")
+            if isinstance(item, Scalar):
+                raise TypeError(
+                    f"expected a literal or a range for a position of {kind}, but got a run-time scalar alone; "
+                    "write (x, x_plus_1) with two scalars"
+                )
+            hi = ("end", lo[1] - 1) if isinstance(lo, tuple) else lo + 1
+        ranges.append((lo, hi))
+    return builder.build(kind, ranges=ranges)
+
+
+def keys(positions: Any) -> Pattern:
+    """j is in the list, or is flagged at run time.
+
+    Parameters
+    ----------
+    positions
+        Integers and half-open ranges, e.g. ``[(0, 4), 9]`` or ``[(0, 2), (hd.end - 4, hd.end)]``; or
+        boolean flags ``[B, Nk]``, indexed by rows (padding, left or right).
+    """
+    return _positions("keys", positions)
+
+
+def queries(positions: Any) -> Pattern:
+    """i is in the list, or is flagged at run time; as `keys`."""
+    return _positions("queries", positions)
+
+
+def global_tokens(positions: Any) -> Pattern:
+    """i or j is in the list: keys(list) | queries(list)."""
+    return _positions("global_tokens", positions)
+
+
+def key_mod(n: int, lo: Int, hi: Int) -> Pattern:
+    """lo <= j mod n < hi, with 0 <= lo < hi <= n."""
+    return _literal("key_mod", ("n", "lo", "hi"), (n, lo, hi))
+
+
+def query_mod(n: int, lo: Int, hi: Int) -> Pattern:
+    """lo <= i mod n < hi, with 0 <= lo < hi <= n."""
+    return _literal("query_mod", ("n", "lo", "hi"), (n, lo, hi))
+
+
+def offsets(distances: Sequence[Int]) -> Pattern:
+    """i - j is in the list (logsparse is ``offsets([0, 1, 2, 4, 8])``)."""
+    distances = tuple(distances)
+    return _literal("offsets", ("distance",) * len(distances), distances)
+
+
+def coarse(nq: int, nk: Any, pattern: Any = None) -> Pattern:
+    """The pattern on blocks: ``coarse(n, P)`` or ``coarse(nq, nk, P)``; P holds on (i floordiv nq, j floordiv nk)."""
+    if pattern is None:
+        nk, pattern = nq, nk
+    return _literal("coarse", ("nq", "nk"), (nq, nk), (pattern,))
+
+
+def grid(width: int, rows: Any, columns: Any) -> Pattern:
+    """`rows` on (i floordiv width, j floordiv width) and `columns` on (i mod width, j mod width); nests for 3-D."""
+    return _literal("grid", ("width",), (width,), (rows, columns))
+
+
+def shift(a: Int, pattern: Any) -> Pattern:
+    """The pattern on (i - a, j - a)."""
+    return _literal("shift", ("a",), (a,), (pattern,))
+
+
+def remap(map: Any, *patterns: Any) -> Pattern:
+    """Patterns on mapped positions: P on (e(i), e(j)), Q on (f(i), f(j)), and so on.
+
+    Parameters
+    ----------
+    map
+        ``"affine_map<(x) -> (x floordiv 8, x mod 8)>"``, or a Python function of x that returns one
+        expression for each pattern.
+    *patterns
+        As many as the map has results.
+    """
+    builder = _Builder()
+    children = [builder.child(p) for p in patterns]
+    if callable(map):
+        x = symbols()[2]
+        results = map(x)
+        results = results if isinstance(results, (tuple, list)) else (results,)
+        exprs = [to_expr(as_traced(r), builder.operand) for r in results]
+    else:
+        text = map if map.strip().startswith("affine_map") else f"affine_map<{map}>"
+        names = ", ".join(["full"] * max(len(patterns), 1))
+        probe, _ = _core.Pattern.parse(f"remap({text}, {names})")
+        exprs = probe.exprs
+    if len(exprs) != len(children):
+        raise ValueError(f"expected as many patterns as the map has results ({len(exprs)}), but got {len(children)}")
+    core = _core.Pattern.make("remap", exprs=exprs, children=children)
+    return Pattern(core, builder.operands)
+
+
+def neighborhood(size: int, extent: Int, stride: int = 1, dilation: int = 1, causal: bool = False) -> Pattern:
+    """NATTEN's window: clamped at the borders, so that every query has `size` keys of `extent` positions.
+
+    Source: Hassani et al., Neighborhood Attention Transformer, and NATTEN's documentation.
+    """
+    return _literal(
+        "neighborhood", ("size", "extent", "stride", "dilation", "causal"),
+        (size, extent, stride, dilation, int(causal)),
+    )  # fmt: skip
+
+
+def past_blocks(n: int, size: int | None = None, inclusive: bool = False) -> Pattern:
+    """j*n + size <= i (inclusive: <= i + 1): summary j of the tokens [jn, jn + size) is all past."""
+    return _literal("past_blocks", ("n", "size", "inclusive"), (n, n if size is None else size, int(inclusive)))
+
+
+def parent(n: int) -> Pattern:
+    """i = j floordiv n: query i is the summary of the tokens j."""
+    return _literal("parent", ("n",), (n,))
+
+
+def random_blocks(block: int, per_row: int, seed: int) -> Pattern:
+    """`per_row` distinct key blocks for each query block, drawn by the generator that docs/spec.md defines."""
+    return _literal("random_blocks", ("block", "per_row", "seed"), (block, per_row, seed))
+
+
+def per_head(patterns: Sequence[Any]) -> Pattern:
+    """P of the query head: patterns[h mod len]."""
+    if isinstance(patterns, Pattern) or not isinstance(patterns, (list, tuple)):
+        raise TypeError(f"expected a list of patterns for per_head, but got {type(patterns).__name__}")
+    return _Builder().build("per_head", children=list(patterns))
+
+
+def affine_set(text: str) -> Pattern:
+    """A quasi-affine relation in MLIR's integer-set syntax.
+
+    Examples
+    --------
+    >>> hd.affine_set("(i, j)[nq, nk] : (i - j >= 0, j - i + 64 >= 0)")
+    """
+    text = text.strip()
+    return parse(text if text.startswith("affine_set") else f"affine_set<{text}>")
+
+
+# Run-time patterns
+
+
+def _ids(name: str, x: Any) -> Any:
+    x = as_operand(x)
+    if isinstance(x, Scalar) or not str(x.dtype).rsplit(".", 1)[-1].startswith("int"):
+        raise TypeError(f"expected a tensor of integers for {name}, but got {getattr(x, 'dtype', x)}")
+    if len(x.shape) not in (2, 3):
+        raise ValueError(f"expected {name} of shape [B, N] or [B, H, N], but got {list(x.shape)}")
+    return x
+
+
+def same(qids: Any, kids: Any = None) -> Pattern:
+    """Ids equal (documents, clusters, buckets); negative ids match nothing.
+
+    Parameters
+    ----------
+    qids, kids
+        Integers ``[B, N]`` or ``[B, H, N]``, indexed by rows. Without `kids`: those of the queries.
+    """
+    builder = _Builder()
+    kids = qids if kids is None else kids
+    return builder.build(
+        "same", operands=[builder.operand(_ids("the query ids", qids)), builder.operand(_ids("the key ids", kids))]
+    )
+
+
+def cluster(ids: Any) -> Pattern:
+    """same(ids, ids)."""
+    builder = _Builder()
+    return builder.build("cluster", operands=[builder.operand(_ids("the ids", ids))])
+
+
+def lengths(len: Any) -> Pattern:
+    """j's row < len[b]; `len` is integers ``[B]``."""
+    builder = _Builder()
+    x = as_operand(len)
+    if isinstance(x, Scalar) or not str(x.dtype).rsplit(".", 1)[-1].startswith("int"):
+        raise TypeError(f"expected a tensor of integers for lengths, but got {getattr(x, 'dtype', x)}")
+    if x.ndim != 1:
+        raise ValueError(f"expected lengths of shape [B], but got {list(x.shape)}")
+    return builder.build("lengths", operands=[builder.operand(x)])
+
+
+def between(lo: Any, hi: Any) -> Pattern:
+    """lo[i] <= j's row < hi[i]; `lo` and `hi` are integers ``[B, Nq]`` or ``[B, H, Nq]``."""
+    builder = _Builder()
+    return builder.build(
+        "between", operands=[builder.operand(_ids("the lower ends", lo)), builder.operand(_ids("the upper ends", hi))]
+    )
+
+
+def holds(fn: Callable[..., Any]) -> Pattern:
+    """The pairs for which a function of (b, h, i, j) is true, traced once.
+
+    A FlexAttention ``mask_mod`` works unchanged. Quasi-affine parts become exact sets; what depends on
+    captured tensors is asked pair by pair.
+
+    Examples
+    --------
+    >>> hd.holds(lambda b, h, i, j: (i >= j) & (i - j < 64)) == hd.window(63, 0)
+    True
+    """
+    if isinstance(fn, Pattern):
+        return fn
+    if not callable(fn):
+        raise TypeError(f"expected a function of (b, h, i, j), but got {type(fn).__name__}")
+    trace = run_traced(fn, "mask")
+    key = ("holds", trace.key)
+    core = _literals.get(key)
+    if core is None:
+        core = _holds_core(trace.root)
+        if len(_literals) < 4096:
+            _literals[key] = core
+    if not trace.captures:
+        return core
+    return Pattern(core._core, tuple(as_operand(c) for c in trace.captures))
+
+
+def _holds_core(root: Traced) -> Pattern:
+    if root.type != "bool":
+        root = root.bool()
+    if root.op == "const":
+        return full if root.value else ~full
+    return Pattern(_core.Pattern.make("holds", exprs=[to_expr(root)]))
+
+
+def parse(text: str, **operands: Any) -> Pattern:
+    """Reads the text form of a pattern.
+
+    Parameters
+    ----------
+    text
+        For example ``"causal & (window(63, 0) | stride(64))"``. A drawing below it, as `print` makes it,
+        is passed over.
+    **operands
+        Values for ``%name``; names without a value can be bound later.
+
+    Raises
+    ------
+    ValueError
+        With the place and what was expected.
+    """
+    lines = [line for line in text.splitlines() if not line.strip() or set(line) - set("■· ")]
+    core, names = _core.Pattern.parse("\n".join(lines).strip())
+    unknown = sorted(set(operands) - {name for name, _ in names})
+    if unknown:
+        raise ValueError(f"expected names among {[name for name, _ in names]}, but got {unknown}")
+    values = tuple(as_operand(operands[name]) if name in operands else Unbound(name) for name, _ in names)
+    if core.text() == "full" and not values:
+        return full
+    return Pattern(core, values)
+
+
+__all__ = [
+    "Pattern", "affine_set", "between", "block", "causal", "cluster", "coarse", "end", "full", "global_tokens",
+    "grid", "holds", "inf", "key_mod", "keys", "lengths", "neighborhood", "offsets", "parent", "parse",
+    "past_blocks", "per_head", "queries", "query_mod", "random_blocks", "remap", "same", "scalar", "shift",
+    "stride", "window",
+]  # fmt: skip
+

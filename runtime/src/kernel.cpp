@@ -1,0 +1,212 @@
+//===- kernel.cpp - Load, keep and run kernels ----------------------------===//
+//
+// heddle_kernel_*. Loading checks everything that can be checked once; running
+// checks the call's tensors (launch.cpp) and hands the tasks to the pool.
+//
+//===----------------------------------------------------------------------===//
+#include "runtime/src/kernel.h"
+
+#include "runtime/src/artifact.h"
+#include "runtime/src/features.h"
+#include "runtime/src/launch.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+using namespace heddle::rt;
+
+namespace {
+
+/// Multiply-adds below which waking another thread costs more than it saves.
+constexpr double workPerThread = 5e5;
+
+using EntryPoint = void (*)(const int64_t *args, int64_t task, void *scratch);
+
+/// Memory that a thread keeps for the kernels it runs.
+class Scratch {
+public:
+  ~Scratch() { std::free(memory); }
+  void *get(size_t wanted) {
+    if (wanted > size) {
+      std::free(memory);
+      size = (wanted + 63) / 64 * 64;
+      memory = std::aligned_alloc(64, size);
+      size = memory ? size : 0;
+    }
+    return memory;
+  }
+
+private:
+  void *memory = nullptr;
+  size_t size = 0;
+};
+
+void *threadScratch(size_t size) {
+  thread_local Scratch scratch;
+  return scratch.get(std::max<size_t>(size, 64));
+}
+
+struct Job {
+  EntryPoint entry;
+  const int64_t *args;
+  size_t scratchBytes;
+  std::atomic<bool> outOfMemory{false};
+};
+
+void runTask(void *context, int64_t task, int32_t) {
+  Job &job = *static_cast<Job *>(context);
+  if (void *scratch = threadScratch(job.scratchBytes)) {
+    job.entry(job.args, task, scratch);
+  } else {
+    job.outOfMemory.store(true, std::memory_order_relaxed);
+  }
+}
+
+Error loadKernel(std::string_view bytes, heddle_kernel **out) {
+  auto kernel = std::make_unique<heddle_kernel>();
+  kernel->bytes = bytes;
+  Artifact artifact;
+  if (Error e = readArtifact(kernel->bytes, artifact)) {
+    return e;
+  }
+  kernel->manifestText = artifact.manifest;
+  if (Error e = parseManifest(artifact.manifest, kernel->manifest)) {
+    return e;
+  }
+  std::string missing = missingFeature(kernel->manifest.features, heddle_host_features());
+  if (!missing.empty()) {
+    return systemError("expected a kernel for this machine (" + std::string(heddle_host_features()) +
+                       "), but it needs " + missing);
+  }
+  if (Error e = kernel->object.load(artifact.object, kernel->manifest.entry)) {
+    return e;
+  }
+  *out = kernel.release();
+  return nullptr;
+}
+
+Error run(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,
+          int32_t numResults, const heddle_run_options *options) {
+  // Kept from call to call; a task that runs a kernel itself would need its own, and none does.
+  thread_local Launch launch;
+  if (Error e = prepareLaunch(kernel.manifest, args, numArgs, results, numResults, launch)) {
+    return e;
+  }
+  Job job{reinterpret_cast<EntryPoint>(kernel.object.entry()), launch.block.data(),
+          size_t(kernel.manifest.scratchBytes)};
+  if (launch.work < 2 * workPerThread || launch.tasks <= 1) {
+    for (int64_t task = 0; task < launch.tasks; ++task) {
+      runTask(&job, task, 0);
+    }
+  } else {
+    int32_t threads = options && options->num_threads > 0 ? options->num_threads : heddle_num_threads();
+    threads = int32_t(std::min<double>(threads, launch.work / workPerThread));
+    heddle_parallel(launch.tasks, threads, runTask, &job);
+  }
+  if (job.outOfMemory.load()) {
+    return systemError("expected " + std::to_string(job.scratchBytes) +
+                       " bytes of scratch memory for each thread, but the allocation failed");
+  }
+  return nullptr;
+}
+
+} // namespace
+
+Error heddle::rt::readFile(const std::string &path, std::string &out, bool &found) {
+  int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  found = fd >= 0;
+  if (fd < 0) {
+    return errno == ENOENT || errno == ENOTDIR ? nullptr : errnoError("cannot open " + path, errno);
+  }
+  struct stat info;
+  out.clear();
+  if (fstat(fd, &info) == 0 && info.st_size > 0 && info.st_size < int64_t(1) << 30) {
+    out.reserve(size_t(info.st_size) + 1);
+  }
+  char buffer[1 << 16];
+  ssize_t n;
+  while ((n = read(fd, buffer, sizeof buffer)) != 0) {
+    if (n < 0 && errno != EINTR) {
+      int code = errno;
+      close(fd);
+      return errnoError("cannot read " + path, code);
+    }
+    out.append(buffer, n > 0 ? size_t(n) : 0);
+  }
+  close(fd);
+  return nullptr;
+}
+
+Error heddle::rt::writeFileAtomically(const std::string &path, std::string_view bytes) {
+  static std::atomic<uint64_t> counter{0};
+  size_t slash = path.rfind('/');
+  std::string folder = slash == std::string::npos ? "" : path.substr(0, slash + 1);
+  std::string temporary = folder + "tmp-" + std::to_string(getpid()) + "-" + std::to_string(counter++);
+  int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd < 0) {
+    return errnoError("cannot create " + temporary, errno);
+  }
+  int failure = 0;
+  while (!bytes.empty() && failure == 0) {
+    ssize_t n = write(fd, bytes.data(), bytes.size());
+    if (n < 0) {
+      failure = errno == EINTR ? 0 : errno;
+    } else {
+      bytes.remove_prefix(size_t(n));
+    }
+  }
+  // No fsync: after a power failure the checksum tells.
+  if (close(fd) != 0 && failure == 0) {
+    failure = errno;
+  }
+  if (failure == 0 && rename(temporary.c_str(), path.c_str()) != 0) {
+    failure = errno;
+  }
+  if (failure != 0) {
+    unlink(temporary.c_str());
+    return errnoError("cannot write " + path, failure);
+  }
+  return nullptr;
+}
+
+heddle_error *heddle_kernel_load(const void *bytes, size_t size, heddle_kernel **out) {
+  *out = nullptr;
+  return guarded([&] { return loadKernel({static_cast<const char *>(bytes), size}, out); });
+}
+
+void heddle_kernel_retain(heddle_kernel *kernel) { kernel->references.fetch_add(1, std::memory_order_relaxed); }
+
+void heddle_kernel_release(heddle_kernel *kernel) {
+  if (kernel && kernel->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    delete kernel;
+  }
+}
+
+const char *heddle_kernel_manifest(const heddle_kernel *kernel) { return kernel->manifestText.c_str(); }
+
+heddle_error *heddle_kernel_save(const heddle_kernel *kernel, const char *path) {
+  return guarded([&] { return writeFileAtomically(path, kernel->bytes); });
+}
+
+heddle_error *heddle_kernel_open(const char *path, heddle_kernel **out) {
+  *out = nullptr;
+  return guarded([&]() -> Error {
+    std::string bytes;
+    bool found = false;
+    if (Error e = readFile(path, bytes, found)) {
+      return e;
+    }
+    if (!found) {
+      return systemError("expected a kernel at " + std::string(path) + ", but there is no such file");
+    }
+    return loadKernel(bytes, out);
+  });
+}
+
+heddle_error *heddle_kernel_run(heddle_kernel *kernel, const heddle_tensor *args, int32_t num_args,
+                                const heddle_tensor *results, int32_t num_results, const heddle_run_options *options) {
+  return guarded([&] { return run(*kernel, args, num_args, results, num_results, options); });
+}

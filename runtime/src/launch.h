@@ -1,0 +1,31 @@
+//===- launch.h - From tensors to the argument block -----------*- C++ -*-===//
+//
+// Checks the tensors of one call against the manifest and builds the block of
+// docs/abi.md. Cheap: no allocation once a thread has launched a kernel of the
+// same size before.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_RUNTIME_LAUNCH_H
+#define HEDDLE_RUNTIME_LAUNCH_H
+
+#include "runtime/src/manifest.h"
+
+#include <vector>
+
+namespace heddle::rt {
+
+/// One call, ready to run.
+struct Launch {
+  std::vector<int64_t> block;   ///< the argument block
+  std::vector<int64_t> storage; ///< offsets and converted scalars; the block points into it
+  int64_t tasks = 0;
+  double work = 0; ///< multiply-adds if every pair were live
+};
+
+/// Fills `launch`, or says which tensor is wrong and how.
+Error prepareLaunch(const Manifest &manifest, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,
+                    int32_t numResults, Launch &launch);
+
+} // namespace heddle::rt
+
+#endif // HEDDLE_RUNTIME_LAUNCH_H

@@ -1,0 +1,254 @@
+//===- manifest.cpp - What an artefact says about itself ------------------===//
+//
+// Reads the JSON of docs/abi.md. The only file that includes the JSON library.
+//
+//===----------------------------------------------------------------------===//
+#include "runtime/src/manifest.h"
+
+#include <nlohmann/json.hpp>
+
+using namespace heddle::rt;
+using Json = nlohmann::json;
+
+namespace {
+
+constexpr int64_t maxScratch = int64_t(1) << 30;
+constexpr int64_t maxPosition = int64_t(1) << 30;
+constexpr size_t maxRank = 4;
+
+/// Thrown inside this file only; parseManifest() catches it.
+struct Bad {
+  std::string what;
+};
+
+void require(bool condition, const std::string &what) {
+  if (!condition) {
+    throw Bad{what};
+  }
+}
+
+struct DtypeEntry {
+  const char *name;
+  heddle_dtype dtype;
+};
+constexpr DtypeEntry dtypes[] = {
+    {"f32", HEDDLE_F32}, {"f16", HEDDLE_F16}, {"bf16", HEDDLE_BF16}, {"f64", HEDDLE_F64}, {"bool", HEDDLE_BOOL},
+    {"i8", HEDDLE_I8},   {"i32", HEDDLE_I32}, {"i64", HEDDLE_I64},   {"i1", HEDDLE_BOOL}, {"index", HEDDLE_I64}};
+
+heddle_dtype parseDtype(const std::string &name) {
+  for (const DtypeEntry &entry : dtypes) {
+    if (name == entry.name) {
+      return entry.dtype;
+    }
+  }
+  throw Bad{"unknown type '" + name + "'"};
+}
+
+std::vector<int64_t> parseDims(const Json &json) {
+  auto dims = json.get<std::vector<int64_t>>();
+  require(dims.size() <= maxRank, "more than 4 dimensions");
+  for (int64_t dim : dims) {
+    require(dim >= -1 && dim < maxPosition, "a dimension out of range");
+  }
+  return dims;
+}
+
+Role parseRole(const Json &json, size_t segments) {
+  static const std::pair<const char *, RoleKind> names[] = {{"q", RoleKind::Q},
+                                                            {"k", RoleKind::K},
+                                                            {"v", RoleKind::V},
+                                                            {"dot_q", RoleKind::DotQ},
+                                                            {"dot_k", RoleKind::DotK},
+                                                            {"q_offset", RoleKind::QOffset},
+                                                            {"k_offset", RoleKind::KOffset},
+                                                            {"sink", RoleKind::Sink},
+                                                            {"scale", RoleKind::Scale},
+                                                            {"operand", RoleKind::Operand}};
+  std::string name = json.at("role").get<std::string>();
+  for (auto &[text, kind] : names) {
+    if (name == text) {
+      Role role{kind, json.value("segment", 0), "", std::nullopt, std::nullopt};
+      require(role.segment >= 0 && size_t(role.segment) < std::max<size_t>(segments, 1),
+              "a role of an unknown segment");
+      if (json.contains("axes")) {
+        for (const Json &axis : json["axes"]) {
+          std::string letter = axis.get<std::string>();
+          require(letter.size() == 1 && std::string_view("bhqk.").find(letter[0]) != std::string_view::npos,
+                  "unknown axis '" + letter + "'");
+          role.axes += letter;
+        }
+      }
+      if (json.contains("min")) {
+        role.min = json["min"].get<int64_t>();
+      }
+      if (json.contains("max")) {
+        role.max = json["max"].get<int64_t>();
+      }
+      return role;
+    }
+  }
+  throw Bad{"unknown role '" + name + "'"};
+}
+
+size_t expectedRank(RoleKind kind) {
+  switch (kind) {
+  case RoleKind::Q:
+  case RoleKind::K:
+  case RoleKind::V:
+  case RoleKind::DotQ:
+  case RoleKind::DotK:
+    return 4;
+  case RoleKind::Sink:
+    return 1;
+  default:
+    return 0;
+  }
+}
+
+Argument parseArgument(const Json &json, size_t segments) {
+  Argument arg;
+  arg.name = json.at("name").get<std::string>();
+  arg.dtype = parseDtype(json.at("type").get<std::string>());
+  arg.scalar = json.value("scalar", false);
+  if (!arg.scalar) {
+    arg.dims = parseDims(json.at("dims"));
+  }
+  if (json.contains("roles")) {
+    for (const Json &role : json["roles"]) {
+      arg.roles.push_back(parseRole(role, segments));
+      const Role &added = arg.roles.back();
+      size_t rank = expectedRank(added.kind);
+      require(rank == 0 || (!arg.scalar && arg.dims.size() == rank), "argument '" + arg.name +
+                                                                         "' has a rank that does "
+                                                                         "not fit its role");
+      require(added.axes.empty() || added.axes.size() == arg.dims.size(),
+              "argument '" + arg.name + "' has more or fewer axes than dimensions");
+    }
+  }
+  return arg;
+}
+
+Offset parseOffset(const Json &json, const std::vector<Argument> &args) {
+  Offset offset;
+  std::string kind = json.value("kind", "none");
+  if (kind == "none") {
+    return offset;
+  }
+  if (kind == "value") {
+    offset.kind = Offset::Value;
+    offset.value = json.at("value").get<int64_t>();
+    require(offset.value > -maxPosition && offset.value < maxPosition, "an offset out of range");
+  } else if (kind == "end") {
+    offset.kind = Offset::End;
+  } else if (kind == "arg") {
+    offset.kind = Offset::Arg;
+    offset.arg = json.at("arg").get<int>();
+    require(offset.arg >= 0 && size_t(offset.arg) < args.size(), "an offset by an unknown argument");
+    const Argument &arg = args[offset.arg];
+    require(arg.scalar || arg.dims.size() == 1, "an offset that is neither a scalar nor a list");
+    require(arg.dtype == HEDDLE_I64 || arg.dtype == HEDDLE_I32, "an offset that is not an integer");
+  } else {
+    throw Bad{"unknown kind of offset '" + kind + "'"};
+  }
+  return offset;
+}
+
+void findRoles(Manifest &m) {
+  for (size_t a = 0; a < m.args.size(); ++a) {
+    for (const Role &role : m.args[a].roles) {
+      if (role.kind == RoleKind::Q) {
+        require(m.q < 0, "two arguments with the role q");
+        m.q = int(a);
+      } else if (role.kind == RoleKind::K) {
+        m.segments[role.segment].k = int(a);
+      } else if (role.kind == RoleKind::V) {
+        m.segments[role.segment].v = int(a);
+      }
+    }
+  }
+  require(m.q >= 0, "no argument with the role q");
+  for (const Segment &s : m.segments) {
+    require(s.v >= 0, "a segment without the role v");
+  }
+}
+
+void parse(std::string_view text, Manifest &m) {
+  Json json = Json::parse(text.begin(), text.end());
+  require(json.at("format").get<int>() == 1, "another format than 1");
+  m.name = json.value("name", "");
+  m.features = json.value("features", "");
+  m.entry = json.at("entry").get<std::string>();
+  m.scratchBytes = json.at("scratch_bytes").get<int64_t>();
+  require(m.scratchBytes >= 0 && m.scratchBytes <= maxScratch, "scratch_bytes out of range");
+  m.superTile = json.at("super_tile").get<int64_t>();
+  require(m.superTile > 0 && m.superTile < maxPosition, "super_tile out of range");
+  bool needsQOffset = json.value("needs_q_offset", false);
+  const Json &segments = json.at("segments");
+  require(segments.is_array() && !segments.empty(), "no segments");
+  m.segments.resize(segments.size());
+  for (const Json &arg : json.at("args")) {
+    m.args.push_back(parseArgument(arg, segments.size()));
+  }
+  for (size_t s = 0; s < segments.size(); ++s) {
+    m.segments[s].needsQOffset = segments[s].value("needs_q_offset", needsQOffset);
+    if (segments[s].contains("k_offset")) {
+      m.segments[s].kOffset = parseOffset(segments[s]["k_offset"], m.args);
+      require(m.segments[s].kOffset.kind != Offset::End, "a k_offset of kind end");
+    }
+  }
+  if (json.contains("q_offset")) {
+    m.qOffset = parseOffset(json["q_offset"], m.args);
+  }
+  for (const Json &result : json.at("results")) {
+    std::string role = result.at("role").get<std::string>();
+    require(role == "out" || role == "lse", "unknown role '" + role + "' of a result");
+    m.results.push_back({parseDtype(result.at("type").get<std::string>()), parseDims(result.at("dims")),
+                         role == "out" ? ResultRole::Out : ResultRole::Lse});
+    require(m.results.back().dims.size() == (role == "out" ? 4u : 3u), "a result of the wrong rank");
+  }
+  findRoles(m);
+}
+
+} // namespace
+
+Error heddle::rt::parseManifest(std::string_view json, Manifest &out) {
+  try {
+    parse(json, out);
+    return nullptr;
+  } catch (const Bad &bad) {
+    return systemError("expected a valid manifest, but it has " + bad.what);
+  } catch (const Json::exception &e) {
+    return systemError(std::string("expected a valid manifest, but got: ") + e.what());
+  }
+}
+
+std::string heddle::rt::quoteJson(std::string_view text) {
+  return Json(std::string(text)).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+const char *heddle::rt::dtypeName(heddle_dtype dtype) {
+  for (const DtypeEntry &entry : dtypes) {
+    if (entry.dtype == dtype) {
+      return entry.name;
+    }
+  }
+  return "an unknown type";
+}
+
+int64_t heddle::rt::dtypeSize(heddle_dtype dtype) {
+  switch (dtype) {
+  case HEDDLE_F64:
+  case HEDDLE_I64:
+    return 8;
+  case HEDDLE_F32:
+  case HEDDLE_I32:
+    return 4;
+  case HEDDLE_F16:
+  case HEDDLE_BF16:
+    return 2;
+  case HEDDLE_BOOL:
+  case HEDDLE_I8:
+    return 1;
+  }
+  return 0;
+}

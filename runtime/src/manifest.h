@@ -1,0 +1,80 @@
+//===- manifest.h - What an artefact says about itself ---------*- C++ -*-===//
+//
+// The manifest of docs/abi.md as plain data, checked: every index is in range,
+// every size is sane, so that a launch needs no further look.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_RUNTIME_MANIFEST_H
+#define HEDDLE_RUNTIME_MANIFEST_H
+
+#include "runtime/src/error.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace heddle::rt {
+
+enum class RoleKind { Q, K, V, DotQ, DotK, QOffset, KOffset, Sink, Scale, Operand };
+
+struct Role {
+  RoleKind kind;
+  int segment = 0;
+  std::string axes;                ///< of an operand: one letter of "bhqk." for each dimension
+  std::optional<int64_t> min, max; ///< of an integer scalar: the values that make sense
+};
+
+struct Argument {
+  std::string name;
+  heddle_dtype dtype;
+  bool scalar = false;
+  std::vector<int64_t> dims; ///< -1: read at run time
+  std::vector<Role> roles;
+};
+
+enum class ResultRole { Out, Lse };
+
+struct Result {
+  heddle_dtype dtype;
+  std::vector<int64_t> dims;
+  ResultRole role;
+};
+
+/// Where a position's offset comes from.
+struct Offset {
+  enum Kind { None, Value, End, Arg } kind = None;
+  int64_t value = 0;
+  int arg = 0;
+};
+
+struct Segment {
+  Offset kOffset;
+  bool needsQOffset = false;
+  int k = -1, v = -1; ///< arguments; k is -1 where the segment has no dot with it
+};
+
+struct Manifest {
+  std::string name, features, entry;
+  int64_t scratchBytes = 0, superTile = 1;
+  Offset qOffset;
+  std::vector<Segment> segments;
+  std::vector<Argument> args;
+  std::vector<Result> results;
+  int q = -1;
+};
+
+/// Any text is safe to pass.
+Error parseManifest(std::string_view json, Manifest &out);
+
+/// `text` as a JSON string with its quotes; bytes that are not UTF-8 are replaced.
+std::string quoteJson(std::string_view text);
+
+/// "f32", "bf16", …
+const char *dtypeName(heddle_dtype dtype);
+int64_t dtypeSize(heddle_dtype dtype);
+
+} // namespace heddle::rt
+
+#endif // HEDDLE_RUNTIME_MANIFEST_H

@@ -1,0 +1,329 @@
+//===- threads.cpp - The thread pool --------------------------------------===//
+//
+// One 64-bit word controls the pool:
+//
+//   generation:32 | tickets:16 | active:16
+//
+// The caller publishes a job by a new generation with one ticket for each
+// helper it wants. A worker joins by turning a ticket into an active mark with
+// one compare-and-swap, so it can only join the job whose fields it will read.
+// When the tasks are handed out, the caller withdraws the tickets left and
+// waits until nobody is active: from then on no worker looks at the job. Tasks
+// are handed out by a counter. Workers sleep on the generation's half of the
+// word, the caller on the other half.
+//
+//===----------------------------------------------------------------------===//
+#include "runtime/src/threads.h"
+
+#include "heddle/runtime.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <immintrin.h>
+#include <linux/futex.h>
+#include <mutex>
+#include <new>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <string>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+using namespace heddle::rt;
+
+namespace {
+
+constexpr int64_t spinNanoseconds = 30'000;
+constexpr int32_t maxThreads = 1024;
+
+int64_t now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return int64_t(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+}
+
+/// Polls `done` for a while; true as soon as it holds.
+template <typename Done> bool spin(Done &&done, int64_t nanoseconds) {
+  if (done()) {
+    return true;
+  }
+  for (int64_t end = nanoseconds > 0 ? now() + nanoseconds : 0; nanoseconds > 0;) {
+    for (int i = 0; i < 32; ++i) {
+      _mm_pause();
+      if (done()) {
+        return true;
+      }
+    }
+    if (now() >= end) {
+      return false;
+    }
+  }
+  return false;
+}
+
+class Pool {
+public:
+  /// False where another thread has the pool: the caller must run the job itself.
+  bool run(int64_t count, int32_t threads, heddle_task_fn fn, void *context);
+
+private:
+  static constexpr uint64_t activeOne = 1, ticketOne = 1 << 16;
+  static uint32_t generation(uint64_t word) { return uint32_t(word >> 32); }
+  static uint32_t tickets(uint64_t word) { return uint32_t(word) >> 16; }
+  static uint32_t active(uint64_t word) { return uint32_t(word) & 0xffff; }
+
+  // The halves of the word, as futexes (x86-64 is little-endian).
+  uint32_t *lowHalf() { return reinterpret_cast<uint32_t *>(&control); }
+  uint32_t *highHalf() { return lowHalf() + 1; }
+  static void wait(uint32_t *address, uint32_t value) {
+    syscall(SYS_futex, address, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+  }
+  static void wake(uint32_t *address, int count) {
+    syscall(SYS_futex, address, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
+  }
+
+  void startWorkers(int32_t wanted);
+  static void *workerMain(void *self);
+  void work(int32_t worker);
+  bool join(uint32_t &seen);
+  void leave();
+
+  alignas(64) std::atomic<uint64_t> control{0};
+  std::atomic<int32_t> sleepers{0};
+  std::atomic<bool> callerSleeps{false};
+  std::atomic<int64_t> spinFor{spinNanoseconds};
+  alignas(64) std::atomic<int64_t> next{0};
+  alignas(64) int64_t taskCount = 0;
+  heddle_task_fn function = nullptr;
+  void *argument = nullptr;
+  std::mutex owner; // held by the thread whose job runs
+  int32_t workers = 0;
+  std::atomic<int32_t> lastIndex{0};
+};
+
+thread_local bool insideTask = false;
+
+/// Marks the thread while it runs tasks, so that nested calls run inline.
+struct TaskScope {
+  TaskScope() { insideTask = true; }
+  ~TaskScope() { insideTask = false; }
+};
+
+void Pool::work(int32_t worker) {
+  TaskScope scope;
+  for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < taskCount;) {
+    function(argument, task, worker);
+  }
+}
+
+bool Pool::join(uint32_t &seen) {
+  uint64_t word = control.load(std::memory_order_acquire);
+  while (tickets(word) > 0) {
+    if (control.compare_exchange_weak(word, word - ticketOne + activeOne, std::memory_order_acq_rel)) {
+      seen = generation(word);
+      return true;
+    }
+  }
+  seen = generation(word);
+  return false;
+}
+
+void Pool::leave() {
+  uint64_t before = control.fetch_sub(activeOne, std::memory_order_seq_cst);
+  if (active(before) == 1 && callerSleeps.load(std::memory_order_seq_cst)) {
+    wake(lowHalf(), 1);
+  }
+}
+
+void *Pool::workerMain(void *self) {
+  Pool &pool = *static_cast<Pool *>(self);
+  int32_t worker = pool.lastIndex.fetch_add(1) + 1;
+  uint32_t seen = 0;
+  while (true) {
+    if (pool.join(seen)) {
+      pool.work(worker);
+      pool.leave();
+    }
+    auto changed = [&] {
+      uint64_t word = pool.control.load(std::memory_order_acquire);
+      return generation(word) != seen;
+    };
+    if (!spin(changed, pool.spinFor.load(std::memory_order_relaxed))) {
+      pool.sleepers.fetch_add(1, std::memory_order_seq_cst);
+      while (generation(pool.control.load(std::memory_order_seq_cst)) == seen) {
+        wait(pool.highHalf(), seen);
+      }
+      pool.sleepers.fetch_sub(1, std::memory_order_seq_cst);
+    }
+  }
+  return nullptr;
+}
+
+void Pool::startWorkers(int32_t wanted) {
+  if (workers >= wanted) {
+    return;
+  }
+  // Signals belong to the program's own threads.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  while (workers < wanted) {
+    pthread_t thread;
+    if (pthread_create(&thread, &attributes, workerMain, this) != 0) {
+      break; // fewer threads do
+    }
+    pthread_setname_np(thread, "heddle");
+    ++workers;
+  }
+  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  // More threads than CPUs: spinning would take time from those that work.
+  spinFor = workers + 1 > availableCpus() ? 0 : spinNanoseconds;
+}
+
+bool Pool::run(int64_t count, int32_t threads, heddle_task_fn fn, void *context) {
+  std::unique_lock<std::mutex> lock(owner, std::try_to_lock);
+  if (!lock) {
+    return false;
+  }
+  startWorkers(threads - 1);
+  uint64_t helpers = uint64_t(std::min(threads - 1, workers));
+  taskCount = count;
+  function = fn;
+  argument = context;
+  next.store(0, std::memory_order_relaxed);
+  uint64_t word = uint64_t(generation(control.load()) + 1) << 32 | helpers * ticketOne;
+  control.store(word, std::memory_order_seq_cst); // nobody is active and no ticket is left: a plain store
+  if (sleepers.load(std::memory_order_seq_cst) > 0) {
+    wake(highHalf(), int(helpers));
+  }
+  work(0);
+  word = control.load();
+  while (!control.compare_exchange_weak(word, word & ~uint64_t(0xffff0000))) {
+  }
+  auto quiet = [&] { return active(control.load(std::memory_order_acquire)) == 0; };
+  if (!spin(quiet, spinFor.load(std::memory_order_relaxed))) {
+    callerSleeps.store(true, std::memory_order_seq_cst);
+    for (uint32_t low; (low = uint32_t(control.load(std::memory_order_seq_cst))) != 0;) {
+      wait(lowHalf(), low);
+    }
+    callerSleeps.store(false, std::memory_order_relaxed);
+  }
+  return true;
+}
+
+// The pool is never destroyed: its workers may outlive static destructors.
+alignas(Pool) char poolStorage[sizeof(Pool)];
+std::atomic<Pool *> thePool{nullptr};
+
+/// In the child of a fork only the forking thread lives: the pool's workers are gone and its
+/// lock may be held for ever, so start over with a new pool in the old one's place.
+void resetPool() { thePool.store(new (poolStorage) Pool, std::memory_order_release); }
+
+[[maybe_unused]] const bool poolReady = (resetPool(), pthread_atfork(nullptr, nullptr, resetPool) == 0);
+
+/// Value of the cgroup's quota in CPUs, rounded up; 0 where there is none.
+int32_t quotaCpus() {
+  long long quota = 0, period = 0;
+  if (FILE *file = std::fopen("/sys/fs/cgroup/cpu.max", "re")) {
+    int fields = std::fscanf(file, "%lld %lld", &quota, &period);
+    std::fclose(file);
+    return fields == 2 && quota > 0 && period > 0 ? int32_t((quota + period - 1) / period) : 0;
+  }
+  auto readNumber = [](const char *path) {
+    long long value = 0;
+    if (FILE *file = std::fopen(path, "re")) {
+      if (std::fscanf(file, "%lld", &value) != 1) {
+        value = 0;
+      }
+      std::fclose(file);
+    }
+    return value;
+  };
+  quota = readNumber("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
+  period = readNumber("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  return quota > 0 && period > 0 ? int32_t((quota + period - 1) / period) : 0;
+}
+
+int32_t defaultThreads() {
+  for (const char *variable : {"HEDDLE_NUM_THREADS", "OMP_NUM_THREADS"}) {
+    if (const char *text = std::getenv(variable)) {
+      if (int32_t n = parseThreadCount(text)) {
+        return n;
+      }
+    }
+  }
+  return availableCpus();
+}
+
+std::atomic<int32_t> chosenThreads{0};
+
+} // namespace
+
+int32_t heddle::rt::parseThreadCount(std::string_view text) {
+  int64_t value = 0;
+  size_t at = text.find_first_not_of(" \t");
+  for (; at < text.size() && text[at] >= '0' && text[at] <= '9'; ++at) {
+    value = std::min<int64_t>(value * 10 + (text[at] - '0'), maxThreads);
+  }
+  bool ends = at >= text.size() || text[at] == ',' || text[at] == ' ' || text[at] == '\t';
+  return ends ? int32_t(value) : 0;
+}
+
+int32_t heddle::rt::availableCpus() {
+  static const int32_t count = [] {
+    int32_t cpus = int32_t(sysconf(_SC_NPROCESSORS_ONLN));
+    // A machine may have more CPUs than a cpu_set_t has bits.
+    for (int bits = CPU_SETSIZE; bits <= 1 << 16; bits *= 2) {
+      cpu_set_t *set = CPU_ALLOC(bits);
+      size_t size = CPU_ALLOC_SIZE(bits);
+      if (!set) {
+        break;
+      }
+      bool fits = sched_getaffinity(0, size, set) == 0;
+      if (fits) {
+        cpus = CPU_COUNT_S(size, set);
+      }
+      CPU_FREE(set);
+      if (fits || errno != EINVAL) {
+        break;
+      }
+    }
+    int32_t quota = quotaCpus();
+    return std::clamp(quota > 0 ? std::min(cpus, quota) : cpus, 1, maxThreads);
+  }();
+  return count;
+}
+
+int32_t heddle_num_threads(void) {
+  int32_t n = chosenThreads.load(std::memory_order_relaxed);
+  if (n > 0) {
+    return n;
+  }
+  static const int32_t standard = defaultThreads();
+  return standard;
+}
+
+void heddle_set_num_threads(int32_t n) { chosenThreads.store(std::clamp(n, 0, maxThreads), std::memory_order_relaxed); }
+
+void heddle_parallel(int64_t count, int32_t num_threads, heddle_task_fn fn, void *context) {
+  if (num_threads <= 0) {
+    num_threads = heddle_num_threads();
+  }
+  int32_t threads = int32_t(std::min<int64_t>({count, num_threads, maxThreads}));
+  if (threads > 1 && !insideTask && thePool.load(std::memory_order_acquire)->run(count, threads, fn, context)) {
+    return;
+  }
+  for (int64_t task = 0; task < count; ++task) {
+    fn(context, task, 0);
+  }
+}

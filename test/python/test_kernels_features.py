@@ -1,0 +1,232 @@
+"""Score functions, sinks, segments, several dots, normalizers, lse, offsets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import heddle as hd
+from kernel_checks import array, built, compare
+from oracle import attention, patterns, scalars, scores, tolerance
+
+
+def tensors(seed: int, *shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randn(s, generator=g).to(dtype) for s in shapes]
+
+
+@pytest.mark.parametrize("name", scores.SCORES)
+@pytest.mark.parametrize("where", ["causal", "stride(4) | window(9, 9)"])
+def test_score_functions(name: str, where: str) -> None:
+    q, k, v = tensors(0, (2, 4, 75, 32), (2, 2, 110, 32), (2, 2, 110, 16))
+    compare(q, k, v, where, score=name, q_offset=torch.tensor([35, 3]), label=name)
+
+
+@pytest.mark.parametrize("name", ["alibi", "softcap", "relative"])
+def test_score_functions_in_bf16(name: str) -> None:
+    q, k, v = tensors(1, (1, 4, 75, 64), (1, 4, 110, 64), (1, 4, 110, 64), dtype=torch.bfloat16)
+    compare(q, k, v, "causal", score=name, q_offset="end", dtype="bf16", label=name)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, -0.3, 0.01])
+def test_scales(scale: float) -> None:
+    q, k, v = tensors(2, (1, 2, 40, 16), (1, 2, 40, 16), (1, 2, 40, 16))
+    compare(q, k, v, "causal", scale=scale)
+
+
+@pytest.mark.parametrize("where", ["full", "causal", "window(2, 0)", "queries([0 to 7]) & causal"])
+def test_sinks(where: str) -> None:
+    q, k, v = tensors(3, (2, 4, 40, 16), (2, 2, 40, 16), (2, 2, 40, 8))
+    sink = torch.tensor([0.5, -3.0, 9.0, 0.0])
+    compare(q, k, v, where, sink=sink, label="sink per head")
+    compare(q, k, v, where, sink=torch.tensor([1.5]), label="one sink")
+
+
+@pytest.mark.parametrize("normalizer", ["none", "sum"])
+@pytest.mark.parametrize("where", ["full", "causal", "window(5, 2)"])
+def test_normalizers(normalizer: str, where: str) -> None:
+    q, k, v = (x.abs() + 0.1 for x in tensors(4, (2, 4, 40, 16), (2, 2, 40, 16), (2, 2, 40, 8)))
+    compare(q, k, v, where, normalizer=normalizer)
+
+
+def segments_agree(
+    q: torch.Tensor, parts: list[dict], dtype: str = "f32", operands: dict | None = None, **kw
+) -> None:
+    """Several segments on both sides; a part's `score` is a name, its `where` a text."""
+    operands, heads = operands or {}, q.shape[1]
+    theirs, ours = [], []
+    for part in parts:
+        part = dict(part)
+        name, where, k, v = part.pop("score", None), part.pop("where", "full"), part.pop("k"), part.pop("v")
+        theirs.append(
+            attention.Segment(
+                array(k), array(v), where, name and scores.SCORES[name](scalars, heads), **part
+            )
+        )
+        ours.append(
+            hd.segment(
+                k,
+                v,
+                built(patterns.parse(where), operands),
+                score=name and scores.SCORES[name](hd, heads),
+                **{n: torch.tensor(x) if isinstance(x, np.ndarray) else x for n, x in part.items()},
+            )
+        )
+    spec = {n: array(x) if isinstance(x, torch.Tensor) else x for n, x in kw.items()}
+    if isinstance(kw.get("q_offset"), torch.Tensor):
+        spec["q_offset"] = kw["q_offset"].numpy()
+    want = attention.attend(array(q), segments=theirs, operands=operands, **spec)
+    rounded = attention.attend(
+        array(q),
+        segments=theirs,
+        operands=operands,
+        round_weights=lambda w: tolerance.round_to(w, dtype),
+        **spec,
+    )
+    out, lse = hd.attend(q, segments=ours, return_lse=True, **kw)
+    for verdict in (
+        tolerance.check(array(out), want, dtype, rounded, "segments"),
+        tolerance.check_lse(array(lse), want, "segments", (want.keys == 0) if "sink" in kw else None),
+    ):
+        assert verdict, verdict.message
+
+
+def test_two_segments_share_one_softmax() -> None:
+    q, k, v, k2, v2 = tensors(
+        5, (2, 4, 60, 32), (2, 2, 60, 32), (2, 2, 60, 16), (2, 2, 15, 32), (2, 2, 15, 16)
+    )
+    segments_agree(
+        q,
+        [{"k": k, "v": v, "where": "causal & block(16)"}, {"k": k2, "v": v2, "where": "past_blocks(4)"}],
+        q_offset=0,
+    )
+
+
+def test_segments_with_offsets_scales_scores_and_a_sink() -> None:
+    q, k, v, k2, v2, k3, v3 = tensors(
+        6,
+        *[(2, 4, 50, 32), (2, 2, 70, 32), (2, 2, 70, 16), (2, 4, 33, 32), (2, 4, 33, 16)],
+        *[(1, 1, 1, 32), (1, 1, 1, 16)],
+    )
+    segments_agree(
+        q,
+        [
+            {"k": k, "v": v, "where": "causal & window(31, 0)", "score": "alibi", "k_offset": 7},
+            {"k": k2, "v": v2, "where": "stride(3)", "scale": 0.05, "k_offset": np.array([0, 40])},
+            {"k": k3, "v": v3, "where": "full"},
+        ],
+        q_offset=torch.tensor([20, 55]),
+        sink=torch.tensor([0.1, 0.2, 0.3, 0.4]),
+    )
+
+
+def test_the_same_pair_in_two_segments_counts_twice() -> None:
+    q, k, v = tensors(7, (1, 2, 30, 16), (1, 2, 30, 16), (1, 2, 30, 16))
+    segments_agree(q, [{"k": k, "v": v, "where": "causal"}, {"k": k, "v": v, "where": "window(3, 3)"}])
+
+
+def test_segments_in_bf16() -> None:
+    q, k, v, k2, v2 = tensors(
+        8,
+        *[(1, 4, 90, 64), (1, 2, 90, 64), (1, 2, 90, 64), (1, 2, 30, 64), (1, 2, 30, 64)],
+        dtype=torch.bfloat16,
+    )
+    segments_agree(
+        q,
+        [{"k": k, "v": v, "where": "causal & block(16)"}, {"k": k2, "v": v2, "where": "past_blocks(3)"}],
+        "bf16",
+        q_offset=0,
+    )
+
+
+def test_a_segment_may_be_empty() -> None:
+    q, k, v = tensors(9, (1, 2, 30, 16), (1, 2, 30, 16), (1, 2, 30, 16))
+    segments_agree(q, [{"k": k, "v": v, "where": "causal"}, {"k": k[:, :, :0], "v": v[:, :, :0]}], q_offset=0)
+
+
+def dots_agree(normalizer: str, score, dots, q, k, v, where: str) -> None:
+    want = attention.attend(
+        array(q),
+        segments=[
+            attention.Segment(
+                array(k), array(v), where, score(scalars), dots=[(array(a), array(b)) for a, b in dots]
+            )
+        ],
+        normalizer=normalizer,
+    )
+    got = hd.attend(
+        q,
+        segments=[hd.segment(k, v, hd.parse(where), score=score(hd), dots=dots)],
+        normalizer=normalizer,
+    )
+    verdict = tolerance.check(array(got), want, label=f"{len(dots)} dots")
+    assert verdict, verdict.message
+
+
+@pytest.mark.parametrize("where", ["full", "causal"])
+def test_two_dots(where: str) -> None:
+    q, k, v, q2, k2 = tensors(10, *[(2, 4, 33, 16)] * 5)
+    dots_agree(
+        "softmax",
+        lambda ns: lambda a, c, b, h, i, j: ns.sqrt(a * a + c * c),
+        [(q, k), (q2, k2)],
+        q,
+        k,
+        v,
+        where,
+    )
+
+
+@pytest.mark.parametrize("normalizer", ["softmax", "none", "sum"])
+def test_no_dots_loads_a_matrix(normalizer: str) -> None:
+    q, k, v = tensors(11, *[(2, 2, 33, 16)] * 3)
+    w = np.abs(np.random.default_rng(0).standard_normal((2, 33, 33))).astype(np.float32) + 0.1
+
+    def score(ns):
+        t = ns.tensor(w)
+        return lambda b, h, i, j: t[h, i, j]
+
+    dots_agree(normalizer, score, [], q, k, v, "causal")
+
+
+def test_lse_of_parts_merges_to_the_whole() -> None:
+    q, k, v = tensors(12, (2, 4, 40, 32), (2, 4, 90, 32), (2, 4, 90, 16))
+    parts = [
+        hd.attend(
+            q, k[:, :, a : a + 30], v[:, :, a : a + 30], where=hd.causal, q_offset=50, k_offset=a, return_lse=True
+        )
+        for a in (0, 30, 60)
+    ]
+    out, lse = hd.merge(parts)
+    want = attention.attend(*(array(x) for x in (q, k, v)), where="causal", q_offset=50)
+    for verdict in (tolerance.check(array(out), want), tolerance.check_lse(array(lse), want)):
+        assert verdict, verdict.message
+
+
+def test_offset_per_batch_of_queries_and_keys() -> None:
+    q, k, v = tensors(13, (3, 2, 20, 16), (3, 2, 60, 16), (3, 2, 60, 16))
+    for where in ("causal", "window(9, 3)", "stride(7)", "block(16)", "keys([0 to 5, 30])", "coarse(4, causal)"):
+        compare(q, k, v, where, q_offset=torch.tensor([40, 0, 17]), label="q_offset per batch")
+        for off in (11, torch.tensor([0, 25, -6])):
+            compare(
+                *(q, k, v, where),
+                q_offset=torch.tensor([40, 0, 17]),
+                k_offset=off.numpy() if isinstance(off, torch.Tensor) else off,
+                label="k_offset",
+            )
+
+
+def test_decoding_one_query() -> None:
+    for n in (1, 2, 63, 64, 65, 1000):
+        q, k, v = tensors(n, (2, 8, 1, 64), (2, 2, n, 64), (2, 2, n, 64))
+        for where in ("causal", "window(127, 0)", "full"):
+            compare(q, k, v, where, q_offset=n - 1, label=f"decode {n}")
+
+
+@pytest.mark.parametrize("where", ["causal", "stride(5) | block(8)", "per_head([full, causal])"])
+def test_reference_equals_the_judge(where: str) -> None:
+    q, k, v = tensors(14, (1, 2, 20, 8), (1, 2, 31, 8), (1, 2, 31, 4))
+    want = attention.attend(*(array(x) for x in (q, k, v)), where=where, q_offset=11)
+    got = hd.reference(q, k, v, where=hd.parse(where), q_offset=11)
+    np.testing.assert_allclose(array(got), want.out, atol=1e-6)

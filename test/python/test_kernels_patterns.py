@@ -1,0 +1,120 @@
+"""A kernel for every primitive and for random expressions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import heddle as hd
+from kernel_checks import compare, compare_problem
+from oracle import cases, random_patterns
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
+import _cases as bench_cases
+
+
+@pytest.mark.parametrize("name", bench_cases.texts())
+def test_each_pattern_of_the_bench(name: str) -> None:
+    """What is measured is right, and the peer's mask function is the same set."""
+    where = bench_cases.texts()[name]
+    compare_problem(cases.Problem(700, 700, 64, 64, where=where, b=1))
+    if name in bench_cases.FLEX:
+        assert hd.holds(bench_cases.FLEX[name]) == hd.parse(where)
+
+
+@pytest.mark.parametrize("name", cases.PRIMITIVES)
+def test_each_primitive(name: str) -> None:
+    """One compiled kernel over lengths and offsets."""
+    for nq, nk, offset in [
+        (64, 64, "zero"),
+        (1, 1, "zero"),
+        (2, 17, "end"),
+        (17, 2, "five"),
+        (200, 333, "batch"),
+        (333, 200, "zero"),
+        (1, 300, "end"),
+        (0, 5, "zero"),
+        (5, 0, "zero"),
+    ]:
+        where = cases.PRIMITIVES[name]
+        compare_problem(cases.Problem(nq, nk, 24, 16, "f32", 3, "plain", where, offset))
+
+
+@pytest.mark.parametrize("name", cases.PRIMITIVES)
+def test_each_primitive_over_many_tiles(name: str) -> None:
+    where = cases.PRIMITIVES[name]
+    compare_problem(cases.Problem(1025, 1000, 16, 8, "f32", 3, "plain", where, "five", b=1))
+
+
+@pytest.mark.parametrize("name", cases.PRIMITIVES)
+def test_each_primitive_in_bf16(name: str) -> None:
+    where = cases.PRIMITIVES[name]
+    compare_problem(cases.Problem(150, 190, 64, 40, "bf16", 2, "bnhd", where, "five", b=1))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_expressions(seed: int) -> None:
+    where = random_patterns.seeded(seed, 1 + seed % 5)
+    compare_problem(cases.Problem(100, 100, 16, 8, group=3, where=where, b=1))
+    compare_problem(cases.Problem(70, 180, 16, 8, group=3, where=where, offset="batch"))
+
+
+def test_runtime_flags_lengths_and_ids() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 4, 90, 16), torch.randn(3, 2, 90, 16), torch.randn(3, 2, 90, 8)
+    docs = torch.sort(torch.randint(0, 5, (3, 90)), dim=1).values
+    docs[1, 70:] = -1
+    operands = {
+        "valid": torch.rand(3, 90) < 0.7,
+        "shared": torch.rand(1, 90) < 0.5,
+        "len": torch.tensor([0, 33, 90]),
+        "docs": docs,
+        "buckets": torch.randint(0, 4, (3, 4, 90)),
+        "kv_buckets": torch.randint(0, 4, (3, 2, 90)),
+        "one_bucket": torch.randint(0, 4, (1, 1, 90)),
+        "lo": torch.randint(0, 60, (3, 90)),
+        "hi": torch.randint(20, 120, (3, 90)),
+        "head_lo": torch.randint(0, 60, (3, 4, 90)),
+        "head_hi": torch.randint(0, 90, (3, 2, 90)),
+        "w": 7,
+        "lag": 2,
+    }
+    operands = {n: x.numpy() if isinstance(x, torch.Tensor) else x for n, x in operands.items()}
+    for where in [
+        "keys(%valid)",
+        "keys(%shared) & causal",
+        "queries(%valid) & causal",
+        "global_tokens(%valid) | window(3, 3)",
+        "lengths(%len)",
+        "lengths(%len) & window(9, 2)",
+        "cluster(%docs)",
+        "cluster(%docs) & causal",
+        "same(%docs, %docs) | keys([0, 1])",
+        "cluster(%buckets)",
+        "same(%buckets, %kv_buckets) & stride(2)",
+        "cluster(%one_bucket) - block(8)",
+        "between(%lo, %hi)",
+        "between(%head_lo, %head_hi) & causal",
+        "window(%w, 0)",
+        "window(%w, inf) & causal(%lag)",
+        "window(%w, 1, dilation = 3)",
+        "shift(%lag, block(16))",
+        "keys([%lag to %w])",
+        "offsets([0, %w])",
+        "holds(b, h, i, j : (i - j < %w) & (i >= j))",
+        "~keys(%valid) & causal | cluster(%docs)",
+        "per_head([cluster(%docs), keys(%valid)])",
+    ]:
+        compare(q, k, v, where, operands=operands, label="runtime")
+
+
+def test_condition_on_tables() -> None:
+    torch.manual_seed(1)
+    q, k, v = torch.randn(2, 2, 70, 16), torch.randn(2, 2, 70, 16), torch.randn(2, 2, 70, 8)
+    docs = torch.sort(torch.randint(0, 5, (70,))).values
+    operands = {"doc": docs.numpy()}
+    compare(q, k, v, "holds(b, h, i, j : (%doc[i] == %doc[j]) & (i >= j))", operands=operands)
+    compare(q, k, v, "holds(b, h, i, j : (%doc[i] <= %doc[j]) & (b == 1))", operands=operands)

@@ -26,6 +26,15 @@ function(heddle_add_unit_test name)
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE ${ARG_LIBS} GTest::gtest GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/test/unit)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
+  heddle_sanitizer_defaults(${name})
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
+    PROPERTIES TIMEOUT 600 ENVIRONMENT "HEDDLE_CACHE_DIR=${CMAKE_BINARY_DIR}/test/unit-cache")
   add_dependencies(heddle-unit-tests ${name})
+endfunction()
+
+# heddle_sanitizer_defaults(TARGET): a program of a sanitizer build carries the options that it needs.
+function(heddle_sanitizer_defaults target)
+  if(HEDDLE_SANITIZERS)
+    target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/cmake/SanitizerDefaults.c)
+  endif()
 endfunction()

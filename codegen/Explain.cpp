@@ -176,7 +176,7 @@ private:
 
   int64_t offset(OpFoldResult value, const std::string &name, int64_t otherwise) const {
     if (!value) {
-      return sizes.get(name, otherwise);
+      return otherwise;
     }
     if (auto attr = dyn_cast<Attribute>(value)) {
       return cast<IntegerAttr>(attr).getInt();
@@ -188,8 +188,8 @@ private:
 
   ExprEnv environment(int64_t g, int64_t keys) const {
     ExprEnv env;
-    bool atEnd = op.getQOffsetEnd() || (op.getQOffset() && !sizes.has("q_offset"));
-    env.qOffset = atEnd ? keys - nq : offset(op.getQOffsetOr(), "q_offset", 0);
+    int64_t end = keys - nq;
+    env.qOffset = op.getQOffsetEnd() ? end : offset(op.getQOffsetOr(), "q_offset", op.getQOffset() ? end : 0);
     env.kOffset = offset(op.getKOffset(g), "k_offset" + std::to_string(g), 0);
     env.nq = env.qOffset + nq;
     env.nk = env.kOffset + keys;
@@ -377,7 +377,7 @@ private:
     all[field] = value ? json::Value(*value) : json::Value(nullptr);
   }
 
-  attn::AttendOp op;
+  mutable attn::AttendOp op;
   func::FuncOp func;
   const Sizes &sizes;
   std::vector<std::string> argumentNames;

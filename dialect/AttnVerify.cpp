@@ -667,7 +667,9 @@ static LogicalResult checkSignature(AttendOp op, Region &region, int64_t dots) {
 }
 
 /// True for a type that score code computes with.
-static bool isScalarType(Type type) { return type.isIndex() || type.isInteger() || isFloat(type); }
+static bool isScalarType(Type type) {
+  return type.isIndex() || isFloat(type) || (type.isInteger() && type.getIntOrFloatBitWidth() <= 64);
+}
 
 LogicalResult AttendOp::verifyRegions() {
   for (auto [g, region] : llvm::enumerate(getScores())) {

@@ -103,7 +103,7 @@ Expr LinearForm::expr() const {
   auto accumulate = [&](const Term &t) {
     int64_t n = t.factor < 0 ? -t.factor : t.factor;
     Expr part = n == 1 ? t.atom : t.atom * Expr(n);
-    if (!sum) {
+    if (sum.isNull()) {
       sum = t.factor < 0 ? Expr::make(ExprKind::Neg, {part}) : part;
     } else {
       sum = t.factor < 0 ? sum - part : sum + part;
@@ -119,7 +119,7 @@ Expr LinearForm::expr() const {
       accumulate(t);
     }
   }
-  if (!sum) {
+  if (sum.isNull()) {
     return Expr(constant);
   }
   if (constant == 0) {

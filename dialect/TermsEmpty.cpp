@@ -122,10 +122,10 @@ private:
       return Emptiness::Unknown;
     }
     Expr what;
-    for (size_t k = 0; k < all.size() && !static_cast<bool>(what); ++k) {
+    for (size_t k = 0; k < all.size() && what.isNull(); ++k) {
       what = findExtremum(all[k].first);
     }
-    if (!what) {
+    if (what.isNull()) {
       return solve(all, sample);
     }
     if (depth > 6) {

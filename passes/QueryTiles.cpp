@@ -91,7 +91,7 @@ bool collectSlices(const LinearForm &e, int64_t n, std::vector<QuerySlice> &out)
 
 /// Radices n of quotients `i floordiv n` in an expression.
 void collectRadices(const Expr &e, std::set<int64_t> &out) {
-  if (!e) {
+  if (e.isNull()) {
     return;
   }
   if ((e->kind == ExprKind::FloorDiv || e->kind == ExprKind::Mod) && isQuery(e->args[0]) &&
@@ -182,21 +182,24 @@ private:
   }
 
   int64_t keysOf(const std::vector<int64_t> &positions) {
-    constexpr int64_t kFar = 8192;
-    Span root{kFar, -1};
+    // Unbounded sides end a fixed distance away, so that shapes compare fairly.
+    constexpr int64_t kReach = 4096;
+    const auto [least, most] = std::minmax_element(positions.begin(), positions.end());
+    const Span near{*least - kReach, *most + kReach};
+    Span root{INT64_MAX, INT64_MIN};
     std::vector<Span> digits(s.key.size(), Span{INT64_MAX, INT64_MIN});
     ExprEnv env;
-    env.nq = env.nk = kFar;
+    env.nq = env.nk = near.hi;
     for (int64_t i : positions) {
       env.i = i;
-      Span own = spanAt(s.lower, s.upper, {0, kFar}, env);
+      Span own = spanAt(s.lower, s.upper, near, env);
       if (own.size() == 0) {
         continue;
       }
       root = {std::min(root.lo, own.lo), std::max(root.hi, own.hi)};
       for (size_t k = 0; k < s.key.size(); ++k) {
         const KeyDigit &d = s.key[k];
-        Span whole = d.extent == 0 ? Span{own.lo / d.radix, (own.hi - 1) / d.radix + 1}
+        Span whole = d.extent == 0 ? Span{floorQuotient(own.lo, d.radix), floorQuotient(own.hi - 1, d.radix) + 1}
                                    : Span{0, d.extent};
         Span part = spanAt(d.lower, d.upper, whole, env);
         if (part.size() > 0) {

@@ -341,7 +341,7 @@ private:
     auto free = [](const std::vector<Expr> &bounds) {
       return std::none_of(bounds.begin(), bounds.end(), onQuery);
     };
-    if (s.lower.empty() && s.upper.empty() && static_cast<bool>(s.guard)) {
+    if (s.lower.empty() && s.upper.empty() && !s.guard.isNull()) {
       return StratumKind::Rows;
     }
     if (free(s.lower) && free(s.upper)) {

@@ -766,7 +766,7 @@ void AttendTiler::emitFlush(int64_t n) {
   }
   stage(sig.argSlot(segment.v), sig.dv, fValueTable, fStageV);
   bool scored = score(s.segment) || segment.dots.size() > 1;
-  ValueRange scoreArgs{u.args, u.scratch, u.b, u.h};
+  Values scoreArgs{u.args, u.scratch, u.b, u.h};
   if (scored && maskable(s)) {
     e.ifElse(
         masked, [&] { e.call(name("score_masked", n), {}, scoreArgs); },

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Union
 
 from . import _core
-from ._trace import Scalar, Tensor, Traced, as_traced, capture_identity, run_traced, scalar, symbols, to_expr
+from ._trace import Scalar, Tensor, Traced, as_traced, capture_identity, constant, run_traced, scalar, symbols, to_expr
 
 _USE_OPERATORS = (
     "expected patterns combined with & | - ~, but got a truth value of a pattern (`and`, `or`, `not` or `if`); "
@@ -27,6 +27,7 @@ class End:
     def __init__(self, back: int = 0) -> None:
         self.back = back
 
+    @constant
     def __sub__(self, n: int) -> End:
         return End(self.back + n)
 
@@ -133,24 +134,31 @@ class Pattern:
             memo[op, id(other)] = (other, result)
         return result
 
+    @constant
     def __and__(self, other: Any) -> Pattern:
         return self._combine(other, "__and__")
 
+    @constant
     def __or__(self, other: Any) -> Pattern:
         return self._combine(other, "__or__")
 
+    @constant
     def __sub__(self, other: Any) -> Pattern:
         return self._combine(other, "__sub__")
 
+    @constant
     def __rand__(self, other: Any) -> Pattern:
         return as_pattern(other) & self
 
+    @constant
     def __ror__(self, other: Any) -> Pattern:
         return as_pattern(other) | self
 
+    @constant
     def __rsub__(self, other: Any) -> Pattern:
         return as_pattern(other) - self
 
+    @constant
     def __invert__(self) -> Pattern:
         return Pattern(~self._core, self._operands)
 
@@ -423,6 +431,7 @@ class _Causal(Pattern):
 
     __slots__ = ()
 
+    @constant
     def __call__(self, lag: Int = 0) -> Pattern:
         """j <= i - lag; `lag` is any integer or a run-time scalar."""
         return _literal("causal", ("lag",), (lag,))
@@ -432,6 +441,7 @@ full: Pattern = Pattern(_core.Pattern.make("full"))
 causal: _Causal = _Causal(_core.Pattern.make("causal", [0]))
 
 
+@constant
 def window(left: Int, right: Int, dilation: int = 1) -> Pattern:
     """-left*dilation <= j - i <= right*dilation and (j - i) mod dilation = 0.
 
@@ -445,27 +455,40 @@ def window(left: Int, right: Int, dilation: int = 1) -> Pattern:
     return _literal("window", ("left", "right", "dilation"), (left, right, dilation))
 
 
+@constant
 def stride(n: int, phase: Int = 0) -> Pattern:
     """(i - j) mod n = phase, with 0 <= phase < n."""
     return _literal("stride", ("n", "phase"), (n, phase))
 
 
+@constant
 def block(n: int) -> Pattern:
     """i floordiv n = j floordiv n."""
     return _literal("block", ("n",), (n,))
 
 
 def _positions(kind: str, positions: Any) -> Pattern:
+    if isinstance(positions, Tensor):
+        positions = positions.data
+    if hasattr(positions, "dtype") and hasattr(positions, "shape"):
+        return _flags(kind, positions)
+    return _listed(kind, positions)
+
+
+def _flags(kind: str, data: Any) -> Pattern:
+    if str(data.dtype).rsplit(".", 1)[-1] != "bool":
+        raise TypeError(f"expected a list of positions or boolean flags [B, N] for {kind}, but got {data.dtype}")
+    if len(data.shape) != 2:
+        raise ValueError(f"expected flags of shape [B, N] for {kind}, but got {list(data.shape)}")
+    if kind == "global_tokens":
+        return keys(data) | queries(data)
     builder = _Builder()
-    if isinstance(positions, Tensor) or (hasattr(positions, "dtype") and hasattr(positions, "shape")):
-        data = positions.data if isinstance(positions, Tensor) else positions
-        if str(data.dtype).rsplit(".", 1)[-1] != "bool":
-            raise TypeError(f"expected a list of positions or boolean flags [B, N] for {kind}, but got {data.dtype}")
-        if len(data.shape) != 2:
-            raise ValueError(f"expected flags of shape [B, N] for {kind}, but got {list(data.shape)}")
-        if kind == "global_tokens":
-            return keys(data) | queries(data)
-        return builder.build(kind, operands=[builder.operand(data)])
+    return builder.build(kind, operands=[builder.operand(data)])
+
+
+@constant
+def _listed(kind: str, positions: Any) -> Pattern:
+    builder = _Builder()
     if isinstance(positions, (int, range, End, Scalar)) or not hasattr(positions, "__iter__"):
         positions = [positions]
     ranges = []
@@ -512,22 +535,26 @@ def global_tokens(positions: Any) -> Pattern:
     return _positions("global_tokens", positions)
 
 
+@constant
 def key_mod(n: int, lo: Int, hi: Int) -> Pattern:
     """lo <= j mod n < hi, with 0 <= lo < hi <= n."""
     return _literal("key_mod", ("n", "lo", "hi"), (n, lo, hi))
 
 
+@constant
 def query_mod(n: int, lo: Int, hi: Int) -> Pattern:
     """lo <= i mod n < hi, with 0 <= lo < hi <= n."""
     return _literal("query_mod", ("n", "lo", "hi"), (n, lo, hi))
 
 
+@constant
 def offsets(distances: Sequence[Int]) -> Pattern:
     """i - j is in the list (logsparse is ``offsets([0, 1, 2, 4, 8])``)."""
     distances = tuple(distances)
     return _literal("offsets", ("distance",) * len(distances), distances)
 
 
+@constant
 def coarse(nq: int, nk: Any, pattern: Any = None) -> Pattern:
     """The pattern on blocks: ``coarse(n, P)`` or ``coarse(nq, nk, P)``; P holds on (i floordiv nq, j floordiv nk)."""
     if pattern is None:
@@ -535,11 +562,13 @@ def coarse(nq: int, nk: Any, pattern: Any = None) -> Pattern:
     return _literal("coarse", ("nq", "nk"), (nq, nk), (pattern,))
 
 
+@constant
 def grid(width: int, rows: Any, columns: Any) -> Pattern:
     """`rows` on (i floordiv width, j floordiv width) and `columns` on (i mod width, j mod width); nests for 3-D."""
     return _literal("grid", ("width",), (width,), (rows, columns))
 
 
+@constant
 def shift(a: Int, pattern: Any) -> Pattern:
     """The pattern on (i - a, j - a)."""
     return _literal("shift", ("a",), (a,), (pattern,))
@@ -574,6 +603,7 @@ def remap(map: Any, *patterns: Any) -> Pattern:
     return Pattern(core, builder.operands)
 
 
+@constant
 def neighborhood(size: int, extent: Int, stride: int = 1, dilation: int = 1, causal: bool = False) -> Pattern:
     """NATTEN's window: clamped at the borders, so that every query has `size` keys of `extent` positions.
 
@@ -585,16 +615,19 @@ def neighborhood(size: int, extent: Int, stride: int = 1, dilation: int = 1, cau
     )  # fmt: skip
 
 
+@constant
 def past_blocks(n: int, size: int | None = None, inclusive: bool = False) -> Pattern:
     """j*n + size <= i (inclusive: <= i + 1): summary j of the tokens [jn, jn + size) is all past."""
     return _literal("past_blocks", ("n", "size", "inclusive"), (n, n if size is None else size, int(inclusive)))
 
 
+@constant
 def parent(n: int) -> Pattern:
     """i = j floordiv n: query i is the summary of the tokens j."""
     return _literal("parent", ("n",), (n,))
 
 
+@constant
 def random_blocks(block: int, per_row: int, seed: int) -> Pattern:
     """`per_row` distinct key blocks for each query block, drawn by the generator that docs/spec.md defines."""
     return _literal("random_blocks", ("block", "per_row", "seed"), (block, per_row, seed))
@@ -607,6 +640,7 @@ def per_head(patterns: Sequence[Any]) -> Pattern:
     return _Builder().build("per_head", children=list(patterns))
 
 
+@constant
 def affine_set(text: str) -> Pattern:
     """A quasi-affine relation in MLIR's integer-set syntax.
 
@@ -670,6 +704,7 @@ def between(lo: Any, hi: Any) -> Pattern:
     )
 
 
+@constant
 def holds(fn: Callable[..., Any]) -> Pattern:
     """The pairs for which a function of (b, h, i, j) is true, traced once.
 
@@ -705,6 +740,7 @@ def _holds_core(root: Traced) -> Pattern:
     return Pattern(_core.Pattern.make("holds", exprs=[to_expr(root)]))
 
 
+@constant
 def parse(text: str, **operands: Any) -> Pattern:
     """Reads the text form of a pattern.
 

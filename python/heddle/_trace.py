@@ -13,11 +13,12 @@ import builtins
 import contextlib
 import functools
 import math
+import struct
 import sys
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
 from . import _core
 
@@ -28,6 +29,15 @@ _RAISE_BOOL = (
     "`and`, `or`, `not`, `if`, `min`, `max` and chained comparisons such as `0 <= i < n` cannot be traced; "
     "write `(0 <= i) & (i < n)`, hd.select(cond, x, y), hd.minimum(x, y)"
 )
+
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def constant(fn: _F) -> _F:
+    """Tells torch.compile that the function's result is a constant for constant arguments."""
+    fn._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return fn
 
 
 class Scalar:
@@ -1100,19 +1110,20 @@ def float_text(x: builtins.float) -> str:
     """An f32 literal of MLIR; infinities and NaN as bits."""
     if math.isnan(x):
         return "0x7FC00000"
-    import struct
-
     try:
-        x = struct.unpack("f", struct.pack("f", x))[0]
+        (rounded,) = struct.unpack("f", struct.pack("f", x))
     except OverflowError:
-        x = math.copysign(math.inf, x)
-    if math.isinf(x):
-        return "0x7F800000" if x > 0 else "0xFF800000"
-    text = repr(x)
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{builtins.int(exponent):+03d}"
-    return text
+        rounded = math.copysign(math.inf, x)
+    if math.isinf(rounded):
+        return "0x7F800000" if rounded > 0 else "0xFF800000"
+    text = next(t for t in (f"{rounded:.{digits}g}" for digits in range(1, 10)) if _round_trips(t, rounded))
+    mantissa, _, exponent = text.partition("e")
+    mantissa = mantissa if "." in mantissa else mantissa + ".0"
+    return f"{mantissa}e{exponent}" if exponent else mantissa
+
+
+def _round_trips(text: str, x: builtins.float) -> builtins.bool:
+    return struct.unpack("f", struct.pack("f", builtins.float(text)))[0] == x
 
 
 class _Emitter:

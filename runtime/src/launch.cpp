@@ -439,7 +439,8 @@ Error Preparation::checkResult(size_t r) {
   if (Error e = checkShape(name, t, result.dims, derived, names)) {
     return e;
   }
-  for (int32_t i = 0; i < t.rank; ++i) {
+  bool empty = std::find(t.shape, t.shape + t.rank, 0) != t.shape + t.rank;
+  for (int32_t i = 0; i < t.rank && !empty; ++i) {
     if (t.shape[i] > 1 && t.strides[i] == 0) {
       return invalidValue("expected " + name +
                           " to have an element of its own for each index, but its stride along "

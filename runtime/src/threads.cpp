@@ -187,7 +187,7 @@ void Pool::startWorkers(int32_t wanted) {
   pthread_attr_destroy(&attributes);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   // More threads than CPUs: spinning would take time from those that work.
-  spinFor = workers + 1 > availableCpus() ? 0 : spinNanoseconds;
+  spinFor = workers + 1 > countCpus() ? 0 : spinNanoseconds;
 }
 
 bool Pool::run(int64_t count, int32_t threads, heddle_task_fn fn, void *context) {
@@ -254,17 +254,6 @@ int32_t quotaCpus() {
   return quota > 0 && period > 0 ? int32_t((quota + period - 1) / period) : 0;
 }
 
-int32_t defaultThreads() {
-  for (const char *variable : {"HEDDLE_NUM_THREADS", "OMP_NUM_THREADS"}) {
-    if (const char *text = std::getenv(variable)) {
-      if (int32_t n = parseThreadCount(text)) {
-        return n;
-      }
-    }
-  }
-  return availableCpus();
-}
-
 std::atomic<int32_t> chosenThreads{0};
 
 } // namespace
@@ -279,29 +268,37 @@ int32_t heddle::rt::parseThreadCount(std::string_view text) {
   return ends ? int32_t(value) : 0;
 }
 
-int32_t heddle::rt::availableCpus() {
-  static const int32_t count = [] {
-    int32_t cpus = int32_t(sysconf(_SC_NPROCESSORS_ONLN));
-    // A machine may have more CPUs than a cpu_set_t has bits.
-    for (int bits = CPU_SETSIZE; bits <= 1 << 16; bits *= 2) {
-      cpu_set_t *set = CPU_ALLOC(bits);
-      size_t size = CPU_ALLOC_SIZE(bits);
-      if (!set) {
-        break;
-      }
-      bool fits = sched_getaffinity(0, size, set) == 0;
-      if (fits) {
-        cpus = CPU_COUNT_S(size, set);
-      }
-      CPU_FREE(set);
-      if (fits || errno != EINVAL) {
-        break;
+int32_t heddle::rt::countCpus() {
+  int32_t cpus = int32_t(sysconf(_SC_NPROCESSORS_ONLN));
+  // A machine may have more CPUs than a cpu_set_t has bits.
+  for (int bits = CPU_SETSIZE; bits <= 1 << 16; bits *= 2) {
+    cpu_set_t *set = CPU_ALLOC(bits);
+    size_t size = CPU_ALLOC_SIZE(bits);
+    if (!set) {
+      break;
+    }
+    bool fits = sched_getaffinity(0, size, set) == 0;
+    if (fits) {
+      cpus = CPU_COUNT_S(size, set);
+    }
+    CPU_FREE(set);
+    if (fits || errno != EINVAL) {
+      break;
+    }
+  }
+  int32_t quota = quotaCpus();
+  return std::clamp(quota > 0 ? std::min(cpus, quota) : cpus, 1, maxThreads);
+}
+
+int32_t heddle::rt::standardThreadCount() {
+  for (const char *variable : {"HEDDLE_NUM_THREADS", "OMP_NUM_THREADS"}) {
+    if (const char *text = std::getenv(variable)) {
+      if (int32_t n = parseThreadCount(text)) {
+        return n;
       }
     }
-    int32_t quota = quotaCpus();
-    return std::clamp(quota > 0 ? std::min(cpus, quota) : cpus, 1, maxThreads);
-  }();
-  return count;
+  }
+  return countCpus();
 }
 
 int32_t heddle_num_threads(void) {
@@ -309,7 +306,7 @@ int32_t heddle_num_threads(void) {
   if (n > 0) {
     return n;
   }
-  static const int32_t standard = defaultThreads();
+  static const int32_t standard = standardThreadCount();
   return standard;
 }
 

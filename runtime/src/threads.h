@@ -21,8 +21,11 @@ namespace heddle::rt {
 /// First number of a list as OMP_NUM_THREADS has it ("4", "4,2"); 0 where there is none.
 int32_t parseThreadCount(std::string_view text);
 
-/// CPUs that affinity and the control group's quota leave to this process; at least 1.
-int32_t availableCpus();
+/// CPUs that affinity and the control group's quota leave to this process, now; at least 1.
+int32_t countCpus();
+
+/// HEDDLE_NUM_THREADS, else OMP_NUM_THREADS, else countCpus(), now.
+int32_t standardThreadCount();
 
 } // namespace heddle::rt
 

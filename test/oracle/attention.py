@@ -185,7 +185,7 @@ def attend(
             z = w.sum(-1)
             if sink is not None:
                 z = z + np.exp(logits - m)
-            lse = np.where(z > 0, m + np.log(z), np.where(keys > 0, m + np.log(z), -np.inf))
+            lse = m + np.log(z)
         else:
             w = np.where(live, s, 0)
             z = w.sum(-1) if normalizer == "sum" else np.ones(s.shape[:-1])

@@ -61,6 +61,7 @@ PRIMITIVES: dict[str, str] = {
     "past_blocks": "past_blocks(4)",
     "past_blocks_inclusive": "past_blocks(3, size = 5, inclusive = true)",
     "parent": "parent(4)",
+    "random_blocks": "random_blocks(16, 3, 42)",
     "affine_set": "affine_set<(i, j)[nq, nk] : (2 * i - j >= 0, nk - 1 - j >= 0, (i + j) mod 3 == 0)>",
     "affine_mirror": "affine_set<(i, j)[nq, nk] : (nk - 1 - i - j >= 0)>",
     "holds": "holds(b, h, i, j : (i // 16 == j // 16) | ((i - j) % 12 == 0))",

@@ -50,18 +50,27 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "!=": operator.ne,
 }
 _ALIASES = {
-    **{"floordiv": "//", "mod": "%", "and": "&", "or": "|", "&&": "&", "||": "|"},
+    **{"floordiv": "//", "mod": "%", "and": "land", "or": "lor", "&&": "land", "||": "lor"},
     **{"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "shl": "<<", "shr": ">>"},
 }
 _LEVELS: list[set[str]] = [
-    {"|", "||", "or"},
-    {"&", "&&", "and"},
+    # Python's precedence; `not` stands between the second and the third.
+    {"||", "or"},
+    {"&&", "and"},
     {"<", "<=", ">", ">=", "==", "!=", "lt", "le", "gt", "ge"},
+    {"|"},
     {"^"},
+    {"&"},
     {"<<", ">>", "shl", "shr"},
     {"+", "-"},
     {"*", "/", "//", "%", "floordiv", "mod", "ceildiv"},
 ]
+_NOT, _COMPARE, _SUM = 2, 2, 7
+
+
+def truth(x: Any) -> Any:
+    """An integer stands for the condition that it is not 0."""
+    return x if np.asarray(x).dtype == bool else x != 0
 
 
 def evaluate(e: tuple, names: Mapping[str, Any], ns: Any = scalars) -> Any:
@@ -84,6 +93,11 @@ def evaluate(e: tuple, names: Mapping[str, Any], ns: Any = scalars) -> Any:
         return -evaluate(e[1], names, ns)
     if kind == "not":
         return ~evaluate(e[1], names, ns)
+    if kind == "lnot":
+        return ~truth(evaluate(e[1], names, ns))
+    if kind in ("land", "lor"):
+        a, b = (truth(evaluate(x, names, ns)) for x in e[1:])
+        return a & b if kind == "land" else a | b
     a, b = evaluate(e[1], names, ns), evaluate(e[2], names, ns)
     if kind == "ceildiv":
         return -((-a) // b)
@@ -323,12 +337,46 @@ def _past_blocks(p: Pattern, g: Grid) -> Any:
     return g.j * n + size <= g.i + (1 if inclusive else 0)
 
 
+_WORD = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _mix(z: int) -> int:
+    z &= _WORD
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _WORD
+    return z ^ (z >> 31)
+
+
+def drawn_blocks(u: int, m: int, count: int, seed: int) -> set[int]:
+    """Floyd's sample of `count` of the blocks 0 to m - 1 for query block u."""
+    taken: set[int] = set()
+    for t in range(m - min(count, m), m):
+        z = _mix(_mix(_mix(seed + _GOLDEN) + u * _GOLDEN) + t * _GOLDEN)
+        r = (z * (t + 1)) >> 64
+        taken.add(t if r in taken else r)
+    return taken
+
+
+def _random_blocks(p: Pattern, g: Grid) -> Any:
+    n, count, seed = (x.of(g) for x in p.ints)
+    blocks = -(-np.asarray(g.nk) // n)
+    u, x, m = np.broadcast_arrays(g.i // n, g.j // n, blocks)
+    out = np.zeros(u.shape, bool)
+    for one in np.unique(blocks):
+        for row in np.unique(g.i // n):
+            taken = sorted(drawn_blocks(int(row), int(one), count, seed))
+            out |= (u == row) & (m == one) & np.isin(x, taken)
+    return out
+
+
 def _condition(p: Pattern, g: Grid) -> Any:
     names = {"b": g.b, "h": g.h, "i": g.i, "j": g.j, "nq": g.nq, "nk": g.nk}
+    names |= {"qrow": g.row_i, "krow": g.row_j}
     for name in _expr_operands(p.exprs[0]):
         t = np.asarray(g.operands[name])
         names[name] = int(t) if t.ndim == 0 else _table(t)
-    return np.asarray(evaluate(p.exprs[0], names)).astype(bool)
+    return truth(np.asarray(evaluate(p.exprs[0], names)))
 
 
 class _table(scalars.tensor):  # noqa: N801
@@ -391,6 +439,7 @@ _LIVE: dict[str, Callable[[Pattern, Grid], Any]] = {
     "neighborhood": _neighborhood,
     "past_blocks": _past_blocks,
     "parent": lambda p, g: g.i == g.j // p.ints[0].literal,
+    "random_blocks": _random_blocks,
     "affine_set": _condition,
     "holds": _condition,
     "per_head": _per_head,
@@ -435,6 +484,7 @@ _INT_ARGS: dict[str, list[tuple[str, int | None]]] = {
     ],
     "past_blocks": [("n", None), ("size", -1), ("inclusive", 0)],
     "parent": [("n", None)],
+    "random_blocks": [("block", None), ("per_row", None), ("seed", None)],
 }
 
 
@@ -585,9 +635,9 @@ class _Parser:
         var = self.take()
         for want in (")", "->", "("):
             self.take(want)
-        exprs = [self.expr(level=5)]
+        exprs = [self.expr(level=_SUM)]
         while self.accept(","):
-            exprs.append(self.expr(level=5))
+            exprs.append(self.expr(level=_SUM))
         self.take(")")
         self.take(">")
         children = []
@@ -606,7 +656,9 @@ class _Parser:
             while self.accept(","):
                 given.append(self.take())
             self.take(":")
-            e = _rename(self.expr(), dict(zip(given, ("b", "h", "i", "j"), strict=True)))
+            rename = dict(zip(given, ("b", "h", "i", "j"), strict=True))
+            rename |= {x: x for x in ("nq", "nk", "qrow", "krow") if x not in rename}
+            e = _rename(self.expr(), rename)
             self.take(")")
             return self.make(start, name, exprs=(e,))
         self.take("<")
@@ -630,9 +682,9 @@ class _Parser:
         return self.make(start, name, exprs=(_rename(e, rename),))
 
     def constraint(self) -> tuple:
-        left = self.expr(level=5)
+        left = self.expr(level=_SUM)
         op = self.take()
-        return (op, left, self.expr(level=5))
+        return (op, left, self.expr(level=_SUM))
 
     # -- integers
     def integer(self) -> Int:
@@ -692,21 +744,37 @@ class _Parser:
 
     # -- expressions
     def expr(self, level: int = 0) -> tuple:
+        # `>` closes affine_set<..> and affine_map<..>; those start at _SUM.
         if level == len(_LEVELS):
             return self.factor()
+        if level == _NOT and self.accept("not"):
+            return ("lnot", self.expr(_NOT))
         e = self.expr(level + 1)
+        if level == _COMPARE:
+            return self.comparisons(e)
         while self.peek() in _LEVELS[level]:
-            # `>` closes affine_set<..> and affine_map<..>; those start at level 5.
             op = self.take()
             e = (_ALIASES.get(op, op), e, self.expr(level + 1))
         return e
 
+    def comparisons(self, left: tuple) -> tuple:
+        """``a < b <= c`` is ``(a < b) and (b <= c)``."""
+        out: tuple = ()
+        while self.peek() in _LEVELS[_COMPARE]:
+            op = self.take()
+            right = self.expr(_COMPARE + 1)
+            one = (_ALIASES.get(op, op), left, right)
+            out = ("land", out, one) if out else one
+            left = right
+        return out or left
+
     def factor(self) -> tuple:
         if self.accept("-"):
             return ("neg", self.factor())
-        if self.peek() in ("~", "!", "not"):
-            self.take()
+        if self.accept("~"):
             return ("not", self.factor())
+        if self.accept("!"):
+            return ("lnot", self.factor())
         if self.accept("("):
             e = self.expr()
             self.take(")")

@@ -174,6 +174,7 @@ LEAVES: dict[str, Callable[[Chooser], str]] = {
     "neighborhood": _neighborhood,
     "past_blocks": _past_blocks,
     "parent": lambda c: f"parent({c.choice([1, 2, 3, 4])})",
+    "random_blocks": lambda c: f"random_blocks({c.integer(2, 9)}, {c.integer(0, 4)}, {c.integer(0, 99)})",
     "affine_set": _affine_set,
     "holds": lambda c: f"holds(b, h, i, j : {condition(c)})",
 }

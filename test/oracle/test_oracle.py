@@ -58,6 +58,10 @@ def drawn(text: str, nq: int, nk: int, **kw) -> list[str]:
         ("affine_set<(i, j)[nq, nk] : (nk - 1 - j <= i)>", ["....x", "...xx", "..xxx"]),
         ("holds(b, h, i, j : (i >= j) & (i - j < 2))", ["x....", "xx...", ".xx.."]),
         ("holds(b, h, i, j : i floordiv 2 ge j)", ["x....", "x....", "xx..."]),
+        ("holds(b, h, i, j : 0 < i <= j and not j == 4)", [".....", ".xxx.", "..xx."]),
+        ("holds(b, h, i, j : i & 1 == j & 1 or j == 1)", ["xxx.x", ".x.x.", "xxx.x"]),
+        ("holds(b, h, i, j : j)", [".xxxx", ".xxxx", ".xxxx"]),
+        ("holds(b, h, i, j : krow == nk - 1)", ["....x", "....x", "....x"]),
         ("~causal", [".xxxx", "..xxx", "...xx"]),
         ("full - causal & window(0, 1)", [".x...", "..x..", "...x."]),
         ("causal - window(0, 0) | keys([4])", ["....x", "x...x", "xx..x"]),
@@ -111,6 +115,17 @@ def test_runtime_operands() -> None:
     g = grid(1, 2, heads=(4, 2), operands={"f": by_head})
     both = np.broadcast_to(parse("same(%f, %f)").live(g), (1, 4, 1, 2))
     assert both.shape == (1, 4, 1, 2)
+
+
+def test_random_blocks_draws_distinct_blocks() -> None:
+    live = mask("random_blocks(4, 3, 17)", 16, 32)
+    blocks = live[::4, ::4]
+    assert (live == np.repeat(np.repeat(blocks, 4, 0), 4, 1)).all()
+    assert (blocks.sum(-1) == 3).all()
+    assert mask("random_blocks(4, 99, 17)", 16, 30).all()
+    assert (mask("random_blocks(4, 3, 18)", 16, 32) != live).any()
+    many = mask("random_blocks(1, 2, 5)", 4000, 8).mean(0)
+    assert (abs(many - 0.25) < 0.03).all()
 
 
 def test_bad_texts() -> None:
@@ -184,6 +199,7 @@ def plain(q, segments, sink=None) -> tuple[np.ndarray, np.ndarray]:
                     terms.append((score(s, bb, hh, i, j), v[bb, hk, j]))
         terms = [t for t in terms if t[0] != -math.inf]
         if not terms:
+            lse[bb, hh, i] = -math.inf if sink is None else sink[hh]
             continue
         m = max(t[0] for t in terms)
         z = sum(math.exp(t[0] - m) for t in terms)
@@ -225,8 +241,7 @@ def test_segments_scores_sinks_and_offsets_equal_loops() -> None:
         sink,
     )
     np.testing.assert_allclose(got.out, want[0], atol=1e-13)
-    live_rows = got.keys > 0
-    np.testing.assert_allclose(got.lse[live_rows], want[1][live_rows], atol=1e-13)
+    np.testing.assert_allclose(got.lse, want[1], atol=1e-13)
 
 
 def test_dead_pairs_never_touch_a_row() -> None:

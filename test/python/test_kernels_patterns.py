@@ -109,6 +109,10 @@ def test_runtime_flags_lengths_and_ids() -> None:
         "per_head([cluster(%docs), keys(%valid)])",
     ]:
         compare(q, k, v, where, operands=operands, label="runtime")
+    used = {n: operands[n] for n in ("w", "docs")}
+    text = "window(%w, 0) & cluster(%docs)"
+    by_text = hd.attend(q, k, v, where=hd.parse(text, **used))
+    assert torch.equal(by_text, hd.attend(q, k, v, where=hd.window(hd.scalar(7), 0) & hd.cluster(used["docs"])))
 
 
 def test_condition_on_tables() -> None:

@@ -39,7 +39,8 @@ def test_sets_of_random_expressions() -> None:
         mask, total = np.asarray(p.mask(57, 64, q_offset=5, h=0)), None
         if "per_head" not in text:
             total = p.count(60, 60)
-        empty = p.is_empty() if "holds" not in text and seed % 6 < 4 else None
+        provable = "holds" not in text and "random" not in text and seed % 6 < 4
+        empty = p.is_empty() if provable else None
         slowest = max(slowest, (time.perf_counter() - begin, text))
         count += 1
         if (mask != patterns.mask(text, 57, 64, q_offset=5)).any():

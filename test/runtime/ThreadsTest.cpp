@@ -196,16 +196,16 @@ TEST(Threads, CountsFromTheEnvironment) {
   EXPECT_EQ(parseThreadCount("4x"), 0);
   EXPECT_EQ(parseThreadCount("-2"), 0);
   EXPECT_EQ(parseThreadCount("99999999999999999999"), 1024);
-  EXPECT_GE(availableCpus(), 1);
+  EXPECT_GE(countCpus(), 1);
   EXPECT_EQ(inChild([] {
               setenv("OMP_NUM_THREADS", "5,2", 1);
-              return heddle_num_threads();
+              return standardThreadCount();
             }),
             5);
   EXPECT_EQ(inChild([] {
               setenv("OMP_NUM_THREADS", "5", 1);
               setenv("HEDDLE_NUM_THREADS", "3", 1);
-              return heddle_num_threads();
+              return standardThreadCount();
             }),
             3);
   EXPECT_EQ(inChild([] {
@@ -227,7 +227,7 @@ TEST(Threads, AffinityIsHonored) {
               }
               CPU_ZERO(&set);
               CPU_SET(first, &set);
-              return sched_setaffinity(0, sizeof set, &set) == 0 ? heddle_num_threads() : 99;
+              return sched_setaffinity(0, sizeof set, &set) == 0 ? standardThreadCount() : 99;
             }),
             1);
 }

@@ -1,0 +1,284 @@
+"""`attend` and what belongs to it: reference, merge, explain."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from . import _core
+from ._pattern import full
+from ._spec import Call, Formula, Segment, prepare
+
+_plans: dict[Any, tuple[Formula, _core.Plan]] = {}
+_MAX_PLANS = 4096
+_LAYOUTS = ("bhnd", "bnhd")
+
+
+def plan_of(call: Call) -> tuple[Formula, _core.Plan]:
+    """The formula of a call and its plan, made once."""
+    found = _plans.get(call.key)
+    if found is None:
+        formula = Formula(call.parts)
+
+        def compile(signature: list[int]) -> Any:
+            text = formula.text(signature)
+            return _core.kernel_get(text, text, "native")
+
+        found = (formula, formula.plan(compile))
+        if len(_plans) >= _MAX_PLANS:
+            _plans.clear()
+        _plans[call.key] = found
+    return found
+
+
+def segments_of(
+    q: Any, k: Any, v: Any, where: Any, score: Any, k_offset: Any, segments: Sequence[Segment] | None
+) -> Sequence[Segment]:
+    """The segments of a call, from either way to name them."""
+    if segments is None:
+        if k is None or v is None:
+            raise TypeError("expected k and v, or segments=[hd.segment(k, v, ...), ...], but got neither")
+        return (Segment(k, v, where, score, None, k_offset, None),)
+    if k is not None or v is not None:
+        raise TypeError("expected either k and v or segments, but got both")
+    if (where is not full and where is not None) or score is not None or (isinstance(k_offset, int) and k_offset != 0):
+        raise TypeError("expected where, score and k_offset on each segment, but got them on the call")
+    segments = list(segments)
+    if not segments:
+        raise ValueError("expected at least one segment, but got none")
+    for s in segments:
+        if not isinstance(s, Segment):
+            raise TypeError(f"expected segments made by hd.segment, but got {type(s).__name__}")
+    return segments
+
+
+def _compiling() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_compiling()
+
+
+def attend(
+    q: Any,
+    k: Any = None,
+    v: Any = None,
+    *,
+    where: Any = full,
+    score: Any = None,
+    scale: Any = None,
+    sink: Any = None,
+    segments: Sequence[Segment] | None = None,
+    normalizer: str = "softmax",
+    q_offset: Any = None,
+    k_offset: Any = 0,
+    layout: str = "bhnd",
+    out: Any = None,
+    return_lse: bool = False,
+    max_waste: float | None = None,
+) -> Any:
+    """Attention of queries to the live keys: one fused kernel for this pattern and score.
+
+    s(i, j) = scale * dot(q_i, k_j), then the score function; out_i = sum of exp(s(i, j) - m_i) v_j / Z_i
+    over the live j of all segments, with one m_i and one Z_i for all.
+
+    Parameters
+    ----------
+    q
+        ``[B, Hq, Nq, D]``: a NumPy array, a torch CPU tensor, or anything with DLPack; float32, float16 or
+        bfloat16, any strides.
+    k, v
+        ``[B, Hk, Nk, D]`` and ``[B, Hv, Nk, Dv]``; Hk and Hv divide Hq, B may be 1.
+    where
+        Which pairs are live: a `Pattern`, or a function of (b, h, i, j).
+    score
+        A function of (s, b, h, i, j) on traced scalars, after scaling.
+    scale
+        Default 1/sqrt(D). A run-time value.
+    sink
+        ``[Hq]`` or ``[1]``, float32: a logit per head that takes part in the sum and carries no value.
+    segments
+        Instead of k and v: several `segment`s under one softmax.
+    normalizer
+        "softmax"; "none": the score itself is the weight; "sum": divided by the sum of the weights.
+    q_offset
+        Position of the first query: int, 0-d or ``[B]`` integers, or "end" (Nk - Nq).
+    k_offset
+        Position of the first key: int, 0-d or ``[B]`` integers.
+    layout
+        "bhnd", or "bnhd" for ``[B, N, H, D]`` tensors.
+    out
+        Where to write; else a new tensor of q's kind, in q's order of strides.
+    return_lse
+        Also return m_i + log Z_i, float32 ``[B, Hq, Nq]``.
+    max_waste
+        Raise where a masked stratum would compute more than this share of dead pairs.
+
+    Returns
+    -------
+    out or (out, lse)
+        ``[B, Hq, Nq, Dv]`` of q's dtype. A row without a live key is 0 and its lse is -inf.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With what was expected and what came.
+    """
+    if _compiling():
+        from ._torch import attend_compiling
+
+        return attend_compiling(
+            q, k, v, where, score, scale, sink, segments, normalizer, q_offset, k_offset, layout, out, return_lse
+        )
+    if layout not in _LAYOUTS:
+        raise ValueError(f"expected a layout among bhnd, bnhd, but got {layout!r}")
+    call = prepare(
+        q, segments_of(q, k, v, where, score, k_offset, segments), scale=scale, sink=sink, normalizer=normalizer,
+        q_offset=q_offset, lse=return_lse, rows_first=layout == "bnhd",
+    )  # fmt: skip
+    found = _plans.get(call.key)
+    formula, plan = plan_of(call) if found is None else found
+    if max_waste is not None:
+        check_waste(formula, plan, call, max_waste)
+    result = plan.run(call.values, out)
+    if type(q).__module__ in ("numpy", "torch") or out is not None:
+        return result
+    return _like(q, result)
+
+
+def _like(q: Any, result: Any) -> Any:
+    """Results as the kind of array that q is."""
+    if isinstance(result, tuple):
+        return tuple(_like(q, r) for r in result)
+    space = getattr(q, "__array_namespace__", None)
+    from_dlpack = getattr(space(), "from_dlpack", None) if space is not None else None
+    return result if from_dlpack is None or type(result) is type(q) else from_dlpack(result)
+
+
+def check_waste(formula: Formula, plan: _core.Plan, call: Call, limit: float) -> None:
+    """Raises ValueError where the schedule would spend more than `limit` of its pairs on dead ones."""
+    import json
+
+    if not 0 <= limit <= 1:
+        raise ValueError(f"expected max_waste between 0 and 1, but got {limit}")
+    text = formula.text(plan.signature(call.values))
+    report = json.loads(_core.explain(text, sizes_of(formula, call), True))
+    waste = float(report.get("waste", 0.0))
+    if waste > limit:
+        raise ValueError(f"expected at most {limit:.0%} of the computed pairs to be dead, but got {waste:.0%}; see hd.explain")
+
+
+def sizes_of(formula: Formula, call: Call) -> str:
+    """The sizes of a call as `explain` takes them."""
+    q = _core.describe(call.values[0], "q")[1]
+    k = _core.describe(call.values[1], "k")[1]
+    rows, heads = (1, 2) if formula.rows_first else (2, 1)
+    return f"b={q[0]},h={q[heads]},hk={k[heads]},nq={q[rows]},nk={k[rows]},d={q[3]}"
+
+
+def _swap(x: Any) -> Any:
+    """[B, N, H, D] as [B, H, N, D], a view."""
+    return x.swapaxes(1, 2) if hasattr(x, "swapaxes") else x.transpose(1, 2)
+
+
+def reference(
+    q: Any,
+    k: Any = None,
+    v: Any = None,
+    *,
+    where: Any = full,
+    score: Any = None,
+    scale: Any = None,
+    sink: Any = None,
+    segments: Sequence[Segment] | None = None,
+    normalizer: str = "softmax",
+    q_offset: Any = None,
+    k_offset: Any = 0,
+    layout: str = "bhnd",
+    out: Any = None,
+    return_lse: bool = False,
+    max_waste: float | None = None,
+) -> Any:
+    """What `attend` should give, pair by pair in float64 by an interpreter that shares no code with the kernels.
+
+    Parameters and shapes as in `attend`; results are float64 of q's kind. Slow: for checks.
+    """
+    if layout not in _LAYOUTS:
+        raise ValueError(f"expected a layout among bhnd, bnhd, but got {layout!r}")
+    call = prepare(
+        q, segments_of(q, k, v, where, score, k_offset, segments), scale=scale, sink=sink, normalizer=normalizer,
+        q_offset=q_offset, lse=return_lse, rows_first=layout == "bnhd",
+    )  # fmt: skip
+    formula, plan = plan_of(call)
+    text = formula.text(plan.signature(call.values))
+    values = list(call.values)
+    v_at = next(n for n, a in enumerate(formula.arguments) if a[0] == "v")
+    if formula.rows_first:
+        for n, (kind, _, _, _) in enumerate(formula.arguments):
+            if kind in ("q", "k", "v", "dot_q", "dot_k"):
+                values[n] = _swap(values[n])
+    for n, (kind, _, _, _) in enumerate(formula.arguments):
+        if kind in ("float", "finite"):
+            values[n] = float(values[n])
+    shape = list(_core.describe(values[0], "q")[1])
+    shape[3] = _core.describe(values[v_at], "v")[1][3]
+    results = [_core.empty(values[0], shape, "float64")]
+    if return_lse:
+        results.append(_core.empty(values[0], shape[:3], "float64"))
+    _core.reference(text, values, results)
+    result = _swap(results[0]) if formula.rows_first else results[0]
+    if out is not None:
+        out[...] = result
+        result = out
+    return (result, results[1]) if return_lse else result
+
+
+def merge(parts: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Partial results over disjoint sets of keys as one.
+
+    m = max of lse_p; Z = sum of exp(lse_p - m); out = sum of out_p exp(lse_p - m) / Z; lse = m + log Z.
+
+    Parameters
+    ----------
+    parts
+        Pairs (out ``[..., N, Dv]``, lse ``[..., N]``) as `attend` with ``return_lse=True`` gives them.
+
+    Returns
+    -------
+    (out, lse)
+        A row that no part has a live key for is 0 and -inf.
+    """
+    parts = list(parts)
+    if not parts:
+        raise ValueError("expected at least one (out, lse) pair, but got none")
+    first = parts[0][0]
+    for o, l in parts:
+        if tuple(o.shape) != tuple(first.shape) or tuple(l.shape) != tuple(first.shape[:-1]):
+            raise ValueError(
+                f"expected parts of shape {list(first.shape)} and {list(first.shape[:-1])}, "
+                f"but got {list(o.shape)} and {list(l.shape)}"
+            )
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(first, torch.Tensor):
+        return _merge_torch(torch, parts)
+    import numpy as np
+
+    lse = np.stack([np.asarray(l, dtype=np.float32) for _, l in parts])
+    m = lse.max(axis=0)
+    safe = np.where(np.isneginf(m), np.float32(0), m)
+    weights = np.exp(lse - safe)
+    z = weights.sum(axis=0)
+    share = weights / np.where(z == 0, np.float32(1), z)
+    total = sum(w[..., None] * np.asarray(o, dtype=np.float32) for w, (o, _) in zip(share, parts, strict=True))
+    with np.errstate(divide="ignore"):
+        return np.asarray(total).astype(first.dtype), np.where(z == 0, np.float32(-np.inf), safe + np.log(z))
+
+
+def _merge_torch(torch: Any, parts: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    lse = torch.stack([l.float() for _, l in parts])
+    m = lse.amax(dim=0)
+    safe = torch.where(torch.isneginf(m), torch.zeros_like(m), m)
+    weights = torch.exp(lse - safe)
+    z = weights.sum(dim=0)
+    share = weights / torch.where(z == 0, torch.ones_like(z), z)
+    out = torch.stack([w[..., None] * o.float() for w, (o, _) in zip(share, parts, strict=True)]).sum(dim=0)
+    return out.to(parts[0][0].dtype), safe + torch.log(z)

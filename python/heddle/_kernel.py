@@ -1,0 +1,185 @@
+"""Compiled kernels: compile, save, load, and the cache."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from . import _core
+from ._spec import Spec
+from ._trace import Scalar, Tensor
+
+
+class Kernel:
+    """A compiled function: call it with the spec's arguments in order.
+
+    Parameters of a call are tensors (NumPy, torch CPU, DLPack), ints and floats; the results are new
+    tensors of the kind of the first.
+    """
+
+    __slots__ = ("_core", "_manifest", "_operands", "_target", "_text")
+
+    def __init__(self, core: _core.Kernel, text: str | None, target: str, operands: tuple[Any, ...] = ()) -> None:
+        self._core = core
+        self._text = text
+        self._target = target
+        self._operands = operands
+        self._manifest: dict[str, Any] = json.loads(core.manifest)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Signature and plan, as docs/abi.md defines them."""
+        return self._manifest
+
+    def __call__(self, *args: Any, out: Any = None) -> Any:
+        """Runs the kernel.
+
+        Parameters
+        ----------
+        *args
+            The function's arguments in order; trailing ones may be left out where the spec carries their values.
+        out
+            Where to write the first result.
+
+        Returns
+        -------
+        out or (out, lse)
+        """
+        formal = self._manifest["args"]
+        missing = len(formal) - len(args)
+        if 0 < missing <= len(self._operands):
+            args = (*args, *self._operands[len(self._operands) - missing :])
+        if len(args) != len(formal):
+            names = ", ".join(a["name"] for a in formal)
+            raise ValueError(f"expected {len(formal)} arguments ({names}), but got {len(args)}")
+        values = [self._argument(a, x) for a, x in zip(formal, args, strict=True)]
+        results = self._results(values, out)
+        self._core.run(values, results)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    @staticmethod
+    def _argument(formal: dict[str, Any], x: Any) -> Any:
+        if isinstance(x, Tensor):
+            x = x.data
+        if isinstance(x, Scalar):
+            x = x.get()
+        if formal["scalar"]:
+            return float(x) if formal["type"] in ("f32", "f64") else int(x)
+        return x
+
+    def _results(self, values: list[Any], out: Any) -> list[Any]:
+        formal = self._manifest["args"]
+        roles = {r["role"]: n for n in reversed(range(len(formal))) for r in formal[n]["roles"]}
+        q = values[roles["q"]]
+        b, h, n, _ = _core.describe(q, "q")[1]
+        dv = _core.describe(values[roles["v"]], "v")[1][3]
+        results = [out if out is not None else _core.empty(q, [b, h, n, dv], "same")]
+        if len(self._manifest["results"]) > 1:
+            results.append(_core.empty(q, [b, h, n], "float32"))
+        return results
+
+    def ir(self, stage: str = "attn") -> str:
+        """The IR after a stage: "attn", "schedule", "tiles", "vector", "llvm", "llvm-ir" or "asm"."""
+        return _core.print_ir(self._source("ir"), self._target, stage)
+
+    def explain(self, *, as_json: bool = False, **sizes: int) -> Any:
+        """The schedule in words (or as a dictionary) for sizes such as ``b=1, h=8, nq=4096, nk=4096, d=64``."""
+        text = _core.explain(self._source("explain"), ",".join(f"{k}={v}" for k, v in sizes.items()), as_json)
+        return json.loads(text) if as_json else text
+
+    def _source(self, what: str) -> str:
+        if self._text is None:
+            raise ValueError(f"expected a kernel that was compiled here for {what}, but got one loaded from a bundle")
+        return self._text
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the kernel; `load` needs no compiler to read it."""
+        self._core.save(os.fspath(path))
+
+    def __repr__(self) -> str:
+        return f"<heddle.Kernel {self._manifest.get('name', '')} for {self._target}>"
+
+
+class Traced:
+    """A Python function that `compile` traces; see `kernel`."""
+
+    __slots__ = ("fn",)
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+
+def compile(spec: Spec | str | os.PathLike[str], target: str = "native") -> Kernel:
+    """Compiles a spec, or takes it from the cache.
+
+    Parameters
+    ----------
+    spec
+        A `Spec`, the dialect's text, or the path of a file with it.
+    target
+        "native", "x86-64-v2", "x86-64-v3" or "x86-64-v4".
+
+    Raises
+    ------
+    ValueError
+        With the diagnostics, where the spec does not compile.
+    """
+    operands: tuple[Any, ...] = ()
+    if isinstance(spec, Spec):
+        text, operands = spec.text, spec.operands
+    elif isinstance(spec, str) and ("\n" in spec or "func.func" in spec):
+        text = spec
+    elif isinstance(spec, (str, os.PathLike)):
+        with open(spec, encoding="utf-8") as file:
+            text = file.read()
+    else:
+        raise TypeError(f"expected a Spec, text or a path, but got {type(spec).__name__}")
+    return Kernel(_core.kernel_get(text, text, target), text, target, operands)
+
+
+def load(path: str | os.PathLike[str]) -> Kernel:
+    """Loads a kernel that `Kernel.save` wrote. Needs no compiler."""
+    return Kernel(_core.kernel_open(os.fspath(path)), None, "native")
+
+
+def compile_count() -> int:
+    """How many kernels this process has compiled so far (not those it found in the cache)."""
+    return int(_core.cache_stats()["compiles"])
+
+
+def cache_stats() -> dict[str, int]:
+    """Hits, compiles and sizes of the kernel cache."""
+    return dict(_core.cache_stats())
+
+
+def cache_clear() -> None:
+    """Removes every kernel from the disk, and from this process's memory."""
+    _core.cache_clear()
+    _core.cache_drop_memory()
+
+
+def cache_list() -> list[dict[str, Any]]:
+    """The entries on disk: key, bytes, last use, first line of the spec."""
+    return list(json.loads(_core.cache_list()))
+
+
+def cache_path() -> str:
+    """The folder of the cache; "" where there is none (``HEDDLE_CACHE_DIR`` chooses it)."""
+    return _core.cache_path()
+
+
+def num_threads() -> int:
+    """How many threads a kernel uses."""
+    return _core.num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Limits the threads of this process's kernels; n >= 1."""
+    if n < 1:
+        raise ValueError(f"expected at least 1 thread, but got {n}")
+    _core.set_num_threads(n)

@@ -42,6 +42,11 @@ typedef struct heddle_compiler_api {
   heddle_error *(*pattern_is_equal)(const char *p, const char *q, int32_t *answer);
   /// A pair in p and not in q: *found 0 or 1, pair = {i, j}.
   heddle_error *(*pattern_example)(const char *p, const char *q, int32_t *found, int64_t pair[2]);
+
+  /// The absolute error that docs/numerics.md allows for each element of each result, for these arguments: f64
+  /// results, dense. Of a function with one attn.attend.
+  heddle_error *(*tolerance)(const char *spec, const heddle_tensor *args, int32_t num_args,
+                             const heddle_tensor *results, int32_t num_results);
 } heddle_compiler_api;
 
 HEDDLE_API const heddle_compiler_api *heddle_compiler(void);

@@ -74,7 +74,15 @@ static heddle_error *explain(const char *spec, const char *sizes, int32_t json, 
 
 const heddle_compiler_api *heddle_compiler(void) {
   using namespace heddle::facade;
-  static const heddle_compiler_api api = {1,           compile,         printIR,         explain,       reference,
-                                          patternIsEmpty, patternIsSubset, patternIsEqual, patternExample};
+  static const heddle_compiler_api api = {1,
+                                          compile,
+                                          printIR,
+                                          explain,
+                                          reference,
+                                          patternIsEmpty,
+                                          patternIsSubset,
+                                          patternIsEqual,
+                                          patternExample,
+                                          tolerance};
   return &api;
 }

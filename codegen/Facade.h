@@ -27,6 +27,8 @@ heddle_error *guarded(Body body) {
 // The table's entries; codegen/Compiler.h says what they do.
 heddle_error *reference(const char *spec, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,
                         int32_t numResults);
+heddle_error *tolerance(const char *spec, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,
+                        int32_t numResults);
 heddle_error *patternIsEmpty(const char *p, int32_t *answer);
 heddle_error *patternIsSubset(const char *p, const char *q, int32_t *answer);
 heddle_error *patternIsEqual(const char *p, const char *q, int32_t *answer);

@@ -7,6 +7,7 @@
 #define HEDDLE_DIALECT_ATTNOPS_TD
 
 include "dialect/AttnAttrs.td"
+include "mlir/IR/OpAsmInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
 class Attn_Op<string mnemonic, list<Trait> traits = []>
@@ -16,7 +17,10 @@ class Attn_Op<string mnemonic, list<Trait> traits = []>
 // attend
 //===----------------------------------------------------------------------===//
 
-def Attn_AttendOp : Attn_Op<"attend", [AttrSizedOperandSegments, Pure]> {
+def Attn_AttendOp : Attn_Op<"attend", [
+    AttrSizedOperandSegments, Pure,
+    DeclareOpInterfaceMethods<OpAsmOpInterface, ["getAsmBlockArgumentNames"]>
+  ]> {
   let summary = "attention of queries to the live keys of one or more segments";
   let description = [{
     Each query row attends to the live keys of all segments under one
@@ -48,24 +52,25 @@ def Attn_AttendOp : Attn_Op<"attend", [AttrSizedOperandSegments, Pure]> {
     The text form:
 
     ```
-    attend  ::= `attn.attend` q segment+ clause* attr-dict `:` types
+    attend  ::= `attn.attend` q clause* segment+ clause* attr-dict `:` types
     segment ::= `segment` `(` k `,` v `)` (`where` `(` pattern `)`)?
                 (`k_offset` `(` int-or-ssa `)`)? (`scale` `(` float-or-ssa `)`)?
                 (`dots` `(` (q1 `,` k1 (`;` q2 `,` k2)*)? `)`)?
                 (`score` (`(` names `)`)? region)?
-    clause  ::= `scale` `(` float-or-ssa `)` | `q_offset` `(` `end` | int-or-ssa `)`
+    clause  ::= `scale` `(` float-or-ssa `)` | `q_offset` `(` int-or-ssa | `end` `)`
               | `captures` `(` ssa-list `)` | `sink` `(` ssa `)`
               | `normalizer` `(` `softmax` | `none` | `sum` `)` | `lse`
     types   ::= q-type (`segment` `(` k-type `,` v-type `)`)+ (`operands` `(` type-list `)`)?
                 `->` out-type (`,` lse-type)?
     ```
 
-    A `scale` or `score` belongs to the segment before it; a `scale` clause of
-    the op comes after another clause or before the first segment. `operands`
-    lists one type for each distinct `%name` that is neither q nor a segment's k
-    or v, in the order in which the names first stand in the text. After
-    `score`, `(%s, %b, %h, %i, %j)` names one f32 for each dot and then the
-    batch, query head, query position and key position as index.
+    `operands` lists one type for each distinct `%name` that is neither q nor a
+    segment's k or v, in the order in which the names first stand in the text,
+    score regions apart. A `scale` right after a segment is that segment's; the
+    op's stands before the first segment or after another clause (with one
+    segment there is no difference). After `score`, `(%s, %b, %h, %i, %j)` names
+    one f32 for each dot, already scaled, and then the batch, query head, query
+    position and key position as index.
 
     ```mlir
     %o, %l = attn.attend %q

@@ -75,6 +75,20 @@ OpFoldResult AttendOp::getSegmentScale(int64_t g) {
   return getStaticScaleAttr() ? OpFoldResult(getStaticScaleAttr()) : OpFoldResult();
 }
 
+void AttendOp::getAsmBlockArgumentNames(Region &region, OpAsmSetValueNameFn setName) {
+  if (region.empty() || region.getNumArguments() < 4) {
+    return;
+  }
+  unsigned dots = region.getNumArguments() - 4;
+  for (unsigned n = 0; n < dots; ++n) {
+    setName(region.getArgument(n), "s");
+  }
+  const char *const names[] = {"b", "h", "i", "j"};
+  for (unsigned n = 0; n < 4; ++n) {
+    setName(region.getArgument(dots + n), names[n]);
+  }
+}
+
 //===----------------------------------------------------------------------===//
 // attend: constraints
 //===----------------------------------------------------------------------===//

@@ -128,9 +128,14 @@ Literal KeyPlace::residue(const LinearForm &e, int64_t n) const {
   l.radix = radix;
   l.modulus = modulus;
   l.step = n;
+  // Multiples of the step do not matter.
   LinearForm phase = e + offset;
-  LinearForm reduced = floorMod(phase, n);
-  l.form = reduced.isConstant() ? reduced : phase;
+  for (const auto &[key, t] : phase.terms) {
+    if (t.factor % n != 0) {
+      l.form.terms.emplace(key, t);
+    }
+  }
+  l.form.constant = l.form.isConstant() ? floorRemainder(phase.constant, n) : phase.constant % n;
   return l;
 }
 

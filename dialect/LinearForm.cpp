@@ -6,6 +6,7 @@
 #include "dialect/LinearForm.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <numeric>
 
 namespace heddle {
@@ -98,7 +99,45 @@ LinearForm LinearForm::of(const Expr &e) {
   return s->kind == ExprKind::Int ? LinearForm(s->value) : atomForm(s);
 }
 
+namespace {
+
+/// Splits off c * (N mod n), that is c * N - c * n * (N floordiv n), where the
+/// form has all of it.
+bool takeRemainder(LinearForm &f, Expr &remainder, int64_t &factor) {
+  for (const auto &[key, t] : f.terms) {
+    if (t.atom->kind != ExprKind::FloorDiv || !isPositiveInt(t.atom->args[1]) ||
+        t.factor % t.atom->args[1]->value != 0) {
+      continue;
+    }
+    const int64_t n = t.atom->args[1]->value, c = -t.factor / n;
+    LinearForm numerator = LinearForm::of(t.atom->args[0]);
+    LinearForm rest = f - (numerator - LinearForm::of(t.atom) * n) * c;
+    if (rest.terms.size() + numerator.terms.size() + 1 == f.terms.size()) {
+      remainder = floorMod(t.atom->args[0], t.atom->args[1]);
+      factor = c;
+      f = std::move(rest);
+      return true;
+    }
+  }
+  return false;
+}
+
+} // namespace
+
 Expr LinearForm::expr() const {
+  LinearForm rest = *this;
+  Expr remainder;
+  if (int64_t factor = 0; takeRemainder(rest, remainder, factor)) {
+    Expr part = factor == 1 || factor == -1 ? remainder : remainder * Expr(std::abs(factor));
+    if (rest.isConstant() && rest.constant == 0) {
+      return factor < 0 ? Expr::make(ExprKind::Neg, {part}) : part;
+    }
+    if (factor < 0) {
+      return rest.expr() - part;
+    }
+    return rest.constant < 0 && rest.isConstant() ? part - Expr(-rest.constant)
+           : rest.isConstant() ? part + rest.expr() : rest.expr() + part;
+  }
   Expr sum;
   auto accumulate = [&](const Term &t) {
     int64_t n = t.factor < 0 ? -t.factor : t.factor;

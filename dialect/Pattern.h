@@ -11,6 +11,7 @@
 #define HEDDLE_DIALECT_PATTERN_H
 
 #include "dialect/Expr.h"
+#include "dialect/PeriodicSet.h"
 
 #include <optional>
 #include <string>
@@ -170,6 +171,17 @@ std::variant<Pattern, PatternError> parsePattern(const std::string &text, const 
 /// neutral elements are gone, commutative operands are sorted. Equal
 /// one-dimensional sets give identical text.
 Pattern canonicalize(const Pattern &p);
+
+/// The exact one-dimensional set, where the pattern is constant and depends on
+/// i - j alone, on j alone, or on i alone (`full` and `~full` do on each).
+/// Nullopt also where a cap of PeriodicSet was passed.
+std::optional<PeriodicSet> diffSet(const Pattern &p);
+std::optional<PeriodicSet> keySet(const Pattern &p);
+std::optional<PeriodicSet> querySet(const Pattern &p);
+/// The other way: a pattern in canonical text.
+Pattern patternOfDiffs(const PeriodicSet &diffs);
+Pattern patternOfKeys(const PeriodicSet &keys);
+Pattern patternOfQueries(const PeriodicSet &queries);
 
 } // namespace heddle
 

@@ -74,8 +74,6 @@ bool inMask(const PeriodicSet::Tail &t, int64_t x) {
 
 /// True where the mask repeats every `p` (a divisor of the period).
 bool repeats(const PeriodicSet::Tail &t, int64_t p) {
-  std::vector<Interval> head;
-  std::vector<Interval> shiftedMask, original;
   PeriodicSet::Tail candidate{p, {}};
   for (const Interval &m : t.mask) {
     append(candidate.mask, {m.begin, std::min(m.end, p)});

@@ -244,7 +244,8 @@ struct LivePair {
 
 class AttendRunner {
 public:
-  AttendRunner(AttendOp op, Environment &env, std::string &error) : op(op), env(env), error(error) {}
+  AttendRunner(AttendOp op, Environment &env, std::string &error)
+      : op(op), env(env), error(error), normalizer(op.getNormalizer()), patternOperands(op.getPatternOperands()) {}
 
   /// Checks sizes and prepares; nothing has been written where it fails.
   bool prepare();
@@ -279,8 +280,11 @@ private:
   AttendOp op;
   Environment &env;
   std::string &error;
+  Normalizer normalizer;
+  SmallVector<Value> patternOperands;
   int64_t batch = 0, heads = 0, queries = 0;
   std::vector<int64_t> qOffset;
+  std::vector<double> sinks; ///< one, or one for each head; empty: none
   std::vector<std::unique_ptr<Rows>> storage;
   DenseMap<Value, const Rows *> converted;
   std::vector<Segment> segments;
@@ -355,7 +359,7 @@ bool AttendRunner::checkOperands() {
       }
       for (auto [position, n] : llvm::enumerate(node->operands)) {
         primitiveOperands.insert(n);
-        const heddle_tensor &t = env.tensors.at(op.getPatternOperands()[n]);
+        const heddle_tensor &t = env.tensors.at(patternOperands[n]);
         std::string name = "operand %" + std::to_string(n) + " of a pattern";
         if (t.shape[0] != 1 && t.shape[0] != batch) {
           return fail("expected the batch of " + name + " to be 1 or " + std::to_string(batch) + ", but got " +
@@ -482,6 +486,9 @@ bool AttendRunner::prepare() {
     if (sink.shape[0] != 1 && sink.shape[0] != heads) {
       return fail("expected sink to have size 1 or " + std::to_string(heads) + ", but got " + describe(sink));
     }
+    for (int64_t h = 0; h < sink.shape[0]; ++h) {
+      sinks.push_back(readFloat(sink, h * sink.strides[0]));
+    }
   }
   return checkOperands();
 }
@@ -490,7 +497,7 @@ bool AttendRunner::prepare() {
 /// where the operand has no heads, or those of the keys; `holds` indexes as written.
 /// A shared batch or head (size 1) is a clamped index.
 double AttendRunner::loadOperand(int64_t operand, const std::vector<int64_t> &indices) const {
-  const heddle_tensor &t = env.tensors.at(op.getPatternOperands()[operand]);
+  const heddle_tensor &t = env.tensors.at(patternOperands[operand]);
   SmallVector<int64_t, 6> at(indices.begin(), indices.end());
   if (primitiveOperands.contains(operand) && at.size() == 3) {
     if (t.rank == 2) {
@@ -515,7 +522,7 @@ ExprEnv AttendRunner::pairEnvironment(const Segment &s, int64_t b, int64_t h, in
   pair.i = row + pair.qOffset;
   pair.nq = queries + pair.qOffset;
   pair.nk = s.keys + pair.kOffset;
-  pair.scalar = [this](int64_t n) { return env.scalars.at(op.getPatternOperands()[n]).integer; };
+  pair.scalar = [this](int64_t n) { return env.scalars.at(patternOperands[n]).integer; };
   return pair;
 }
 
@@ -579,7 +586,7 @@ void AttendRunner::runPairs(int64_t b, int64_t h, int64_t row, std::vector<std::
 /// out = sum of w v / Z and lse = m + log Z; the weights are the op's normaliser.
 void AttendRunner::reduce(const std::vector<std::vector<LivePair>> &pairs, int64_t b, int64_t h,
                           std::vector<double> &out, double &lse) const {
-  bool softmax = op.getNormalizer() == Normalizer::Softmax;
+  bool softmax = normalizer == Normalizer::Softmax;
   double m = -infinity, z = 0;
   bool anyLive = false, anyNaN = false;
   for (const auto &segment : pairs) {
@@ -590,9 +597,8 @@ void AttendRunner::reduce(const std::vector<std::vector<LivePair>> &pairs, int64
     }
   }
   double sink = -infinity;
-  if (op.getSink()) {
-    const heddle_tensor &t = env.tensors.at(op.getSink());
-    sink = readFloat(t, t.shape[0] == 1 ? 0 : h * t.strides[0]);
+  if (!sinks.empty()) {
+    sink = sinks[sinks.size() == 1 ? 0 : h];
     anyNaN |= std::isnan(sink);
     m = std::max(m, sink);
   }
@@ -620,7 +626,7 @@ void AttendRunner::reduce(const std::vector<std::vector<LivePair>> &pairs, int64
     z += std::exp(sink - m);
   }
   lse = m + std::log(z);
-  if (op.getNormalizer() != Normalizer::None && anyLive) {
+  if (normalizer != Normalizer::None && anyLive) {
     for (double &value : out) {
       value /= z;
     }

@@ -9,6 +9,7 @@
 #include "dialect/Terms.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <numeric>
 
 namespace heddle {
@@ -43,8 +44,15 @@ Expr Literal::expr() const {
     return digit() < form.expr();
   case Step:
     return equal(floorMod(digit() - form.expr(), Expr(step)), Expr(0));
-  case Compare:
-    return form.expr() >= Expr(0);
+  case Compare: {
+    // Both sides free of negative factors: i >= 4 instead of i - 4 >= 0.
+    LinearForm left, right;
+    for (const auto &[key, t] : form.terms) {
+      (t.factor > 0 ? left : right).terms.emplace(key, LinearForm::Term{t.atom, std::abs(t.factor)});
+    }
+    (form.constant > 0 ? left : right).constant = std::abs(form.constant);
+    return left.expr() >= right.expr();
+  }
   case Opaque:
     break;
   }
@@ -60,9 +68,9 @@ std::vector<Literal> negatedStep(const Literal &l) {
   if (l.step <= 4) {
     for (int64_t k = 1; k < l.step; ++k) {
       Literal other = l;
-      other.form = floorMod(l.form + LinearForm(k), l.step);
-      if (!other.form.isConstant()) {
-        other.form = l.form + LinearForm(k);
+      other.form.constant += k;
+      if (other.form.isConstant()) {
+        other.form = floorMod(other.form, l.step);
       }
       out.push_back(std::move(other));
     }

@@ -271,6 +271,10 @@ private:
     if (Expr what = findCase(e)) {
       return cases(e, negated, what);
     }
+    const bool isEquality = e->kind == ExprKind::Eq || e->kind == ExprKind::Ne;
+    if (isEquality && e.hasLoad() && mentionsKey(e)) {
+      return opaque(equal(e->args[0], e->args[1]), (e->kind == ExprKind::Ne) != negated);
+    }
     LinearForm gap = LinearForm::of(e->args[0]) - LinearForm::of(e->args[1]);
     const LinearForm one(1);
     switch (e->kind) {

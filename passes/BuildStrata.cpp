@@ -248,9 +248,10 @@ std::vector<Stratum> buildStrata(const Pattern &p, int64_t segment, const Strata
 int64_t superTileFor(const std::vector<Stratum> &strata, const StrataLimits &limits) {
   // Whole tiles of every stratum where they fit, else whole values of the
   // leading digit where those fit.
-  int64_t tile = limits.lanes;
+  int64_t tile = 1, longest = limits.lanes;
   for (const Stratum &s : strata) {
     const QueryDigit &d = s.query[0];
+    longest = std::max(longest, d.radix * d.tile);
     for (int64_t need : {d.radix * d.tile, d.radix}) {
       const int64_t common = std::lcm(tile, need);
       if (common <= limits.maxSuperTile) {
@@ -260,10 +261,6 @@ int64_t superTileFor(const std::vector<Stratum> &strata, const StrataLimits &lim
     }
   }
   // Grow to the longest tile as far as whole multiples allow.
-  int64_t longest = tile;
-  for (const Stratum &s : strata) {
-    longest = std::max(longest, s.query[0].radix * s.query[0].tile);
-  }
   const int64_t target = std::min(longest, limits.maxSuperTile);
   return std::max(tile, target / tile * tile);
 }

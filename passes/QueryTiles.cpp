@@ -145,9 +145,9 @@ public:
   double cost(const std::vector<QueryDigit> &query) {
     double work = 0, queries = 0;
     const int64_t radix = query[0].radix, tile = query[0].tile;
-    for (int64_t far : {2000, 2777, 4096}) {
+    for (int64_t far : {2000, 4099}) {
       const int64_t first = std::max<int64_t>(far / (radix * tile), 1) * tile;
-      addTiles(query, 0, first, {0}, work, queries);
+      addTiles(query, 0, first, 1, {0}, work, queries);
     }
     return queries == 0 ? 0 : work / queries;
   }
@@ -156,8 +156,9 @@ private:
   const Stratum &s;
   int64_t lanes;
 
-  /// Extends the positions of a partial tile by digit `k` from value `first`.
-  void addTiles(const std::vector<QueryDigit> &query, size_t k, int64_t first,
+  /// Extends the positions of a partial tile by digit `k` from value `first`;
+  /// the tile stands for `weight` like ones.
+  void addTiles(const std::vector<QueryDigit> &query, size_t k, int64_t first, double weight,
                 const std::vector<int64_t> &positions, double &work, double &queries) {
     std::vector<int64_t> next;
     for (int64_t v = first; v < first + query[k].tile; ++v) {
@@ -169,15 +170,20 @@ private:
       }
     }
     if (k + 1 == query.size()) {
-      work += static_cast<double>(lanes) * static_cast<double>(keysOf(next));
-      queries += static_cast<double>(next.size());
+      work += weight * static_cast<double>(lanes) * static_cast<double>(keysOf(next));
+      queries += weight * static_cast<double>(next.size());
       return;
     }
+    // The first and the last tile of a digit, and one for all between.
     const QueryDigit &d = query[k + 1];
     const int64_t tiles = (d.extent + d.tile - 1) / d.tile;
-    const int64_t stride = std::max<int64_t>(tiles / 3, 1);
-    for (int64_t t = 0; t < tiles; t += stride) {
-      addTiles(query, k + 1, t * d.tile, next, work, queries);
+    addTiles(query, k + 1, 0, weight, next, work, queries);
+    if (tiles > 2) {
+      addTiles(query, k + 1, tiles / 2 * d.tile, weight * static_cast<double>(tiles - 2), next,
+               work, queries);
+    }
+    if (tiles > 1) {
+      addTiles(query, k + 1, (tiles - 1) * d.tile, weight, next, work, queries);
     }
   }
 

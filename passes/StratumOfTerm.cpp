@@ -338,14 +338,14 @@ private:
     if (s.key.size() > 1) {
       return StratumKind::Grid;
     }
-    auto free = [](const std::vector<Expr> &bounds) {
-      return std::none_of(bounds.begin(), bounds.end(), onQuery);
+    auto anyFree = [](const std::vector<Expr> &bounds) {
+      return std::any_of(bounds.begin(), bounds.end(), [](const Expr &e) { return !onQuery(e); });
     };
-    if (s.lower.empty() && s.upper.empty() && !s.guard.isNull()) {
+    if ((s.lower.empty() || s.upper.empty()) && !s.guard.isNull()) {
       return StratumKind::Rows;
     }
-    if (free(s.lower) && free(s.upper)) {
-      return s.lower.empty() && s.upper.empty() ? StratumKind::Band : StratumKind::Columns;
+    if (anyFree(s.lower) && anyFree(s.upper)) {
+      return StratumKind::Columns;
     }
     auto blocked = [](const std::vector<LinearForm> &bounds) {
       return std::any_of(bounds.begin(), bounds.end(), [](const LinearForm &f) {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import _core
-from ._pattern import full
+from ._pattern import compiling, full
 from ._spec import Call, Formula, Segment, prepare
 
 _plans: dict[Any, tuple[Formula, _core.Plan]] = {}
@@ -51,11 +51,6 @@ def segments_of(
         if not isinstance(s, Segment):
             raise TypeError(f"expected segments made by hd.segment, but got {type(s).__name__}")
     return segments
-
-
-def _compiling() -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.compiler.is_compiling()
 
 
 def attend(
@@ -123,7 +118,7 @@ def attend(
     ValueError, TypeError
         With what was expected and what came.
     """
-    if _compiling():
+    if compiling():
         from ._torch import attend_compiling
 
         return attend_compiling(
@@ -164,7 +159,9 @@ def check_waste(formula: Formula, plan: _core.Plan, call: Call, limit: float) ->
     report = json.loads(_core.explain(text, sizes_of(formula, call), True))
     waste = float(report.get("waste", 0.0))
     if waste > limit:
-        raise ValueError(f"expected at most {limit:.0%} of the computed pairs to be dead, but got {waste:.0%}; see hd.explain")
+        raise ValueError(
+            f"expected at most {limit:.0%} of the computed pairs to be dead, but got {waste:.0%}; see hd.explain"
+        )
 
 
 def sizes_of(formula: Formula, call: Call) -> str:
@@ -251,18 +248,18 @@ def merge(parts: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
     if not parts:
         raise ValueError("expected at least one (out, lse) pair, but got none")
     first = parts[0][0]
-    for o, l in parts:
-        if tuple(o.shape) != tuple(first.shape) or tuple(l.shape) != tuple(first.shape[:-1]):
+    for o, lse in parts:
+        if tuple(o.shape) != tuple(first.shape) or tuple(lse.shape) != tuple(first.shape[:-1]):
             raise ValueError(
                 f"expected parts of shape {list(first.shape)} and {list(first.shape[:-1])}, "
-                f"but got {list(o.shape)} and {list(l.shape)}"
+                f"but got {list(o.shape)} and {list(lse.shape)}"
             )
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(first, torch.Tensor):
         return _merge_torch(torch, parts)
     import numpy as np
 
-    lse = np.stack([np.asarray(l, dtype=np.float32) for _, l in parts])
+    lse = np.stack([np.asarray(x, dtype=np.float32) for _, x in parts])
     m = lse.max(axis=0)
     safe = np.where(np.isneginf(m), np.float32(0), m)
     weights = np.exp(lse - safe)
@@ -274,7 +271,7 @@ def merge(parts: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
 
 
 def _merge_torch(torch: Any, parts: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-    lse = torch.stack([l.float() for _, l in parts])
+    lse = torch.stack([x.float() for _, x in parts])
     m = lse.amax(dim=0)
     safe = torch.where(torch.isneginf(m), torch.zeros_like(m), m)
     weights = torch.exp(lse - safe)

@@ -7,16 +7,76 @@ one operand.
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Union
+from typing import Any, TypeVar, Union, cast
 
 from . import _core
-from ._trace import Scalar, Tensor, Traced, as_traced, capture_identity, constant, run_traced, scalar, symbols, to_expr
+from ._core import Pattern as CorePattern
+from ._trace import Scalar, Tensor, Traced, as_traced, capture_identity, run_traced, scalar, symbols, to_expr
 
 _USE_OPERATORS = (
     "expected patterns combined with & | - ~, but got a truth value of a pattern (`and`, `or`, `not` or `if`); "
     "write P & Q, P | Q, ~P, or ask P.is_empty()"
 )
+
+
+executing: list[bool] = []
+"""Not empty while code runs on behalf of torch.compile instead of being read by it."""
+
+
+def compiling() -> bool:
+    """True where torch.compile reads this code: patterns are then only noted down."""
+    if executing:
+        return False
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_compiling()
+
+
+class Staged:
+    """A pattern as torch.compile sees it: what was called with what (see `_torch`)."""
+
+    def __init__(self, name: str, args: tuple[Any, ...], kwargs: Any = None) -> None:
+        self.name = name
+        self.args = args
+        self.kwargs = {} if kwargs is None else kwargs
+
+    def __and__(self, other: Any) -> Staged:
+        return Staged("__and__", (self, other))
+
+    def __or__(self, other: Any) -> Staged:
+        return Staged("__or__", (self, other))
+
+    def __sub__(self, other: Any) -> Staged:
+        return Staged("__sub__", (self, other))
+
+    def __rand__(self, other: Any) -> Staged:
+        return Staged("__and__", (other, self))
+
+    def __ror__(self, other: Any) -> Staged:
+        return Staged("__or__", (other, self))
+
+    def __rsub__(self, other: Any) -> Staged:
+        return Staged("__sub__", (other, self))
+
+    def __invert__(self) -> Staged:
+        return Staged("__invert__", (self,))
+
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def staged(fn: _F) -> _F:
+    """A constructor that torch.compile notes down instead of running it."""
+
+    @functools.wraps(fn)
+    def constructor(*args: Any, **kwargs: Any) -> Any:
+        if compiling():
+            return Staged(fn.__name__, args, kwargs)
+        return fn(*args, **kwargs)
+
+    return cast(_F, constructor)
 
 
 class End:
@@ -27,7 +87,6 @@ class End:
     def __init__(self, back: int = 0) -> None:
         self.back = back
 
-    @constant
     def __sub__(self, n: int) -> End:
         return End(self.back + n)
 
@@ -96,7 +155,7 @@ class Pattern:
 
     __slots__ = ("_canonical", "_core", "_memo", "_operands")
 
-    _core: _core.Pattern
+    _core: CorePattern
     _operands: tuple[Any, ...]
     _canonical: Canonical | None
     _memo: dict[Any, Any] | None
@@ -134,32 +193,39 @@ class Pattern:
             memo[op, id(other)] = (other, result)
         return result
 
-    @constant
     def __and__(self, other: Any) -> Pattern:
+        if compiling():
+            return Staged("__and__", (self, other))  # type: ignore[return-value]
         return self._combine(other, "__and__")
 
-    @constant
     def __or__(self, other: Any) -> Pattern:
+        if compiling():
+            return Staged("__or__", (self, other))  # type: ignore[return-value]
         return self._combine(other, "__or__")
 
-    @constant
     def __sub__(self, other: Any) -> Pattern:
+        if compiling():
+            return Staged("__sub__", (self, other))  # type: ignore[return-value]
         return self._combine(other, "__sub__")
 
-    @constant
     def __rand__(self, other: Any) -> Pattern:
+        if compiling():
+            return Staged("__rand__", (self, other))  # type: ignore[return-value]
         return as_pattern(other) & self
 
-    @constant
     def __ror__(self, other: Any) -> Pattern:
+        if compiling():
+            return Staged("__ror__", (self, other))  # type: ignore[return-value]
         return as_pattern(other) | self
 
-    @constant
     def __rsub__(self, other: Any) -> Pattern:
+        if compiling():
+            return Staged("__rsub__", (self, other))  # type: ignore[return-value]
         return as_pattern(other) - self
 
-    @constant
     def __invert__(self) -> Pattern:
+        if compiling():
+            return Staged("__invert__", (self,))  # type: ignore[return-value]
         return Pattern(~self._core, self._operands)
 
     def __bool__(self) -> bool:
@@ -265,8 +331,10 @@ class Pattern:
 
     def _identical(self, other: Pattern) -> bool:
         a, b = self.canonical(), other.canonical()
-        return a.text == b.text and len(a.operands) == len(b.operands) and all(
-            capture_identity(x) is capture_identity(y) for x, y in zip(a.operands, b.operands, strict=True)
+        return (
+            a.text == b.text
+            and len(a.operands) == len(b.operands)
+            and all(capture_identity(x) is capture_identity(y) for x, y in zip(a.operands, b.operands, strict=True))
         )
 
     def __eq__(self, other: object) -> bool:
@@ -389,7 +457,9 @@ class _Builder:
         self.operands, to = merge_operands(self.operands, p._operands)
         return p._core.renumber(to)
 
-    def build(self, kind: str, ints: Sequence[tuple[str, Any]] = (), children: Sequence[Any] = (), **rest: Any) -> Pattern:
+    def build(
+        self, kind: str, ints: Sequence[tuple[str, Any]] = (), children: Sequence[Any] = (), **rest: Any
+    ) -> Pattern:
         values = [self.integer(x, f"{name} of {kind}") for name, x in ints]
         patterns = [self.child(p) for p in children]
         return Pattern(_core.Pattern.make(kind, values, children=patterns, **rest), self.operands)
@@ -431,9 +501,10 @@ class _Causal(Pattern):
 
     __slots__ = ()
 
-    @constant
     def __call__(self, lag: Int = 0) -> Pattern:
         """j <= i - lag; `lag` is any integer or a run-time scalar."""
+        if compiling():
+            return Staged("causal", (lag,))  # type: ignore[return-value]
         return _literal("causal", ("lag",), (lag,))
 
 
@@ -441,7 +512,7 @@ full: Pattern = Pattern(_core.Pattern.make("full"))
 causal: _Causal = _Causal(_core.Pattern.make("causal", [0]))
 
 
-@constant
+@staged
 def window(left: Int, right: Int, dilation: int = 1) -> Pattern:
     """-left*dilation <= j - i <= right*dilation and (j - i) mod dilation = 0.
 
@@ -455,13 +526,13 @@ def window(left: Int, right: Int, dilation: int = 1) -> Pattern:
     return _literal("window", ("left", "right", "dilation"), (left, right, dilation))
 
 
-@constant
+@staged
 def stride(n: int, phase: Int = 0) -> Pattern:
     """(i - j) mod n = phase, with 0 <= phase < n."""
     return _literal("stride", ("n", "phase"), (n, phase))
 
 
-@constant
+@staged
 def block(n: int) -> Pattern:
     """i floordiv n = j floordiv n."""
     return _literal("block", ("n",), (n,))
@@ -486,7 +557,6 @@ def _flags(kind: str, data: Any) -> Pattern:
     return builder.build(kind, operands=[builder.operand(data)])
 
 
-@constant
 def _listed(kind: str, positions: Any) -> Pattern:
     builder = _Builder()
     if isinstance(positions, (int, range, End, Scalar)) or not hasattr(positions, "__iter__"):
@@ -513,6 +583,7 @@ def _listed(kind: str, positions: Any) -> Pattern:
     return builder.build(kind, ranges=ranges)
 
 
+@staged
 def keys(positions: Any) -> Pattern:
     """j is in the list, or is flagged at run time.
 
@@ -525,36 +596,38 @@ def keys(positions: Any) -> Pattern:
     return _positions("keys", positions)
 
 
+@staged
 def queries(positions: Any) -> Pattern:
     """i is in the list, or is flagged at run time; as `keys`."""
     return _positions("queries", positions)
 
 
+@staged
 def global_tokens(positions: Any) -> Pattern:
     """i or j is in the list: keys(list) | queries(list)."""
     return _positions("global_tokens", positions)
 
 
-@constant
+@staged
 def key_mod(n: int, lo: Int, hi: Int) -> Pattern:
     """lo <= j mod n < hi, with 0 <= lo < hi <= n."""
     return _literal("key_mod", ("n", "lo", "hi"), (n, lo, hi))
 
 
-@constant
+@staged
 def query_mod(n: int, lo: Int, hi: Int) -> Pattern:
     """lo <= i mod n < hi, with 0 <= lo < hi <= n."""
     return _literal("query_mod", ("n", "lo", "hi"), (n, lo, hi))
 
 
-@constant
+@staged
 def offsets(distances: Sequence[Int]) -> Pattern:
     """i - j is in the list (logsparse is ``offsets([0, 1, 2, 4, 8])``)."""
     distances = tuple(distances)
     return _literal("offsets", ("distance",) * len(distances), distances)
 
 
-@constant
+@staged
 def coarse(nq: int, nk: Any, pattern: Any = None) -> Pattern:
     """The pattern on blocks: ``coarse(n, P)`` or ``coarse(nq, nk, P)``; P holds on (i floordiv nq, j floordiv nk)."""
     if pattern is None:
@@ -562,18 +635,19 @@ def coarse(nq: int, nk: Any, pattern: Any = None) -> Pattern:
     return _literal("coarse", ("nq", "nk"), (nq, nk), (pattern,))
 
 
-@constant
+@staged
 def grid(width: int, rows: Any, columns: Any) -> Pattern:
     """`rows` on (i floordiv width, j floordiv width) and `columns` on (i mod width, j mod width); nests for 3-D."""
     return _literal("grid", ("width",), (width,), (rows, columns))
 
 
-@constant
+@staged
 def shift(a: Int, pattern: Any) -> Pattern:
     """The pattern on (i - a, j - a)."""
     return _literal("shift", ("a",), (a,), (pattern,))
 
 
+@staged
 def remap(map: Any, *patterns: Any) -> Pattern:
     """Patterns on mapped positions: P on (e(i), e(j)), Q on (f(i), f(j)), and so on.
 
@@ -603,7 +677,7 @@ def remap(map: Any, *patterns: Any) -> Pattern:
     return Pattern(core, builder.operands)
 
 
-@constant
+@staged
 def neighborhood(size: int, extent: Int, stride: int = 1, dilation: int = 1, causal: bool = False) -> Pattern:
     """NATTEN's window: clamped at the borders, so that every query has `size` keys of `extent` positions.
 
@@ -615,24 +689,25 @@ def neighborhood(size: int, extent: Int, stride: int = 1, dilation: int = 1, cau
     )  # fmt: skip
 
 
-@constant
+@staged
 def past_blocks(n: int, size: int | None = None, inclusive: bool = False) -> Pattern:
     """j*n + size <= i (inclusive: <= i + 1): summary j of the tokens [jn, jn + size) is all past."""
     return _literal("past_blocks", ("n", "size", "inclusive"), (n, n if size is None else size, int(inclusive)))
 
 
-@constant
+@staged
 def parent(n: int) -> Pattern:
     """i = j floordiv n: query i is the summary of the tokens j."""
     return _literal("parent", ("n",), (n,))
 
 
-@constant
+@staged
 def random_blocks(block: int, per_row: int, seed: int) -> Pattern:
     """`per_row` distinct key blocks for each query block, drawn by the generator that docs/spec.md defines."""
     return _literal("random_blocks", ("block", "per_row", "seed"), (block, per_row, seed))
 
 
+@staged
 def per_head(patterns: Sequence[Any]) -> Pattern:
     """P of the query head: patterns[h mod len]."""
     if isinstance(patterns, Pattern) or not isinstance(patterns, (list, tuple)):
@@ -640,7 +715,7 @@ def per_head(patterns: Sequence[Any]) -> Pattern:
     return _Builder().build("per_head", children=list(patterns))
 
 
-@constant
+@staged
 def affine_set(text: str) -> Pattern:
     """A quasi-affine relation in MLIR's integer-set syntax.
 
@@ -664,6 +739,7 @@ def _ids(name: str, x: Any) -> Any:
     return x
 
 
+@staged
 def same(qids: Any, kids: Any = None) -> Pattern:
     """Ids equal (documents, clusters, buckets); negative ids match nothing.
 
@@ -679,12 +755,14 @@ def same(qids: Any, kids: Any = None) -> Pattern:
     )
 
 
+@staged
 def cluster(ids: Any) -> Pattern:
     """same(ids, ids)."""
     builder = _Builder()
     return builder.build("cluster", operands=[builder.operand(_ids("the ids", ids))])
 
 
+@staged
 def lengths(len: Any) -> Pattern:
     """j's row < len[b]; `len` is integers ``[B]``."""
     builder = _Builder()
@@ -696,6 +774,7 @@ def lengths(len: Any) -> Pattern:
     return builder.build("lengths", operands=[builder.operand(x)])
 
 
+@staged
 def between(lo: Any, hi: Any) -> Pattern:
     """lo[i] <= j's row < hi[i]; `lo` and `hi` are integers ``[B, Nq]`` or ``[B, H, Nq]``."""
     builder = _Builder()
@@ -704,7 +783,6 @@ def between(lo: Any, hi: Any) -> Pattern:
     )
 
 
-@constant
 def holds(fn: Callable[..., Any]) -> Pattern:
     """The pairs for which a function of (b, h, i, j) is true, traced once.
 
@@ -740,7 +818,7 @@ def _holds_core(root: Traced) -> Pattern:
     return Pattern(_core.Pattern.make("holds", exprs=[to_expr(root)]))
 
 
-@constant
+@staged
 def parse(text: str, **operands: Any) -> Pattern:
     """Reads the text form of a pattern.
 
@@ -774,4 +852,3 @@ __all__ = [
     "past_blocks", "per_head", "queries", "query_mod", "random_blocks", "remap", "same", "scalar", "shift",
     "stride", "window",
 ]  # fmt: skip
-

@@ -112,7 +112,7 @@ def offset_kind(x: Any, name: str) -> tuple[str, Any]:
     if isinstance(x, str):
         if x == "end" and name == "q_offset":
             return "end", None
-        raise ValueError(f"expected an integer, integers [B] or \"end\" for {name}, but got {x!r}")
+        raise ValueError(f'expected an integer, integers [B] or "end" for {name}, but got {x!r}')
     if isinstance(x, Scalar):
         x = x.get()
     if isinstance(x, Tensor):
@@ -186,7 +186,9 @@ def prepare(
         if g.scale is not None:
             scales.append(g.scale)
         parts.append((form, mine, score, heard, count, kind, g.scale is not None))
-        forms.append((form.text, mine, None if score is None else intern(score.key), heard, count, kind, g.scale is not None))
+        forms.append(
+            (form.text, mine, None if score is None else intern(score.key), heard, count, kind, g.scale is not None)
+        )
     values.extend(dots)
     q_kind, q_value = ("none", None) if q_offset is None else offset_kind(q_offset, "q_offset")
     if q_value is not None:
@@ -215,7 +217,9 @@ def prepare(
     if sink is not None:
         values.append(sink.data if isinstance(sink, Tensor) else sink)
     key = (tuple(forms), q_kind, scale is not None, kinds, sink is not None, normalizer, lse, rows_first)
-    return Call(key, (parts, q_kind, scale is not None, kinds, sink is not None, normalizer, lse, rows_first), tuple(values))
+    return Call(
+        key, (parts, q_kind, scale is not None, kinds, sink is not None, normalizer, lse, rows_first), tuple(values)
+    )
 
 
 def _number(found: Sequence[Any], every: list[Any], numbers: dict[int, int]) -> tuple[int, ...]:
@@ -345,7 +349,9 @@ class Formula:
         returned = f"({', '.join(results)})" if self.lse else out
         body = "\n".join("  " + line for line in lines)
         values = "%o, %lse" if self.lse else "%o"
-        return f"func.func @attend({header})\n    -> {returned} {{\n{body}\n  return {values} : {', '.join(results)}\n}}\n"
+        return (
+            f"func.func @attend({header})\n    -> {returned} {{\n{body}\n  return {values} : {', '.join(results)}\n}}\n"
+        )
 
     def _names(self, g: int) -> tuple[str, str]:
         return ("k", "v") if len(self.segments) == 1 else (f"k{g}", f"v{g}")

@@ -9,28 +9,37 @@ compiled function.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 
+from . import _pattern
 from ._attend import plan_of
-from ._pattern import full
+from ._pattern import Pattern, Staged, Unbound, as_pattern, full
 from ._spec import Segment, offset_kind, prepare
-from ._trace import constant
 
 _registry: dict[str, tuple[Any, Any]] = {}
+_table: list[Any] = []
+"""What constant functions made while tracing; torch.compile holds the numbers."""
 
 
-class _Frozen:
-    """A call's formula while it is put together under torch.compile."""
+def constant(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Tells torch.compile that the function's result is a constant for constant arguments."""
 
-    def __init__(self) -> None:
-        self.segments: list[Segment] = []
-        self.name = ""
-        self.operands: list[Any] = []
-        self.kinds = ""
+    @functools.wraps(fn)
+    def run(*args: Any) -> Any:
+        _pattern.executing.append(True)
+        try:
+            return fn(*args)
+        finally:
+            _pattern.executing.pop()
+
+    run._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return run
 
 
 class _Hole:
@@ -40,58 +49,187 @@ class _Hole:
     dtype = "int64"
 
 
-@constant
-def _begin() -> _Frozen:
-    return _Frozen()
+def _keep(x: Any) -> int:
+    _table.append(x)
+    return len(_table) - 1
 
 
 @constant
-def _add(frozen: _Frozen, where: Any, score: Any, dots: int, k_offset: str, scale: bool) -> _Frozen:
+def _given(pattern: Any) -> int:
+    return _keep(as_pattern(pattern))
+
+
+@constant
+def _full() -> int:
+    return _keep(full)
+
+
+@constant
+def _primitive(name: str, args: Any, kwargs: Any) -> int:
+    return _keep(getattr(_pattern, name)(*args, **kwargs))
+
+
+@constant
+def _runtime(name: str, tensors: Any) -> int:
+    operands = ", ".join(f"%t{n}" for n in tensors)
+    return _keep(_pattern.parse(f"{name}({operands})"))
+
+
+@constant
+def _combined(name: str, numbers: Any) -> int:
+    first, *rest = (_table[n] for n in numbers)
+    return _keep(getattr(first, name)(*rest))
+
+
+@constant
+def _nested(name: str, before: Any, numbers: Any) -> int:
+    children = [_table[n] for n in numbers]
+    return _keep(_pattern.per_head(children) if name == "per_head" else getattr(_pattern, name)(*before, *children))
+
+
+_COMBINATIONS = ("__and__", "__or__", "__sub__", "__invert__", "__rand__", "__ror__", "__rsub__")
+_NESTED = ("coarse", "grid", "shift", "remap")
+
+
+def _freeze(p: Any, tensors: list[Any]) -> int:
+    """The number of a pattern in `_table`; tensors of the graph are collected and stand as %t0, %t1, ..."""
+    if p is None:
+        return _full()
+    if not isinstance(p, Staged):
+        return _given(p)
+    if p.name in _COMBINATIONS:
+        numbers = []
+        for a in p.args:
+            numbers.append(_freeze(a, tensors))
+        return _combined(p.name, tuple(numbers))
+    if p.name == "per_head":
+        numbers = []
+        for a in p.args[0]:
+            numbers.append(_freeze(a, tensors))
+        return _nested("per_head", (), tuple(numbers))
+    if p.name in _NESTED:
+        before = []
+        numbers = []
+        for a in p.args:
+            if isinstance(a, (int, str)):
+                before.append(a)
+            else:
+                numbers.append(_freeze(a, tensors))
+        return _nested(p.name, tuple(before), tuple(numbers))
+    if len(p.args) > 0 and isinstance(p.args[0], torch.Tensor):
+        at = []
+        args = p.args
+        if p.name == "same" and len(args) == 1:
+            args = (args[0], args[0])
+        for a in args:
+            at.append(len(tensors))
+            tensors.append(a)
+        return _runtime(p.name, tuple(at))
+    return _primitive(p.name, p.args, p.kwargs)
+
+
+class _Frozen:
+    """A call's formula, put together while torch.compile traces."""
+
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
+        self.name = ""
+        self.operands: list[Any] = []
+        self.kinds = ""
+
+
+@constant
+def _begin() -> int:
+    return _keep(_Frozen())
+
+
+@constant
+def _add(frozen: int, where: int, score: Any, dots: int, k_offset: str, scale: bool) -> int:
     hole = _Hole()
     offset: Any = {"none": 0, "index": 1, "tensor": hole}[k_offset]
     pairs = None if dots < 0 else [(hole, hole)] * dots
-    frozen.segments.append(Segment(hole, hole, where, score, 1.0 if scale else None, offset, pairs))
-    return frozen
+    _table[frozen].segments.append(Segment(hole, hole, _table[where], score, 1.0 if scale else None, offset, pairs))
+    return 0
 
 
 @constant
-def _end(
-    frozen: _Frozen, scale: bool, sink: bool, normalizer: str, q_offset: str, lse: bool, rows_first: bool
-) -> _Frozen:
+def _end(frozen: int, scale: bool, sink: bool, normalizer: str, q_offset: str, lse: bool, rows_first: bool) -> str:
     hole = _Hole()
     offset: Any = {"none": None, "end": "end", "index": 1, "tensor": hole}[q_offset]
+    state: _Frozen = _table[frozen]
+    # Tensors of the graph are bound to holes, each of its own, so that a call can be taken apart.
+    for s in state.segments:
+        s.where = Pattern(
+            s.where._core, tuple(_GraphTensor.of(o) if isinstance(o, Unbound) else o for o in s.where.operands)
+        )
     call = prepare(
-        hole, frozen.segments, scale=1.0 if scale else None, sink=hole if sink else None, normalizer=normalizer,
+        hole, state.segments, scale=1.0 if scale else None, sink=hole if sink else None, normalizer=normalizer,
         q_offset=offset, lse=lse, rows_first=rows_first,
     )  # fmt: skip
     formula, plan = plan_of(call)
-    frozen.name = hashlib.sha256(repr(call.key).encode()).hexdigest()[:24]
-    _registry[frozen.name] = (formula, plan)
-    frozen.kinds = call.parts[3]
+    state.name = hashlib.sha256(repr(call.key).encode()).hexdigest()[:24]
+    _registry[state.name] = (formula, plan)
+    state.kinds = call.parts[3]
     last = len(call.values) - (1 if sink else 0)
-    frozen.operands = list(call.values[last - len(frozen.kinds) : last])
-    return frozen
+    state.operands = list(call.values[last - len(state.kinds) : last])
+    return state.name
+
+
+class _GraphTensor:
+    """Stands for tensor number `n` among those that patterns collected from the graph."""
+
+    shape = (0, 0)
+    dtype = "int64"
+    known: ClassVar[dict[int, _GraphTensor]] = {}
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    @classmethod
+    def of(cls, o: Unbound) -> _GraphTensor:
+        n = int(o.name[1:])
+        return cls.known.setdefault(n, cls(n))
 
 
 @constant
-def _name(frozen: _Frozen) -> str:
-    return frozen.name
+def _operand_kinds(frozen: int) -> str:
+    return "".join(
+        "g" if isinstance(x, _GraphTensor) else k
+        for k, x in zip(_table[frozen].kinds, _table[frozen].operands, strict=True)
+    )
 
 
 @constant
-def _operand_kinds(frozen: _Frozen) -> str:
-    return frozen.kinds
+def _graph_number(frozen: int, n: int) -> int:
+    return _table[frozen].operands[n].n
+
+
+# A captured tensor becomes an attribute of the graph. torch.compile names it after the function
+# that gave it, and wants different names for different tensors: hence a bank of functions.
+_BANK = 512
+_bank: list[Any] = [None] * _BANK
+_next = itertools.count()
 
 
 @constant
-def _operand(frozen: _Frozen, n: int) -> Any:
-    x = frozen.operands[n]
-    return x if isinstance(x, (int, float, torch.Tensor)) else torch.as_tensor(x)
+def _slot(frozen: int, n: int) -> int:
+    slot = next(_next) % _BANK
+    x = _table[frozen].operands[n]
+    _bank[slot] = x if isinstance(x, (int, float, torch.Tensor)) else torch.as_tensor(x)
+    return slot
 
 
-@constant
-def _full() -> Any:
-    return full
+def _from_bank(slot: int) -> Callable[[], Any]:
+    def fetch() -> Any:
+        return _bank[slot]
+
+    fetch.__name__ = f"heddle_operand_{slot}"
+    fetch.__code__ = fetch.__code__.replace(co_name=fetch.__name__)
+    fetch._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return fetch
+
+
+_fetch = [_from_bank(slot) for slot in range(_BANK)]
 
 
 def _kind(x: Any, name: str) -> str:
@@ -121,6 +259,7 @@ def attend_compiling(
     ints: list[Any] = []
     floats: list[Any] = []
     offsets: list[Any] = []
+    collected: list[Any] = []
     frozen = _begin()
     for s in segments:
         tensors.append(s.k)
@@ -135,10 +274,9 @@ def attend_compiling(
         if not (isinstance(s.k_offset, int) and s.k_offset == 0):
             kind = _kind(s.k_offset, "k_offset")
             offsets.append(s.k_offset)
-        pattern = _full() if s.where is None else s.where
-        frozen = _add(frozen, pattern, s.score, count, kind, s.scale is not None)
+        _add(frozen, _freeze(s.where, collected), s.score, count, kind, s.scale is not None)
     q_kind = _kind(q_offset, "q_offset")
-    frozen = _end(frozen, scale is not None, sink is not None, normalizer, q_kind, return_lse, layout == "bnhd")
+    name = _end(frozen, scale is not None, sink is not None, normalizer, q_kind, return_lse, layout == "bnhd")
     tensors.extend(dots)
     if q_kind in ("index", "tensor"):
         offsets.insert(0, q_offset)
@@ -153,7 +291,10 @@ def attend_compiling(
         if s.scale is not None:
             floats.append(s.scale)
     for n, kind in enumerate(_operand_kinds(frozen)):
-        x = _operand(frozen, n)
+        if kind == "g":
+            tensors.append(collected[_graph_number(frozen, n)])
+            continue
+        x = _fetch[_slot(frozen, n)]()
         if kind in "iI":
             ints.append(x)
         elif kind == "F":
@@ -162,7 +303,7 @@ def attend_compiling(
             tensors.append(x)
     if sink is not None:
         tensors.append(sink)
-    results = torch.ops.heddle.attend(tensors, ints, floats, _name(frozen))
+    results = torch.ops.heddle.attend(tensors, ints, floats, name)
     if out is not None:
         out.copy_(results[0])
         results = [out, *results[1:]]
@@ -185,7 +326,9 @@ def _values(name: str, tensors: Sequence[Any], ints: Sequence[int], floats: Sequ
 
 
 @torch.library.custom_op("heddle::attend", mutates_args=(), device_types="cpu")
-def attend_op(tensors: Sequence[torch.Tensor], ints: Sequence[int], floats: Sequence[float], plan: str) -> list[torch.Tensor]:
+def attend_op(
+    tensors: Sequence[torch.Tensor], ints: Sequence[int], floats: Sequence[float], plan: str
+) -> list[torch.Tensor]:
     """Runs a registered plan; see the module's text."""
     formula, compiled, values = _values(plan, tensors, ints, floats)
     with torch.no_grad():
@@ -220,4 +363,3 @@ def _order(q: torch.Tensor) -> list[int]:
 
 
 __all__ = ["attend_compiling", "attend_op"]
-

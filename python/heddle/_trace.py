@@ -18,7 +18,7 @@ import sys
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar, Union
+from typing import Any, Union
 
 from . import _core
 
@@ -29,15 +29,6 @@ _RAISE_BOOL = (
     "`and`, `or`, `not`, `if`, `min`, `max` and chained comparisons such as `0 <= i < n` cannot be traced; "
     "write `(0 <= i) & (i < n)`, hd.select(cond, x, y), hd.minimum(x, y)"
 )
-
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def constant(fn: _F) -> _F:
-    """Tells torch.compile that the function's result is a constant for constant arguments."""
-    fn._dynamo_marked_constant = True  # type: ignore[attr-defined]
-    return fn
 
 
 class Scalar:
@@ -51,6 +42,8 @@ class Scalar:
     """
 
     __slots__ = ("value",)
+
+    value: Any
 
     def __init__(self, value: Any) -> None:
         if isinstance(value, Scalar):
@@ -109,6 +102,8 @@ class Tensor:
     """
 
     __slots__ = ("data",)
+
+    data: Any
 
     def __init__(self, data: Any) -> None:
         if isinstance(data, Tensor):
@@ -385,7 +380,7 @@ class Traced:
 
     def new_full(self, _: Any, value: Any, dtype: Any = None, **__: Any) -> Traced:
         """The constant `value`."""
-        return _cast(as_traced(value), _kind_of(dtype) if dtype is not None else self.type)
+        return _cast(as_traced(value), _kind_of(dtype) or self.type)
 
     def to(self, *args: Any, dtype: Any = None, **_: Any) -> Traced:
         """Conversion to another dtype; devices are ignored."""
@@ -462,7 +457,7 @@ def as_traced(x: Any) -> Traced:
         if len(x.shape) == 0:
             return Traced("scalar", (), "float" if _type_of_dtype(_dtype_of(x)) == "float" else "int", Scalar(x))
         raise TypeError(
-            f"expected a scalar, but got a tensor of shape {list(x.shape)} in a traced function; index it by b, h, i or j"
+            f"expected a scalar in a traced function, but got a tensor of shape {list(x.shape)}; index it by b, h, i, j"
         )
     if hasattr(x, "item") and type(x).__module__.startswith("numpy"):
         return as_traced(x.item())
@@ -1035,7 +1030,9 @@ def _finish(root: Traced, captures: list[Any]) -> tuple[Traced, Any]:
         row = (node.op, node.type, repr(node.value) if slot is None else slot.n, args)
         if row not in rows:
             rows[row] = len(nodes)
-            nodes.append(Traced(node.op, tuple(nodes[a] for a in args), node.type, node.value if slot is None else slot))
+            nodes.append(
+                Traced(node.op, tuple(nodes[a] for a in args), node.type, node.value if slot is None else slot)
+            )
         memo[id(node)] = rows[row]
         return memo[id(node)]
 

@@ -56,6 +56,10 @@ struct Job {
   std::atomic<bool> outOfMemory{false};
 };
 
+// Loaded code has no type signature before it for the sanitizer to look at.
+#if defined(__clang__)
+__attribute__((no_sanitize("function")))
+#endif
 void runTask(void *context, int64_t task, int32_t) {
   Job &job = *static_cast<Job *>(context);
   if (void *scratch = threadScratch(job.scratchBytes)) {

@@ -145,7 +145,7 @@ TEST(Threads, ForkWhileAnotherThreadUsesThePool) {
       eachOnce(50, 3);
     }
   });
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < 15; ++round) {
     EXPECT_EQ(inChild([] { return eachOnce(100, 3) ? 0 : 1; }), 0);
   }
   stop = true;

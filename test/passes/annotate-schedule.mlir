@@ -1,0 +1,42 @@
+// RUN: heddle-opt %s --split-input-file --attn-annotate-schedule -verify-diagnostics | FileCheck %s
+
+// A band and a lattice that begins where the band ends: disjoint, so no pair is counted twice.
+// CHECK-LABEL: func.func @sparse_transformer
+// CHECK: #attn.schedule<
+// CHECK-SAME: super_tile = 4096
+// CHECK-SAME: band
+// CHECK-SAME: lattice
+// CHECK-SAME: step = 64
+// CHECK-NOT: masked
+func.func @sparse_transformer(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>)
+    -> tensor<?x8x?x64xf32> {
+  %o = attn.attend %q segment(%k, %v) where(causal & (window(63, 0) | stride(64)))
+     : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}
+
+// -----
+
+// A wide head keeps fewer rows of accumulators in the cache.
+// CHECK-LABEL: func.func @wide_head
+// CHECK: super_tile = 512
+func.func @wide_head(%q: tensor<?x8x?x512xf32>, %k: tensor<?x8x?x512xf32>, %v: tensor<?x8x?x512xf32>)
+    -> tensor<?x8x?x512xf32> {
+  %o = attn.attend %q segment(%k, %v) where(stride(64))
+     : tensor<?x8x?x512xf32> segment(tensor<?x8x?x512xf32>, tensor<?x8x?x512xf32>) -> tensor<?x8x?x512xf32>
+  return %o : tensor<?x8x?x512xf32>
+}
+
+// -----
+
+// What has no digits is computed all the same, and says so.
+// CHECK-LABEL: func.func @masked
+// CHECK: masked
+// CHECK-SAME: residual
+func.func @masked(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>)
+    -> tensor<?x8x?x64xf32> {
+  // expected-remark @below {{stratum 0 of segment 0: masked}}
+  %o = attn.attend %q segment(%k, %v) where(holds(b, h, i, j : (i * j) mod 7 == 3))
+     : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}

@@ -1,0 +1,55 @@
+// RUN: heddle-opt %s --split-input-file --attn-annotate-schedule --attn-tile-attend -verify-diagnostics | FileCheck %s
+
+// Every pair of `full` is live: no mask code exists.
+// CHECK-NOT: @attend_score
+// CHECK-LABEL: func.func private @attend_flush_0
+// CHECK: call @tile_dots_d64
+// CHECK: call @tile_softmax_d40
+// CHECK: call @tile_accumulate_d40
+// CHECK-LABEL: func.func @heddle_task
+// CHECK: call @attend_group_0
+// CHECK: call @tile_finish_d40_bf16
+func.func @dense(%q: tensor<?x8x?x64xbf16>, %k: tensor<?x8x?x64xbf16>, %v: tensor<?x8x?x40xbf16>)
+    -> tensor<?x8x?x40xbf16> {
+  %o = attn.attend %q segment(%k, %v)
+     : tensor<?x8x?x64xbf16> segment(tensor<?x8x?x64xbf16>, tensor<?x8x?x40xbf16>) -> tensor<?x8x?x40xbf16>
+  return %o : tensor<?x8x?x40xbf16>
+}
+
+// -----
+
+// A band is masked only in the tiles at its ends, which take the exact path where V is not finite.
+// CHECK-LABEL: func.func private @attend_score_masked_0
+// CHECK: arith.select
+// CHECK-LABEL: func.func private @attend_flush_0
+// CHECK: call @attend_score_masked_0
+// CHECK: call @tile_finite_d64
+// CHECK: call @tile_accumulate_exact_d64
+func.func @band(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>)
+    -> tensor<?x8x?x64xf32> {
+  %o = attn.attend %q segment(%k, %v) where(window(63, 0))
+     : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}
+
+// -----
+
+func.func @computed_operand(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>)
+    -> tensor<?x8x?x64xf32> {
+  %o = attn.attend %q segment(%k, %v)
+     : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  // expected-error @below {{expected one attend in a function, but got a second one}}
+  %p = attn.attend %o segment(%k, %v)
+     : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %p : tensor<?x8x?x64xf32>
+}
+
+// -----
+
+func.func @dynamic_head(%q: tensor<?x8x?x?xf32>, %k: tensor<?x8x?x?xf32>, %v: tensor<?x8x?x64xf32>)
+    -> tensor<?x8x?x64xf32> {
+  // expected-error @below {{expected the head dimension of q to be static, but got 'tensor<?x8x?x?xf32>'}}
+  %o = attn.attend %q segment(%k, %v)
+     : tensor<?x8x?x?xf32> segment(tensor<?x8x?x?xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}

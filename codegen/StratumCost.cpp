@@ -14,13 +14,13 @@ constexpr int64_t kFar = int64_t(1) << 40;
 
 int64_t clampedInt(const Expr &e, const ExprEnv &env) { return std::clamp(evaluateInt(e, env), -kFar, kFar); }
 
-struct Interval {
+struct Span {
   int64_t lo = -kFar, hi = kFar;
   bool empty() const { return lo >= hi; }
 };
 
-Interval evaluateBounds(const std::vector<Expr> &lower, const std::vector<Expr> &upper, const ExprEnv &env) {
-  Interval v;
+Span evaluateBounds(const std::vector<Expr> &lower, const std::vector<Expr> &upper, const ExprEnv &env) {
+  Span v;
   for (const Expr &e : lower) {
     v.lo = std::max(v.lo, clampedInt(e, env));
   }
@@ -32,13 +32,13 @@ Interval evaluateBounds(const std::vector<Expr> &lower, const std::vector<Expr> 
 
 /// The keys of one row, or those that all rows of a tile have (or that any has).
 struct KeyBox {
-  std::vector<Interval> digits;
+  std::vector<Span> digits;
   std::vector<int64_t> phases;
-  Interval keys;
+  Span keys;
   bool empty = false;
 };
 
-KeyBox boxOfRow(const Stratum &s, const ExprEnv &env, Interval existing) {
+KeyBox boxOfRow(const Stratum &s, const ExprEnv &env, Span existing) {
   KeyBox box;
   box.empty = !s.guard.isNull() && !evaluateBool(s.guard, env);
   box.keys = evaluateBounds(s.lower, s.upper, env);
@@ -46,7 +46,7 @@ KeyBox boxOfRow(const Stratum &s, const ExprEnv &env, Interval existing) {
   box.keys.hi = std::min(box.keys.hi, existing.hi);
   box.empty |= box.keys.empty();
   for (const KeyDigit &digit : s.key) {
-    Interval v = evaluateBounds(digit.lower, digit.upper, env);
+    Span v = evaluateBounds(digit.lower, digit.upper, env);
     if (digit.extent > 0) {
       v.lo = std::max<int64_t>(v.lo, 0);
       v.hi = std::min(v.hi, digit.extent);
@@ -62,7 +62,7 @@ KeyBox boxOfRow(const Stratum &s, const ExprEnv &env, Interval existing) {
 /// are enumerated, the last one is a run.
 template <typename Visit> void forEachRun(const Stratum &s, const KeyBox &box, size_t at, int64_t base, Visit visit) {
   const KeyDigit &digit = s.key[at];
-  Interval v = box.digits[at];
+  Span v = box.digits[at];
   int64_t radix = std::max<int64_t>(digit.radix, 1), step = std::max<int64_t>(digit.step, 1), phase = box.phases[at];
   // What lies below this digit adds 0 to radix - 1.
   v.lo = std::max(v.lo, floorDivInt(box.keys.lo - base - (radix - 1), radix));
@@ -174,8 +174,8 @@ void join(KeyBox &any, KeyBox &all, const KeyBox &row, bool isFirst) {
     any = all = row;
     return;
   }
-  auto widen = [](Interval &a, const Interval &b) { a = {std::min(a.lo, b.lo), std::max(a.hi, b.hi)}; };
-  auto narrow = [](Interval &a, const Interval &b) { a = {std::max(a.lo, b.lo), std::min(a.hi, b.hi)}; };
+  auto widen = [](Span &a, const Span &b) { a = {std::min(a.lo, b.lo), std::max(a.hi, b.hi)}; };
+  auto narrow = [](Span &a, const Span &b) { a = {std::max(a.lo, b.lo), std::min(a.hi, b.hi)}; };
   widen(any.keys, row.keys);
   narrow(all.keys, row.keys);
   all.empty |= all.keys.empty();
@@ -202,7 +202,7 @@ struct Tile {
   double live = 0;
 };
 
-Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t t, Interval existing) {
+Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t t, Span existing) {
   Tile tile;
   tile.positions = tiles.positions(t);
   tile.whole = static_cast<int64_t>(tile.positions.size()) == tiles.laneCount();
@@ -226,7 +226,7 @@ Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t 
 StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk) {
   constexpr int64_t kMaxPairs = 1 << 20, kMaxTiles = 512;
   StratumCost cost;
-  Interval existing = {env.kOffset, env.kOffset + keys};
+  Span existing = {env.kOffset, env.kOffset + keys};
   QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
   // Where every pair has a condition of its own, a tile costs as many evaluations as it has pairs.
   int64_t wanted = kMaxTiles;
@@ -259,7 +259,7 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
 
 void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys,
                          const std::function<void(int64_t, int64_t, bool)> &visit) {
-  Interval existing = {env.kOffset, env.kOffset + keys};
+  Span existing = {env.kOffset, env.kOffset + keys};
   QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
   for (int64_t t = 0; t < tiles.count(); ++t) {
     Tile tile = visitTile(s, env, tiles, t, existing);

@@ -19,7 +19,7 @@ class Attn_Op<string mnemonic, list<Trait> traits = []>
 
 def Attn_AttendOp : Attn_Op<"attend", [
     AttrSizedOperandSegments, Pure,
-    DeclareOpInterfaceMethods<OpAsmOpInterface, ["getAsmBlockArgumentNames"]>
+    DeclareOpInterfaceMethods<OpAsmOpInterface, ["getAsmBlockArgumentNames", "getAsmResultNames"]>
   ]> {
   let summary = "attention of queries to the live keys of one or more segments";
   let description = [{

@@ -75,6 +75,13 @@ OpFoldResult AttendOp::getSegmentScale(int64_t g) {
   return getStaticScaleAttr() ? OpFoldResult(getStaticScaleAttr()) : OpFoldResult();
 }
 
+void AttendOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
+  setName(getOut(), "out");
+  if (getLse()) {
+    setName(getLse(), "lse");
+  }
+}
+
 void AttendOp::getAsmBlockArgumentNames(Region &region, OpAsmSetValueNameFn setName) {
   if (region.empty() || region.getNumArguments() < 4) {
     return;

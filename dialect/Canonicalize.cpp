@@ -265,7 +265,7 @@ private:
         continue;
       }
       auto s = isAnd ? other->set.intersect(t->set) : other->set.unite(t->set);
-      if (s) {
+      if (s && s->pieces() <= maxPieces) {
         other = setTree(t->kind, *s);
         return;
       }
@@ -319,6 +319,9 @@ private:
     }
     return items.size() == 1 ? items[0] : innerTree(kind, 1, 1, std::move(items));
   }
+
+  /// Sets with more intervals are not spelled out but kept as they were written.
+  static constexpr size_t maxPieces = 2048;
 
   Node::Kind kind;
   bool isAnd, absorbed = false;

@@ -93,6 +93,9 @@ public:
   Interval split() const { return {lo, hi}; }
   const std::vector<Interval> &finite() const { return middle; }
 
+  /// Intervals of the representation.
+  size_t pieces() const { return left.mask.size() + middle.size() + right.mask.size(); }
+
   /// For messages and tests.
   std::string str() const;
 

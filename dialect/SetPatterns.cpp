@@ -219,8 +219,8 @@ Pattern naryPattern(PatternKind kind, std::vector<Pattern> parts) {
       flat.emplace_back(p.str(), p);
     }
   }
-  std::stable_sort(flat.begin(), flat.end(),
-                   [](const auto &a, const auto &b) { return a.first < b.first; });
+  std::sort(flat.begin(), flat.end(),
+            [](const auto &a, const auto &b) { return a.first < b.first; });
   PatternNode n;
   n.kind = kind;
   const std::string *previous = nullptr;

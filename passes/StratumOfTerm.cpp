@@ -199,14 +199,18 @@ private:
       }
       last = r;
     }
-    // A digit with bounds must stay in one piece.
-    auto splits = [](const DigitBounds &d, int64_t r) { return d.radix < r && r < d.modulus; };
-    for (const DigitBounds &d : kept) {
-      if (splits(d, radix) || splits(d, modulus)) {
-        return false;
-      }
-    }
-    return true;
+    // A digit with bounds must stay in one piece, and so must one with a step
+    // unless the step divides the lower part.
+    auto splits = [&](int64_t r) {
+      return std::any_of(kept.begin(), kept.end(), [&](const DigitBounds &d) {
+               return d.radix < r && r < d.modulus;
+             }) ||
+             std::any_of(placed.begin(), placed.end(), [&](const Placed &p) {
+               const int64_t end = endOf(p.radix);
+               return p.radix < r && (end == 0 || r < end) && r / p.radix % p.step.step != 0;
+             });
+    };
+    return !splits(radix) && !splits(modulus);
   }
 
   bool splitsRadices(int64_t radix, int64_t modulus) const {

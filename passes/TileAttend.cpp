@@ -63,7 +63,7 @@ struct Pack {
 };
 
 /// An interval of a stratum whose ends differ by lane: j itself, or a key digit.
-struct Interval {
+struct LaneInterval {
   const std::vector<Expr> *lower, *upper;
   bool varies;      ///< some bound is given (or, for j, a guard)
   int64_t lo, hi;   ///< scratch: i32 for each lane
@@ -141,13 +141,13 @@ private:
   void emitFlush(int64_t n);
   void emitScore(int64_t n, bool masked);
   void beginSegment(const Uniform &u, int64_t segment);
-  SmallVector<Interval> intervals(const Stratum &s);
+  SmallVector<LaneInterval> intervals(const Stratum &s);
   bool maskable(const Stratum &s);
 
   struct Range {
     Value lo, hi, fullLo, fullHi; ///< over lanes: min of lower, max of upper, max of lower, min of upper
   };
-  SmallVector<Range> emitBounds(const Uniform &u, const Stratum &s, ArrayRef<Interval> intervals);
+  SmallVector<Range> emitBounds(const Uniform &u, const Stratum &s, ArrayRef<LaneInterval> intervals);
   void emitWalk(const Uniform &u, int64_t n, size_t digit, Value base, Value full, ArrayRef<Range> ranges,
                 ArrayRef<Value> phases);
 };
@@ -297,8 +297,8 @@ ExprScope AttendTiler::scope(const Uniform &u, int64_t segment, Value query, Val
           e.add(koff, keyRows(u, segment)), patternRecords};
 }
 
-SmallVector<Interval> AttendTiler::intervals(const Stratum &s) {
-  SmallVector<Interval> out;
+SmallVector<LaneInterval> AttendTiler::intervals(const Stratum &s) {
+  SmallVector<LaneInterval> out;
   out.push_back({&s.lower, &s.upper, !s.lower.empty() || !s.upper.empty() || bool(s.guard), fLower[0], fUpper[0]});
   for (auto [n, d] : llvm::enumerate(s.key)) {
     out.push_back({&d.lower, &d.upper, !d.lower.empty() || !d.upper.empty(), fLower[n + 1], fUpper[n + 1]});
@@ -308,7 +308,7 @@ SmallVector<Interval> AttendTiler::intervals(const Stratum &s) {
 
 /// True where some tile of the stratum may hold a pair that is not live.
 bool AttendTiler::maskable(const Stratum &s) {
-  return bool(s.residual) || llvm::any_of(intervals(s), [](const Interval &i) { return i.varies; });
+  return bool(s.residual) || llvm::any_of(intervals(s), [](const LaneInterval &i) { return i.varies; });
 }
 
 //===--- The task ---------------------------------------------------------===//
@@ -524,14 +524,14 @@ void AttendTiler::moveState(const Uniform &u, bool toTile) {
 //===--- Keys of a stratum ------------------------------------------------===//
 
 SmallVector<AttendTiler::Range> AttendTiler::emitBounds(const Uniform &u, const Stratum &s,
-                                                        ArrayRef<Interval> intervals) {
+                                                        ArrayRef<LaneInterval> intervals) {
   Type lanes = e.vec(e.i64);
   Value plus = e.constant(lanes, kFar), minus = e.constant(lanes, -kFar);
   Values init;
   for (size_t n = 0; n < intervals.size(); ++n) {
     init.append({plus, minus, minus, plus});
   }
-  bool any = llvm::any_of(intervals, [](const Interval &i) { return i.varies; });
+  bool any = llvm::any_of(intervals, [](const LaneInterval &i) { return i.varies; });
   Values reduced = init;
   if (any) {
     reduced = e.loop(e.c(0), e.c(kLanes), vl, init, [&](Value lane, ValueRange acc) {
@@ -543,7 +543,7 @@ SmallVector<AttendTiler::Range> AttendTiler::emitBounds(const Uniform &u, const 
         dead = arith::XOrIOp::create(builder, e.loc, live, e.constant(live.getType(), int64_t(1)));
       }
       SmallVector<std::pair<Value, Value>> ends;
-      for (const Interval &i : intervals) {
+      for (const LaneInterval &i : intervals) {
         Value lo = minus, hi = plus;
         for (const Expr &x : *i.lower) {
           lo = e.max(lo, e.splat(emitExpr(e, x, at)));
@@ -603,7 +603,7 @@ void AttendTiler::beginSegment(const Uniform &u, int64_t segment) {
 
 void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value minPosition) {
   const Stratum &s = schedule.strata[n];
-  SmallVector<Interval> list = intervals(s);
+  SmallVector<LaneInterval> list = intervals(s);
   SmallVector<Range> ranges = emitBounds(u, s, list);
   // j itself is also clipped to the rows that exist, for all lanes alike.
   Value koff = kOffset(u, s.segment);
@@ -762,7 +762,7 @@ void AttendTiler::emitFlush(int64_t n) {
     Value last = e.load(e.i64, e.at(table, e.mul(e.add(count, -1), 8)), 8);
     e.loop(count, e.add(count, kKeyGroup), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
     e.call(declareTileKernel(module, TileKernel::Dots, source.d, f32), {},
-           {table, count, in(u, packOf(s.segment, dot).at), in(u, fScores[dot])});
+           {table, count, lanes, in(u, packOf(s.segment, dot).at), in(u, fScores[dot])});
   }
   stage(sig.argSlot(segment.v), sig.dv, fValueTable, fStageV);
   bool scored = score(s.segment) || segment.dots.size() > 1;
@@ -907,13 +907,13 @@ void AttendTiler::emitScore(int64_t n, bool masked) {
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
   Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
-  SmallVector<Interval> list = intervals(s);
+  SmallVector<LaneInterval> list = intervals(s);
   ExprScope at = scope(u, s.segment, {}, {});
   e.loop(e.c(0), lanes, vl, [&](Value lane) {
     Value byte = e.mul(lane, 4);
     Value query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
     SmallVector<std::pair<Value, Value>> ends;
-    for (const Interval &i : list) {
+    for (const LaneInterval &i : list) {
       ends.emplace_back(e.load(e.vec(e.i32), e.at(in(u, i.lo), byte), 4), e.load(e.vec(e.i32), e.at(in(u, i.hi), byte), 4));
     }
     e.loop(e.c(0), count, 1, [&](Value k) {

@@ -52,7 +52,7 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
     ins = {p, i, i, p};
     break;
   case TileKernel::Dots:
-    ins = {p, i, p, p};
+    ins = {p, i, i, p, p};
     break;
   case TileKernel::Softmax:
     ins = {p, i, i, p, p, p, p};
@@ -109,6 +109,7 @@ private:
   Value scoreRow(Value scores, Value key) { return at(scores, mul(key, kLanes * 4)); }
   /// One f32 register from element `first` of a row of d elements; lanes past the end are 0.
   Value loadTail(Value address, int64_t valid);
+  void dotsBlock(Value end, int64_t columns);
   void accumulateBlock(Value column, int64_t vectors, int64_t lastValid, int64_t rows);
 };
 
@@ -210,17 +211,23 @@ void Body::stage() {
   });
 }
 
-/// S[key][lane] = sum over d of row[key][d] * Qt[d][lane], six keys by as many lanes as registers hold. The
-/// table and S have room for whole groups of keys.
+/// S[key][lane] = sum over d of row[key][d] * Qt[d][lane], six keys by as many lanes as registers hold, or by one
+/// register where the tile has no more queries (decoding). The table and S have room for whole groups of keys.
 void Body::dots() {
-  Value table = args[0], count = args[1], qt = args[2], scores = args[3];
   int64_t columns = target.registers >= 32 ? 4 : 2;
+  ifElse(
+      le(args[2], c(vl)), [&] { dotsBlock(c(vl), 1); }, [&] { dotsBlock(c(kLanes), columns); });
+}
+
+/// The dots of lanes [0, end), `columns` registers at once.
+void Body::dotsBlock(Value end, int64_t columns) {
+  Value table = args[0], count = args[1], qt = args[3], scores = args[4];
   loop(c(0), count, kKeyGroup, [&](Value group) {
     SmallVector<Value> rows;
     for (int64_t i = 0; i < kKeyGroup; ++i) {
       rows.push_back(rowAddress(table, add(group, i)));
     }
-    loop(c(0), c(kLanes), columns * vl, [&](Value lane) {
+    loop(c(0), end, columns * vl, [&](Value lane) {
       Value q = at(qt, mul(lane, 4));
       Values zero(kKeyGroup * columns, constant(vec(f32), 0.0));
       Values sums = loop(c(0), c(d), 1, zero, [&](Value dim, ValueRange acc) {

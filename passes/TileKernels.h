@@ -26,7 +26,7 @@ inline constexpr int64_t kKeyGroup = 6;
 enum class TileKernel {
   Pack,            ///< (rows, stride of d, scale, Qt): Qt[d][lane] = scale * row[lane][d]
   Stage,           ///< (table, count, stride of d, buffer): rows to contiguous f32; table then points there
-  Dots,            ///< (table, count, Qt, S): S[key][lane] = sum_d row[key][d] * Qt[d][lane]
+  Dots,            ///< (table, count, lanes, Qt, S): S[key][lane] = sum_d row[key][d] * Qt[d][lane]
   Softmax,         ///< (S, count, lanes, m, l, table of acc rows, temp): S becomes P; m, l, acc rescaled
   Weights,         ///< (S, count, lanes, l): l += sum of S (normaliser `sum`)
   Finite,          ///< (table, count) -> i1: every element of the rows is finite

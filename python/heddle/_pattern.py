@@ -160,7 +160,7 @@ class Pattern:
     _canonical: Canonical | None
     _memo: dict[Any, Any] | None
 
-    def __init__(self, core: _core.Pattern, operands: tuple[Any, ...] = ()) -> None:
+    def __init__(self, core: CorePattern, operands: tuple[Any, ...] = ()) -> None:
         self._core = core
         self._operands = operands
         self._canonical = None
@@ -352,21 +352,24 @@ class Pattern:
             return hash((form.text, *(id(capture_identity(o)) for o in form.operands)))
         return hash(self._core.fingerprint())
 
-    def __le__(self, other: Any) -> bool:
-        other = as_pattern(other)
+    def _within(self, other: Pattern) -> bool:
         if self._identical(other):
             return True
-        return _core.pattern_is_subset(self._closed_text("<="), other._closed_text("<="))
+        return _core.pattern_is_subset(self._closed_text("a comparison"), other._closed_text("a comparison"))
+
+    def __le__(self, other: Any) -> bool:
+        return self._within(as_pattern(other))
 
     def __ge__(self, other: Any) -> bool:
-        return as_pattern(other) <= self
+        return as_pattern(other)._within(self)
 
     def __lt__(self, other: Any) -> bool:
         other = as_pattern(other)
-        return self <= other and not other <= self
+        return self._within(other) and not other._within(self)
 
     def __gt__(self, other: Any) -> bool:
-        return as_pattern(other) < self
+        other = as_pattern(other)
+        return other._within(self) and not self._within(other)
 
     def is_empty(self) -> bool:
         """True where no pair of integers is in the set."""

@@ -7,6 +7,7 @@
 
 #include "runtime/src/sha256.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -49,7 +50,7 @@ void *heddle::rt::mallocArtifact(std::string_view manifest, std::string_view obj
   std::string bytes = writeArtifact(manifest, object);
   void *copy = std::malloc(bytes.size());
   if (copy) {
-    std::memcpy(copy, bytes.data(), bytes.size());
+    std::copy(bytes.begin(), bytes.end(), static_cast<char *>(copy));
     *size = bytes.size();
   }
   return copy;

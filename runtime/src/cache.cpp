@@ -19,12 +19,14 @@
 #include "runtime/src/store.h"
 
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <pthread.h>
 #include <set>
 #include <shared_mutex>
+#include <sys/stat.h>
 #include <unordered_map>
 
 using namespace heddle::rt;
@@ -133,7 +135,7 @@ public:
       ++cache().dropped;
     }
     Error error = compileKernel(out);
-    if (!error) {
+    if (!error && *out) {
       save(**out);
     }
     if (lock.held()) {
@@ -298,6 +300,18 @@ heddle_error *heddle_cache_get(const char *key_text, const char *spec, const cha
 void heddle_set_build_id(const char *build_id) {
   std::unique_lock lock(cache().mutex);
   cache().buildId = build_id ? build_id : "";
+}
+
+void heddle_set_build_id_from_file(const char *path) {
+  struct stat info;
+  if (!path || stat(path, &info) != 0) {
+    heddle_set_build_id("");
+    return;
+  }
+  char text[96];
+  std::snprintf(text, sizeof text, "%lld bytes of %lld.%09ld", static_cast<long long>(info.st_size),
+                static_cast<long long>(info.st_mtim.tv_sec), info.st_mtim.tv_nsec);
+  heddle_set_build_id(text);
 }
 
 heddle_error *heddle_cache_get_stats(heddle_cache_stats *out) {

@@ -11,6 +11,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 using namespace heddle::rt;
 
@@ -63,6 +64,10 @@ const char *dimensionNames(RoleKind kind) {
   }
 }
 
+const char *axisName(char axis) {
+  return axis == 'b' ? "batch" : axis == 'h' ? "heads" : axis == 'q' ? "queries" : axis == 'k' ? "keys" : "any";
+}
+
 Error wrongShape(const std::string &name, const heddle_tensor &t, const std::vector<Expected> &expected,
                  const char *names) {
   std::string text = "expected " + name + " to have shape [";
@@ -77,20 +82,20 @@ Error wrongShape(const std::string &name, const heddle_tensor &t, const std::vec
 }
 
 /// Rank, then each size against the spec's static one and the one that follows from other tensors.
-/// `derived` may be null: nothing follows.
+/// `derived` is empty where nothing follows.
 Error checkShape(const std::string &name, const heddle_tensor &t, const std::vector<int64_t> &dims,
-                 const Expected *derived, const char *names) {
+                 std::span<const Expected> derived, const char *names) {
   bool good = size_t(t.rank) == dims.size();
   for (size_t i = 0; good && i < dims.size(); ++i) {
-    good = (dims[i] < 0 || t.shape[i] == dims[i]) && (!derived || derived[i].accepts(t.shape[i]));
+    good = (dims[i] < 0 || t.shape[i] == dims[i]) && (i >= derived.size() || derived[i].accepts(t.shape[i]));
   }
   if (good) {
     return nullptr;
   }
   std::vector<Expected> expected;
   for (size_t i = 0; i < dims.size(); ++i) {
-    bool fromSpec = dims[i] >= 0 && (!derived || derived[i].accepts(dims[i]));
-    expected.push_back(fromSpec ? Expected{dims[i], false} : derived ? derived[i] : Expected{});
+    bool fromSpec = dims[i] >= 0 && (i >= derived.size() || derived[i].accepts(dims[i]));
+    expected.push_back(fromSpec ? Expected{dims[i], false} : i < derived.size() ? derived[i] : Expected{});
   }
   return wrongShape(name, t, expected, names);
 }
@@ -147,6 +152,7 @@ private:
   Error checkHeads(const Argument &arg, const heddle_tensor &t);
   Error checkRoles(size_t a);
   Error checkOperand(const Argument &arg, const Role &role, const heddle_tensor &t);
+  Error checkOperandIn(size_t segment, const Argument &arg, const Role &role, const heddle_tensor &t);
   Error checkResult(size_t r);
   Error checkNeedsQOffset();
   Error storeScalar(size_t a);
@@ -190,7 +196,7 @@ Error Preparation::checkArgument(size_t a) {
     return nullptr; // one offset for all batches
   }
   const char *names = arg.roles.empty() ? "" : dimensionNames(arg.roles[0].kind);
-  return checkShape(arg.name, t, arg.dims, nullptr, names);
+  return checkShape(arg.name, t, arg.dims, {}, names);
 }
 
 Error Preparation::checkQuery() {
@@ -233,34 +239,50 @@ Error Preparation::checkSegment(size_t s) {
   return checkHeads(arg, v);
 }
 
-Error Preparation::checkOperand(const Argument &arg, const Role &role, const heddle_tensor &t) {
+/// Sizes of an operand by its axes, against one segment.
+Error Preparation::checkOperandIn(size_t segment, const Argument &arg, const Role &role, const heddle_tensor &t) {
   for (size_t i = 0; i < role.axes.size(); ++i) {
-    int64_t actual = t.shape[i], wanted = -1, other = -1;
-    const char *what = "";
+    int64_t actual = t.shape[i];
+    Expected wanted;
     switch (role.axes[i]) {
     case 'b':
-      wanted = batch, other = 1, what = "batch";
+      wanted = {batch, true};
       break;
     case 'h':
-      wanted = heads, other = 1, what = "heads";
+      wanted = {heads, true};
       break;
     case 'q':
-      wanted = queries, what = "queries";
+      wanted = {queries, false};
       break;
     case 'k':
-      wanted = keysOf(role.segment), what = "keys";
+      wanted = {keysOf(segment), false};
       break;
     default:
-      continue;
+      break;
     }
-    bool keyHeads = role.axes[i] == 'h' && actual == tensorOf(m.segments[role.segment]).shape[1];
-    if (actual != wanted && actual != other && !keyHeads) {
-      return invalidValue("expected dimension " + std::to_string(i) + " of " + arg.name + " (" + what + ") to be " +
-                          Expected{wanted, other == 1}.text() + ", but got " + std::to_string(actual) + " (shape " +
-                          shapeText(t) + ")");
+    bool keyHeads = role.axes[i] == 'h' && actual == tensorOf(m.segments[segment]).shape[1];
+    if (!wanted.accepts(actual) && !keyHeads) {
+      return invalidValue("expected dimension " + std::to_string(i) + " of " + arg.name + " (" +
+                          axisName(role.axes[i]) + ") to be " + wanted.text() + ", but got " + std::to_string(actual) +
+                          " (shape " + shapeText(t) + ")");
     }
   }
   return nullptr;
+}
+
+Error Preparation::checkOperand(const Argument &arg, const Role &role, const heddle_tensor &t) {
+  if (role.segment >= 0) {
+    return checkOperandIn(size_t(role.segment), arg, role, t);
+  }
+  Error error;
+  for (size_t s = 0; s < m.segments.size(); ++s) {
+    Error e = checkOperandIn(s, arg, role, t);
+    if (!e) {
+      return nullptr;
+    }
+    error = error ? std::move(error) : std::move(e);
+  }
+  return error;
 }
 
 Error Preparation::checkRoles(size_t a) {

@@ -53,6 +53,20 @@ std::vector<int64_t> parseDims(const Json &json) {
   return dims;
 }
 
+/// The letters of "axes", "" where there is none.
+std::string parseAxes(const Json &json) {
+  std::string axes;
+  if (json.contains("axes")) {
+    for (const Json &axis : json["axes"]) {
+      std::string letter = axis.get<std::string>();
+      require(letter.size() == 1 && std::string_view("bhqk.").find(letter[0]) != std::string_view::npos,
+              "unknown axis '" + letter + "'");
+      axes += letter;
+    }
+  }
+  return axes;
+}
+
 Role parseRole(const Json &json, size_t segments) {
   static const std::pair<const char *, RoleKind> names[] = {{"q", RoleKind::Q},
                                                             {"k", RoleKind::K},
@@ -67,17 +81,11 @@ Role parseRole(const Json &json, size_t segments) {
   std::string name = json.at("role").get<std::string>();
   for (auto &[text, kind] : names) {
     if (name == text) {
-      Role role{kind, json.value("segment", 0), "", std::nullopt, std::nullopt};
-      require(role.segment >= 0 && size_t(role.segment) < std::max<size_t>(segments, 1),
+      // An operand that names no segment may belong to any.
+      Role role{kind, json.value("segment", kind == RoleKind::Operand ? -1 : 0), "", std::nullopt, std::nullopt};
+      require(role.segment >= (kind == RoleKind::Operand ? -1 : 0) && role.segment < int(segments),
               "a role of an unknown segment");
-      if (json.contains("axes")) {
-        for (const Json &axis : json["axes"]) {
-          std::string letter = axis.get<std::string>();
-          require(letter.size() == 1 && std::string_view("bhqk.").find(letter[0]) != std::string_view::npos,
-                  "unknown axis '" + letter + "'");
-          role.axes += letter;
-        }
-      }
+      role.axes = parseAxes(json);
       if (json.contains("min")) {
         role.min = json["min"].get<int64_t>();
       }
@@ -113,10 +121,14 @@ Argument parseArgument(const Json &json, size_t segments) {
   if (!arg.scalar) {
     arg.dims = parseDims(json.at("dims"));
   }
+  std::string axes = parseAxes(json);
   if (json.contains("roles")) {
     for (const Json &role : json["roles"]) {
       arg.roles.push_back(parseRole(role, segments));
-      const Role &added = arg.roles.back();
+      Role &added = arg.roles.back();
+      if (added.kind == RoleKind::Operand && added.axes.empty()) {
+        added.axes = axes;
+      }
       size_t rank = expectedRank(added.kind);
       require(rank == 0 || (!arg.scalar && arg.dims.size() == rank), "argument '" + arg.name +
                                                                          "' has a rank that does "

@@ -21,7 +21,7 @@ enum class RoleKind { Q, K, V, DotQ, DotK, QOffset, KOffset, Sink, Scale, Operan
 
 struct Role {
   RoleKind kind;
-  int segment = 0;
+  int segment = 0;                 ///< of an operand: -1 where it may belong to any
   std::string axes;                ///< of an operand: one letter of "bhqk." for each dimension
   std::optional<int64_t> min, max; ///< of an integer scalar: the values that make sense
 };

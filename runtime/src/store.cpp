@@ -99,10 +99,10 @@ std::string heddle::rt::cacheFolder() {
 
 int64_t heddle::rt::cacheLimit() {
   std::string text = environment("HEDDLE_CACHE_LIMIT");
-  char *end = nullptr;
+  char *end = text.data();
   errno = 0;
-  long long value = text.empty() ? 0 : std::strtoll(text.c_str(), &end, 10);
-  if (text.empty() || end == text.c_str() || value < 0 || errno != 0) {
+  long long value = std::strtoll(text.c_str(), &end, 10);
+  if (end == text.data() || value < 0 || errno != 0) {
     return defaultLimit;
   }
   int shift = *end == 'K' || *end == 'k' ? 10 : *end == 'M' || *end == 'm' ? 20 : *end == 'G' || *end == 'g' ? 30 : 0;
@@ -193,10 +193,10 @@ Error Store::write(const std::string &key, std::string_view artifact, std::strin
 }
 
 void Store::sweep(const std::string &key) const {
-  std::string entry = entryFolder(key);
+  std::string entry = entryFolder(key) + "/";
   for (const std::string &name : namesIn(entry)) {
     if (name.starts_with("tmp-")) {
-      unlink((entry + "/" + name).c_str());
+      unlink((entry + name).c_str());
     }
   }
 }
@@ -236,9 +236,10 @@ std::vector<StoredEntry> Store::list() const {
     }
     StoredEntry entry;
     entry.key = key;
-    for (const std::string &name : namesIn(entryFolder(key))) {
+    std::string path = entryFolder(key) + "/";
+    for (const std::string &name : namesIn(path)) {
       struct stat info;
-      if (stat((entryFolder(key) + "/" + name).c_str(), &info) != 0) {
+      if (stat((path + name).c_str(), &info) != 0) {
         continue;
       }
       entry.bytes += info.st_size;

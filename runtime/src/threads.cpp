@@ -229,29 +229,50 @@ std::atomic<Pool *> thePool{nullptr};
 /// lock may be held for ever, so start over with a new pool in the old one's place.
 void resetPool() { thePool.store(new (poolStorage) Pool, std::memory_order_release); }
 
-[[maybe_unused]] const bool poolReady = (resetPool(), pthread_atfork(nullptr, nullptr, resetPool) == 0);
+bool preparePool() noexcept {
+  resetPool();
+  return pthread_atfork(nullptr, nullptr, resetPool) == 0;
+}
 
-/// Value of the cgroup's quota in CPUs, rounded up; 0 where there is none.
-int32_t quotaCpus() {
-  long long quota = 0, period = 0;
-  if (FILE *file = std::fopen("/sys/fs/cgroup/cpu.max", "re")) {
-    int fields = std::fscanf(file, "%lld %lld", &quota, &period);
-    std::fclose(file);
-    return fields == 2 && quota > 0 && period > 0 ? int32_t((quota + period - 1) / period) : 0;
-  }
-  auto readNumber = [](const char *path) {
-    long long value = 0;
-    if (FILE *file = std::fopen(path, "re")) {
-      if (std::fscanf(file, "%lld", &value) != 1) {
-        value = 0;
+[[maybe_unused]] const bool poolReady = preparePool();
+
+/// First line of a small file, "" where there is none.
+std::string firstLine(const std::string &path, std::string_view prefix = "") {
+  std::string found;
+  if (FILE *file = std::fopen(path.c_str(), "re")) {
+    char line[4096];
+    while (found.empty() && std::fgets(line, sizeof line, file)) {
+      std::string_view text = line;
+      if (text.starts_with(prefix)) {
+        found = text.substr(prefix.size(), text.find('\n') - prefix.size());
       }
-      std::fclose(file);
     }
-    return value;
-  };
-  quota = readNumber("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-  period = readNumber("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  return quota > 0 && period > 0 ? int32_t((quota + period - 1) / period) : 0;
+    std::fclose(file);
+  }
+  return found;
+}
+
+/// "quota period" (microseconds) in CPUs, rounded up; 0 where there is no limit ("max").
+int32_t cpusOf(const std::string &text) {
+  char *end = nullptr;
+  long long quota = std::strtoll(text.c_str(), &end, 10), period = std::strtoll(end, nullptr, 10);
+  return quota > 0 && period > 0 ? int32_t(std::min<long long>((quota + period - 1) / period, maxThreads)) : 0;
+}
+
+/// The tightest quota of this process's control group and those above it; 0 where there is none.
+int32_t quotaCpus() {
+  const std::string root = "/sys/fs/cgroup";
+  int32_t least = 0;
+  for (std::string group = firstLine("/proc/self/cgroup", "0::"); !group.empty();) { // version 2
+    int32_t cpus = cpusOf(firstLine(root + (group == "/" ? "" : group) + "/cpu.max"));
+    least = cpus > 0 && (least == 0 || cpus < least) ? cpus : least;
+    size_t slash = group.rfind('/');
+    group = group == "/" || slash == std::string::npos ? "" : slash == 0 ? "/" : group.substr(0, slash);
+  }
+  if (least == 0) { // version 1
+    least = cpusOf(firstLine(root + "/cpu/cpu.cfs_quota_us") + " " + firstLine(root + "/cpu/cpu.cfs_period_us"));
+  }
+  return least;
 }
 
 std::atomic<int32_t> chosenThreads{0};

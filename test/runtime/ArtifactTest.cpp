@@ -95,10 +95,18 @@ TEST(Manifest, MutationsNeverCrash) {
     for (int i = 0; i <= round % 3; ++i) {
       size_t at = random() % mutant.size();
       switch (random() % 4) {
-      case 0: mutant[at] = char(random()); break;
-      case 1: mutant.erase(at, 1 + random() % 20); break;
-      case 2: mutant.insert(at, text.substr(random() % text.size(), random() % 40)); break;
-      default: mutant[at] = "0123456789-\"[]{},:"[random() % 18]; break;
+      case 0:
+        mutant[at] = char(random());
+        break;
+      case 1:
+        mutant.erase(at, 1 + random() % 20);
+        break;
+      case 2:
+        mutant.insert(at, text.substr(random() % text.size(), random() % 40));
+        break;
+      default:
+        mutant[at] = "0123456789-\"[]{},:"[random() % 18];
+        break;
       }
       if (mutant.empty()) {
         mutant = "{";

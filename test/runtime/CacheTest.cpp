@@ -46,8 +46,8 @@ protected:
 
   struct Compiler {
     CacheTest *test;
-    std::string padding;         // makes the artefact larger
-    int64_t microseconds = 0;    // time it takes
+    std::string padding;      // makes the artefact larger
+    int64_t microseconds = 0; // time it takes
     bool fails = false;
   };
 
@@ -70,8 +70,8 @@ protected:
   std::string get(const std::string &key, Compiler compiler) {
     compiler.test = this;
     heddle_kernel *kernel = nullptr;
-    std::string message =
-        take(heddle_cache_get(key.c_str(), ("spec of " + key + "\nmore").c_str(), "native", compile, &compiler, &kernel));
+    std::string message = take(
+        heddle_cache_get(key.c_str(), ("spec of " + key + "\nmore").c_str(), "native", compile, &compiler, &kernel));
     if (!message.empty()) {
       return message;
     }
@@ -175,6 +175,24 @@ TEST_F(CacheTest, TargetAndBuildIdAreInTheKey) {
   EXPECT_EQ(compiles(), 3);
 }
 
+TEST_F(CacheTest, BuildIdOfAFileChangesWithTheFile) {
+  fs::path library = temporary.path / "library.so";
+  writeAll(library, "one");
+  auto compilesFor = [&] {
+    heddle_cache_drop_memory();
+    heddle_set_build_id_from_file(library.c_str());
+    EXPECT_EQ(get("a"), "");
+    return compiles();
+  };
+  EXPECT_EQ(compilesFor(), 1);
+  EXPECT_EQ(compilesFor(), 1);
+  writeAll(library, "three");
+  EXPECT_EQ(compilesFor(), 2);
+  fs::remove(library);
+  EXPECT_EQ(compilesFor(), 3);
+  EXPECT_EQ(compilesFor(), 3);
+}
+
 TEST_F(CacheTest, ListClearAndPath) {
   ASSERT_EQ(get("a\tb \"quoted\""), "");
   EXPECT_EQ(std::string(heddle_cache_path()), cacheDir.string());
@@ -203,8 +221,13 @@ TEST_F(CacheTest, FolderFromTheEnvironment) {
   setenv("HEDDLE_CACHE", "0", 1);
   EXPECT_EQ(cacheFolder(), "");
   EXPECT_STREQ(heddle_cache_path(), "");
-  for (auto [text, bytes] : {std::pair<const char *, int64_t>{"1000", 1000}, {"3K", 3072}, {"2m", 2 << 20},
-                             {"1G", 1 << 30}, {"nonsense", 1 << 30}, {"-5", 1 << 30}, {"", 1 << 30}}) {
+  for (auto [text, bytes] : {std::pair<const char *, int64_t>{"1000", 1000},
+                             {"3K", 3072},
+                             {"2m", 2 << 20},
+                             {"1G", 1 << 30},
+                             {"nonsense", 1 << 30},
+                             {"-5", 1 << 30},
+                             {"", 1 << 30}}) {
     setenv("HEDDLE_CACHE_LIMIT", text, 1);
     EXPECT_EQ(cacheLimit(), bytes) << text;
   }
@@ -243,8 +266,7 @@ TEST_F(CacheTest, OneFailureOverManyThreads) {
   std::vector<std::thread> threads;
   std::atomic<int> right{0};
   for (int t = 0; t < 8; ++t) {
-    threads.emplace_back(
-        [&] { right += get("a", {this, "", 100000, true}) == "expected a pattern, but got nothing"; });
+    threads.emplace_back([&] { right += get("a", {this, "", 100000, true}) == "expected a pattern, but got nothing"; });
   }
   for (std::thread &thread : threads) {
     thread.join();

@@ -127,13 +127,21 @@ TEST(Loader, MutationsNeverCrash) {
       // Anywhere, in the header, in the section table, in the symbols and relocations (after the code).
       size_t begin = 0, end = mutant.size();
       switch (random() % 4) {
-      case 0: break;
-      case 1: end = sizeof header; break;
-      case 2: begin = header.e_shoff; break;
-      default: begin = end / 4; break;
+      case 0:
+        break;
+      case 1:
+        end = sizeof header;
+        break;
+      case 2:
+        begin = header.e_shoff;
+        break;
+      default:
+        begin = end / 4;
+        break;
       }
       size_t at = begin + random() % (end - begin);
-      static constexpr uint64_t words[] = {0, 1, 0xff, 0x7fffffff, 0xffffffff, 0x7fffffffffffffff, ~uint64_t(0), 0x1000};
+      static constexpr uint64_t words[] = {0,     1, 0xff, 0x7fffffff, 0xffffffff, 0x7fffffffffffffff, ~uint64_t(0),
+                                           0x1000};
       size_t size = std::min<size_t>(size_t(1) << random() % 4, mutant.size() - at);
       uint64_t word = random() % 2 ? words[random() % 8] : uint64_t(random()) << 32 | random();
       std::memcpy(mutant.data() + at, &word, size);

@@ -40,14 +40,16 @@ inline std::string copyManifest(const std::string &qOffset = R"({"kind": "arg", 
                                 const std::string &extra = "") {
   return R"({"format": 1, "name": "copy", "target": "native", "features": "x86-64", "entry": "heddle_task",
     "scratch_bytes": 4096, "super_tile": 16, "lanes": 16, "needs_q_offset": true,
-    "q_offset": )" + qOffset + R"(, "segments": [{"k_offset": {"kind": "value", "value": 0}, "needs_q_offset": true}],
+    "q_offset": )" +
+         qOffset + R"(, "segments": [{"k_offset": {"kind": "value", "value": 0}, "needs_q_offset": true}],
     "args": [
       {"name": "q", "type": "f32", "dims": [-1, -1, -1, 8], "scalar": false, "roles": [{"role": "q"}]},
       {"name": "k", "type": "f32", "dims": [-1, -1, -1, 8], "scalar": false, "roles": [{"role": "k", "segment": 0}]},
       {"name": "v", "type": "f32", "dims": [-1, -1, -1, -1], "scalar": false, "roles": [{"role": "v", "segment": 0}]},
       {"name": "at", "type": "i64", "dims": [-1], "scalar": false, "roles": [{"role": "q_offset"}]}],
     "results": [{"type": "f32", "dims": [-1, -1, -1, -1], "role": "out"},
-                {"type": "f32", "dims": [-1, -1, -1], "role": "lse"}])" + extra + "}";
+                {"type": "f32", "dims": [-1, -1, -1], "role": "lse"}])" +
+         extra + "}";
 }
 
 inline std::string copyArtifact(const std::string &manifest = copyManifest()) {

@@ -15,12 +15,19 @@ enum { superTile = 16, firstRecord = 8, recordSlots = 9, numArgs = 4 };
 static const float ones[4] = {1.0f, 1.0f, 1.0f, 1.0f};
 static const float twos[4] = {2.0f, 2.0f, 2.0f, 2.0f};
 static const float *const tables[2] = {ones, twos};
-static volatile int64_t scale = 1;
-static int64_t calls[1000]; // zeroed
+// Visible outside, so that -fPIC code reaches it through the GOT.
+volatile int64_t heddle_test_scale = 1;
+static int64_t calls[1000];        // zeroed
+static volatile _Float16 half = 1; // converted by calls on a machine without F16C
 
 static const int64_t *record(const int64_t *args, int index) { return args + firstRecord + recordSlots * index; }
 
-__attribute__((noinline)) static float weight(int64_t row) { return tables[scale - 1][row & 3] * expf(0.0f * (float)row); }
+// 1, the long way.
+__attribute__((noinline)) static float weight(int64_t row) {
+  float (*volatile function)(float) = expf; // the address of a function outside
+  half = (_Float16)cosf(0.0f * (float)row);
+  return tables[heddle_test_scale - 1][row & 3] * function(0.0f * (float)row) * (float)half;
+}
 
 void heddle_task(const int64_t *args, int64_t task, void *scratch) {
   int64_t heads = args[1], queries = args[2], tiles = args[3];

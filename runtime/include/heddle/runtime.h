@@ -105,6 +105,9 @@ HEDDLE_API heddle_error *heddle_cache_get(const char *key_text, const char *spec
  * key, so that a new compiler never gets an old one's kernels. Set it before
  * the first heddle_cache_get; "" until then. */
 HEDDLE_API void heddle_set_build_id(const char *build_id);
+/* The same, from the size and time of the compiler's library (which is not
+ * loaded): cheap enough for every start. A file that is not there gives "". */
+HEDDLE_API void heddle_set_build_id_from_file(const char *path);
 
 typedef struct heddle_cache_stats {
   int64_t memory_hits, disk_hits, compiles, dropped; /* of this process; dropped: bad entries */

@@ -241,8 +241,7 @@ private:
   }
 
   json::Object explainStratum(const Stratum &s, ExprEnv env, int64_t keys, bool known, bool &exact) {
-    auto name = [this](int64_t n) { return operandName(n); };
-    json::Object out{{"kind", kindName(s.kind)}, {"note", s.note}};
+    json::Object out{{"kind", kindName(s.kind)}, {"note", withNames(s.note)}};
     json::Array queryDigits, keyDigits, bounds;
     for (const QueryDigit &digit : s.query) {
       queryDigits.push_back(json::Object{{"radix", digit.radix}, {"extent", digit.extent}, {"tile", digit.tile}});
@@ -250,7 +249,7 @@ private:
     for (const KeyDigit &digit : s.key) {
       json::Object key{{"radix", digit.radix}, {"extent", digit.extent}, {"step", digit.step}};
       if (!digit.phase.isNull()) {
-        key["phase"] = digit.phase.str(name);
+        key["phase"] = textOf(digit.phase);
       }
       key["lower"] = texts(digit.lower);
       key["upper"] = texts(digit.upper);
@@ -262,7 +261,7 @@ private:
     out["upper"] = texts(s.upper);
     for (auto [label, condition] : {std::pair("guard", s.guard), std::pair("keep", s.keep), std::pair("residual", s.residual)}) {
       if (!condition.isNull()) {
-        out[label] = condition.str(name);
+        out[label] = textOf(condition);
       }
     }
     if (s.headPeriod > 1) {
@@ -329,10 +328,37 @@ private:
     return found;
   }
 
+  /// Operands of a note by their names instead of their numbers.
+  std::string withNames(llvm::StringRef note) const {
+    std::string text;
+    while (!note.empty()) {
+      int64_t n = 0;
+      text += note.take_until([](char c) { return c == '%'; });
+      note = note.drop_until([](char c) { return c == '%'; });
+      if (note.consume_front("%")) {
+        text += note.consumeInteger(10, n) ? "%" : operandName(n);
+      }
+    }
+    return text;
+  }
+
+  /// Without the parentheses around the whole.
+  std::string textOf(const Expr &e) const {
+    std::string text = e.str([this](int64_t n) { return operandName(n); });
+    int depth = 0;
+    for (size_t at = 0; at < text.size(); ++at) {
+      depth += (text[at] == '(') - (text[at] == ')');
+      if (depth == 0 && at + 1 < text.size()) {
+        return text;
+      }
+    }
+    return text.size() > 1 && text[0] == '(' ? text.substr(1, text.size() - 2) : text;
+  }
+
   json::Array texts(const std::vector<Expr> &exprs) const {
     json::Array out;
     for (const Expr &e : exprs) {
-      out.push_back(e.str([this](int64_t n) { return operandName(n); }));
+      out.push_back(textOf(e));
     }
     return out;
   }
@@ -426,6 +452,9 @@ std::string joined(const json::Array *items, llvm::StringRef separator, llvm::St
 
 std::string interval(const json::Object &o) {
   const json::Array *lower = o.getArray("lower"), *upper = o.getArray("upper");
+  if (lower->empty() && upper->empty()) {
+    return "all";
+  }
   std::string lo = joined(lower, ", ", "-inf"), hi = joined(upper, ", ", "inf");
   return "[" + (lower->size() > 1 ? "max(" + lo + ")" : lo) + ", " + (upper->size() > 1 ? "min(" + hi + ")" : hi) + ")";
 }
@@ -448,8 +477,15 @@ void writeStratum(llvm::raw_ostream &os, const json::Object &s, size_t number) {
   }
   os << "\n    query tile    " << queryTile(*s.getArray("query_digits")) << "\n";
   const json::Array &digits = *s.getArray("key_digits");
+  bool bounded = !s.getArray("lower")->empty() || !s.getArray("upper")->empty();
+  bool printed = false;
   for (const json::Value &value : digits) {
     const json::Object &digit = *value.getAsObject();
+    bool open = digit.getArray("lower")->empty() && digit.getArray("upper")->empty();
+    if (open && bounded && digits.size() == 1 && *digit.getInteger("step") == 1) {
+      continue; // the interval below says it all
+    }
+    printed = true;
     os << "    keys          ";
     if (digits.size() > 1 || *digit.getInteger("radix") != 1) {
       os << "digit of radix " << *digit.getInteger("radix") << " in ";
@@ -460,8 +496,8 @@ void writeStratum(llvm::raw_ostream &os, const json::Object &s, size_t number) {
     }
     os << "\n";
   }
-  if (!s.getArray("lower")->empty() || !s.getArray("upper")->empty()) {
-    os << "    and           j in " << interval(s) << "\n";
+  if (bounded) {
+    os << (printed ? "    and           j in " : "    keys          j in ") << interval(s) << "\n";
   }
   for (auto [label, field] : {std::pair("only queries", "guard"), std::pair("only keys", "keep"), std::pair("mask per pair", "residual")}) {
     if (auto condition = s.getString(field)) {
@@ -511,14 +547,13 @@ std::string inWords(const json::Object &all) {
   for (llvm::StringRef name : {"b", "h", "nq"}) {
     os << " " << name << "=" << *sizes.getInteger(name);
   }
-  for (const auto &[name, value] : sizes) {
-    if (name.str().substr(0, 2) == "nk") {
-      os << " " << name.str() << "=" << *value.getAsInteger();
-    }
+  const json::Array &segments = *all.getArray("segments");
+  for (size_t g = 0; g < segments.size(); ++g) {
+    os << " nk" << (segments.size() > 1 ? std::to_string(g) : "") << "=" << *segments[g].getAsObject()->getInteger("nk");
   }
   os << " d=" << *sizes.getInteger("d") << " dv=" << *sizes.getInteger("dv") << "\n";
   size_t n = 0;
-  for (const json::Value &segment : *all.getArray("segments")) {
+  for (const json::Value &segment : segments) {
     writeSegment(os, *segment.getAsObject(), n++);
   }
   os << "\ntotal\n";

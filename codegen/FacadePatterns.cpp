@@ -1,14 +1,127 @@
 //===- FacadePatterns.cpp - Exact questions on patterns -------------------===//
+//
+// Text in, verdicts of dialect/PatternSet.h out. A question that is not decided
+// is an error with the reason, never a guess.
+//
+//===----------------------------------------------------------------------===//
 
 #include "codegen/Facade.h"
 
+#include "dialect/PatternSet.h"
+
+#include <algorithm>
+#include <variant>
+
 namespace heddle::facade {
 
-static heddle_error *later() { return heddle_error_create(HEDDLE_SYSTEM, "exact questions on patterns are not built in"); }
+namespace {
 
-heddle_error *patternIsEmpty(const char *, int32_t *) { return later(); }
-heddle_error *patternIsSubset(const char *, const char *, int32_t *) { return later(); }
-heddle_error *patternIsEqual(const char *, const char *, int32_t *) { return later(); }
-heddle_error *patternExample(const char *, const char *, int32_t *, int64_t[2]) { return later(); }
+/// Thrown inside this file only.
+struct Refused {
+  std::string message;
+};
+
+/// "1:9: expected ..." under the text and a caret.
+std::string located(const std::string &text, const PatternError &error) {
+  size_t at = std::min(error.offset, text.size());
+  size_t start = text.rfind('\n', at == 0 ? 0 : at - 1);
+  start = at == 0 || start == std::string::npos ? 0 : start + 1;
+  auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(start), '\n');
+  std::string shown = text.substr(start, text.find('\n', start) - start);
+  return "<pattern>:" + std::to_string(line) + ":" + std::to_string(at - start + 1) + ": error: " + error.message +
+         "\n  " + shown + "\n  " + std::string(at - start, ' ') + "^";
+}
+
+/// Names of run-time operands are numbered over all patterns of one question, so
+/// that the same name means the same values.
+class Question {
+public:
+  Pattern parse(const char *text) {
+    auto parsed = parsePattern(text, [this](const std::string &name, bool) -> int64_t {
+      auto found = std::find(names.begin(), names.end(), name);
+      if (found == names.end()) {
+        names.push_back(name);
+        found = names.end() - 1;
+      }
+      return found - names.begin();
+    });
+    if (const PatternError *error = std::get_if<PatternError>(&parsed)) {
+      throw Refused{located(text, *error)};
+    }
+    Pattern pattern = std::get<Pattern>(parsed);
+    if (std::optional<std::string> wrong = pattern.verify()) {
+      throw Refused{"<pattern>:1:1: error: " + *wrong};
+    }
+    return pattern;
+  }
+
+private:
+  std::vector<std::string> names;
+};
+
+heddle_error *invalid(const std::string &message) { return heddle_error_create(HEDDLE_INVALID_VALUE, message.c_str()); }
+
+/// Runs `ask(question)`; its verdict goes to `use`.
+template <typename Ask, typename Use>
+heddle_error *answer(Ask ask, Use use) {
+  return guarded([&]() -> heddle_error * {
+    try {
+      Question question;
+      SetAnswer result = ask(question);
+      if (result.verdict == SetAnswer::Undecided) {
+        return invalid(result.reason);
+      }
+      use(result);
+      return nullptr;
+    } catch (const Refused &refused) {
+      return invalid(refused.message);
+    }
+  });
+}
+
+} // namespace
+
+heddle_error *patternIsEmpty(const char *p, int32_t *yes) {
+  return answer([&](Question &question) { return isEmpty(question.parse(p)); },
+                [&](const SetAnswer &result) { *yes = result.verdict == SetAnswer::Yes; });
+}
+
+heddle_error *patternIsSubset(const char *p, const char *q, int32_t *yes) {
+  return answer(
+      [&](Question &question) {
+        Pattern a = question.parse(p), b = question.parse(q);
+        return isSubset(a, b);
+      },
+      [&](const SetAnswer &result) { *yes = result.verdict == SetAnswer::Yes; });
+}
+
+heddle_error *patternIsEqual(const char *p, const char *q, int32_t *yes) {
+  return answer(
+      [&](Question &question) {
+        Pattern a = question.parse(p), b = question.parse(q);
+        return isEqual(a, b);
+      },
+      [&](const SetAnswer &result) { *yes = result.verdict == SetAnswer::Yes; });
+}
+
+heddle_error *patternExample(const char *p, const char *q, int32_t *found, int64_t pair[2]) {
+  return answer(
+      [&](Question &question) {
+        Pattern a = question.parse(p), b = question.parse(q);
+        SetAnswer result = isSubset(a, b);
+        if (result.verdict == SetAnswer::No && !result.witness) {
+          result.verdict = SetAnswer::Undecided;
+          result.reason = "expected a pair that shows the difference, but found none";
+        }
+        return result;
+      },
+      [&](const SetAnswer &result) {
+        *found = result.verdict == SetAnswer::No;
+        if (*found) {
+          pair[0] = result.witness->query;
+          pair[1] = result.witness->key;
+        }
+      });
+}
 
 } // namespace heddle::facade

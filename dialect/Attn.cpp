@@ -84,7 +84,9 @@ static void printBody(raw_ostream &os, StringRef text) {
   os << "\">";
 }
 
-void PatternAttr::print(AsmPrinter &printer) const { printBody(printer.getStream(), getValue().str({}, /*words=*/true)); }
+void PatternAttr::print(AsmPrinter &printer) const {
+  printBody(printer.getStream(), getValue().str({}, /*words=*/true));
+}
 void ScheduleAttr::print(AsmPrinter &printer) const { printBody(printer.getStream(), heddle::str(getValue())); }
 
 // Bodies are parsed by AttnDialect::parseAttribute from the raw text.

@@ -198,7 +198,8 @@ ParseResult AttendParser::parseDots(ParsedSegment &segment) {
   auto parseSide = [&](StringRef side, Operand &operand) -> ParseResult {
     std::optional<Operand> named = asOperand(side.trim());
     if (!named) {
-      return parser.emitError(SMLoc::getFromPointer(side.trim().data()), "expected a value as a side of a dot, but got '")
+      return parser.emitError(SMLoc::getFromPointer(side.trim().data()),
+                              "expected a value as a side of a dot, but got '")
              << side.trim() << "'";
     }
     operand = *named;
@@ -208,7 +209,8 @@ ParseResult AttendParser::parseDots(ParsedSegment &segment) {
   for (StringRef rest = text; !rest.trim().empty();) {
     StringRef pair = rest.split(';').first;
     if (!pair.contains(',')) {
-      return parser.emitError(SMLoc::getFromPointer(pair.trim().data()), "expected two values separated by ',' for each dot, but got '")
+      return parser.emitError(SMLoc::getFromPointer(pair.trim().data()),
+                              "expected two values separated by ',' for each dot, but got '")
              << pair.trim() << "'";
     }
     auto [query, key] = pair.split(',');

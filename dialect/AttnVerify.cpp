@@ -432,8 +432,8 @@ LogicalResult AttendVerifier::checkDots(int64_t g) {
     }
     // attend_c13: a dot's query is [B or 1, Hq, Nq, *], its key [B or 1, H, Nk, *].
     if (!mayEqual(a.heads(), q().heads()) || !mayEqual(a.rows(), q().rows())) {
-      return op.emitOpError("expected the query of a dot to have q's heads and rows, ")
-             << q().heads() << " and " << q().rows() << ", but got " << a.type;
+      return op.emitOpError("expected the query of a dot to have the heads and rows of q, ")
+             << q().type << ", but got " << a.type;
     }
     if (!mayEqual(b.rows(), segmentRows)) {
       return op.emitOpError("expected the key of a dot of segment ")

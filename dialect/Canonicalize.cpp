@@ -401,8 +401,8 @@ Expr replaceLeaves(const Expr &e, const std::vector<std::pair<Expr, Expr>> &with
 
 class AtomReader {
 public:
-  explicit AtomReader(const Expr &atom)
-      : atom(atom), e(atom->args[0]), equality(atom->kind == ExprKind::Eq) {}
+  explicit AtomReader(const Expr &atom, int level = 0)
+      : atom(atom), e(atom->args[0]), equality(atom->kind == ExprKind::Eq), level(level) {}
 
   Tree read() {
     std::optional<Linear> f = linearize(e);
@@ -427,7 +427,7 @@ public:
     if (std::optional<PeriodicSet> s = sampledDifferences(*f)) {
       return setTree(Node::Diff, *s);
     }
-    if (std::optional<Tree> t = digits(*f)) {
+    if (std::optional<Tree> t = level < maxLevel ? digits(*f) : std::nullopt) {
       return *t;
     }
     return pastBlocks(*f);
@@ -549,14 +549,20 @@ private:
       return std::nullopt;
     }
     Expr inner = replaceLeaves(atomOf(*f), {{queryLow, queryPosition}, {keyLow, keyPosition}});
+    if (inner->kind != ExprKind::Int) { // (i + j) mod w: the remainders say nothing new.
+      std::optional<Linear> before = linearize(e), after = linearize(inner->args[0]);
+      if (!before || !after || before->key() == after->key()) {
+        return std::nullopt;
+      }
+    }
     return columns(w, readAtom(inner));
   }
 
-  static Tree readAtom(const Expr &inner) {
+  Tree readAtom(const Expr &inner) const {
     if (inner->kind == ExprKind::Int) {
       return inner->value ? fullTree() : emptyTree();
     }
-    return AtomReader(inner).read();
+    return AtomReader(inner, level + 1).read();
   }
 
   /// i - n j - c >= 0 is past_blocks(n, size = c).
@@ -568,8 +574,11 @@ private:
     return leafTree(wrap(PatternKind::PastBlocks, {n, -f.constant, 0}, {}));
   }
 
+  static constexpr int maxLevel = 6;
+
   Expr atom, e;
   bool equality;
+  int level;
 };
 
 Tree readCondition(const Condition &c) {

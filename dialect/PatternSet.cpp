@@ -21,7 +21,7 @@
 #include "dialect/TermsEmpty.h"
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 #include <numeric>
 #include <set>
 
@@ -171,14 +171,21 @@ std::optional<PatternPoint> sample(const Question &q) {
 // Terms
 //===----------------------------------------------------------------------===//
 
+/// Processor time of this thread, so that a busy machine changes no answer.
+double threadSeconds() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
 class TermSearch {
 public:
   TermSearch(const Question &q, const SetLimits &limits)
-      : q(q), callsLeft(limits.solverCalls),
-        deadline(Clock::now() + std::chrono::microseconds(static_cast<int64_t>(limits.seconds * 1e6))) {
+      : q(q), oracle(limits.solverCalls),
+        deadline(threadSeconds() + limits.seconds) {
     termLimits.maxTerms = static_cast<size_t>(limits.terms);
     termLimits.isEmpty = [this](const Term &t) {
-      return callsLeft-- > 0 && Clock::now() < deadline && emptiness(t) == Emptiness::Empty;
+      return threadSeconds() < deadline && oracle.isEmpty(t);
     };
   }
 
@@ -197,11 +204,10 @@ public:
   }
 
 private:
-  using Clock = std::chrono::steady_clock;
   const Question &q;
   TermLimits termLimits;
-  int64_t callsLeft;
-  Clock::time_point deadline;
+  EmptinessOracle oracle;
+  double deadline;
   SetAnswer answer;
 
   void undecided(const std::string &why) {
@@ -225,7 +231,7 @@ private:
   /// Takes the terms of `what` away from t: always the one that leaves the
   /// fewest pieces, found without the solver.
   void descend(const Term &t, std::vector<const Term *> what) {
-    if (callsLeft <= 0 || Clock::now() > deadline) {
+    if (oracle.callsLeft <= 0 || threadSeconds() > deadline) {
       throw TermsOverflow{"expected sets of fewer pieces, but got more than the limits allow"};
     }
     Terms best;
@@ -263,7 +269,7 @@ private:
 
   void leftOver(const Term &t) {
     TermSample s;
-    --callsLeft;
+    --oracle.callsLeft;
     Emptiness e = emptiness(t, &s);
     if (e == Emptiness::Empty) {
       return;

@@ -44,8 +44,8 @@ static bool overwrite(const char *to, const char *from, size_t size) {
   return true;
 }
 
-/// The `)` that matches the `(` before `p`, or null at the end of the buffer,
-/// which is a NUL byte. (In a pattern `//` is a division, not a comment.)
+/// The `)` that matches the `(` before `p`, or null at the end of the text, a NUL
+/// byte. (In a pattern `//` is a division, not a comment.)
 static const char *findClose(const char *p) {
   for (int64_t depth = 0; *p != 0; ++p) {
     if (*p == '(') {
@@ -63,9 +63,12 @@ ParseResult heddle::attn::parseRawParenthesized(OpAsmParser &parser, StringRef &
   if (*open != '(') {
     return parser.parseLParen(); // Its error is the right one.
   }
+  auto unclosed = [&]() -> ParseResult {
+    return parser.emitError(loc, "expected ')' to match this '(', but got the end of the file");
+  };
   const char *close = findClose(open + 1);
   if (!close) {
-    return parser.emitError(loc, "expected ')' to match this '(', but got the end of the file");
+    return unclosed();
   }
   text = StringRef(open + 1, close - open - 1);
   std::string kept = text.str(), blank(text.size(), ' ');
@@ -79,8 +82,12 @@ ParseResult heddle::attn::parseRawParenthesized(OpAsmParser &parser, StringRef &
                                  "use the generic form");
   }
   ParseResult left = parser.parseLParen();
-  if (!overwrite(text.data(), kept.data(), kept.size())) {
+  if (!overwrite(text.data(), kept.data(), kept.size()) || failed(left)) {
     return failure();
   }
-  return failure(failed(left) || failed(parser.parseRParen()));
+  // A buffer may end before the text around it does (-split-input-file).
+  if (parser.getCurrentLocation().getPointer() != close) {
+    return unclosed();
+  }
+  return parser.parseRParen();
 }

@@ -62,8 +62,7 @@ int64_t elementOffset(const heddle_tensor &t, ArrayRef<int64_t> indices) {
   return offset;
 }
 
-template <typename T>
-T elementAt(const heddle_tensor &t, int64_t offset) {
+template <typename T> T elementAt(const heddle_tensor &t, int64_t offset) {
   T value;
   std::memcpy(&value, static_cast<const char *>(t.data) + offset * static_cast<int64_t>(sizeof(T)), sizeof(T));
   return value;
@@ -181,8 +180,7 @@ double dot(const double *a, const double *b, int64_t n) {
 }
 
 /// Calls fn(0 ... count - 1) on the machine's threads.
-template <typename Fn>
-void inParallel(int64_t count, Fn fn) {
+template <typename Fn> void inParallel(int64_t count, Fn fn) {
   int64_t workers = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, std::max<int64_t>(count, 1));
   std::atomic<int64_t> next = 0;
   auto work = [&] {
@@ -229,7 +227,7 @@ struct Segment {
   int64_t keys = 0;
   double scale = 1;
   heddle::Pattern pattern;
-  bool shared = false; ///< membership is the same for all batches and heads
+  bool shared = false;          ///< membership is the same for all batches and heads
   std::vector<int64_t> kOffset; ///< one for each batch, or one
   /// Score code: inputs are one for each dot, then b, h, i, j.
   ScalarCode code;
@@ -409,7 +407,8 @@ bool AttendRunner::prepareScore(int64_t g) {
     }
   }
   Value result = cast<YieldOp>(block.getTerminator()).getScore();
-  if (s.code.registerOf(result) < 0 && (!result.getDefiningOp() || !s.code.add(result.getDefiningOp(), number, error))) {
+  if (s.code.registerOf(result) < 0 &&
+      (!result.getDefiningOp() || !s.code.add(result.getDefiningOp(), number, error))) {
     return fail("expected the score to be a value of its region or a constant, but got another value");
   }
   s.scoreRegister = s.code.registerOf(result);
@@ -784,8 +783,8 @@ bool Interpreter::finish(func::ReturnOp op, ArrayRef<heddle_tensor> results) {
     bool fits = !to.data || (to.rank == from->second.rank && isFloatDtype(to.dtype) &&
                              std::equal(to.shape, to.shape + to.rank, from->second.shape));
     if (!fits) {
-      return fail("expected " + name + " to be " + describe(from->second) + " or another float, but got another shape " +
-                  "or dtype");
+      return fail("expected " + name + " to be " + describe(from->second) +
+                  " or another float, but got another shape " + "or dtype");
     }
   }
   for (auto [to, operand] : llvm::zip(results, op.getOperands())) {

@@ -26,8 +26,8 @@ namespace heddle {
 /// dtype (f64, f32, f16 or bf16). A result whose data is null is not written.
 /// False with `error` set where sizes or dtypes do not fit, or an operation is
 /// unknown; then no result has been written.
-bool runReference(mlir::func::FuncOp func, llvm::ArrayRef<heddle_tensor> args,
-                  llvm::ArrayRef<heddle_tensor> results, std::string &error);
+bool runReference(mlir::func::FuncOp func, llvm::ArrayRef<heddle_tensor> args, llvm::ArrayRef<heddle_tensor> results,
+                  std::string &error);
 
 } // namespace heddle
 

@@ -271,11 +271,12 @@ private:
     l.push_back(f.y.lower(LinearForm(0)));
     l.push_back(f.y.upper(LinearForm(extent)));
     if (literal(4) != 0) {
-      LinearForm leader = least(group + LinearForm(stride - 1), last);
+      // With stride 1 the leader is the query itself, which is inside.
+      LinearForm leader = stride == 1 ? row : least(group + LinearForm(stride - 1), last);
       l.push_back(f.y.lower(key(leader - LinearForm(size - 1))));
       l.push_back(f.y.upper(key(row + LinearForm(1))));
     } else {
-      LinearForm leader = least(group + LinearForm(stride / 2), last);
+      LinearForm leader = stride == 1 ? row : least(group + LinearForm(stride / 2), last);
       LinearForm begin = most(least(leader - LinearForm(size / 2), length - LinearForm(size)), 0);
       l.push_back(f.y.lower(key(begin)));
       l.push_back(f.y.upper(key(begin + LinearForm(size))));

@@ -202,7 +202,7 @@ private:
       r.isEquality = isEquality;
       s.rows.push_back(std::move(r));
     }
-    if (s.count > 24) {
+    if (s.count > 20) {
       return Emptiness::Unknown;
     }
     IntegerPolyhedron p(PresburgerSpace::getSetSpace(s.count));
@@ -239,5 +239,138 @@ private:
 } // namespace
 
 Emptiness emptiness(const Term &t, TermSample *sample) { return Encoder(t).decide(sample); }
+
+//===----------------------------------------------------------------------===//
+// Points instead of proofs
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+int64_t valueOf(const LinearForm &f, const ExprEnv &env) {
+  int64_t sum = f.constant;
+  for (const auto &[key, t] : f.terms) {
+    sum += t.factor * evaluateInt(t.atom, env);
+  }
+  return sum;
+}
+
+bool holds(const Literal &l, const ExprEnv &env) {
+  if (l.kind == Literal::Opaque) {
+    return evaluateBool(l.condition, env);
+  }
+  const int64_t value = valueOf(l.form, env);
+  if (l.kind == Literal::Compare) {
+    return value >= 0;
+  }
+  int64_t digit = floorQuotient(env.j, l.radix);
+  if (l.modulus != 0) {
+    digit = floorRemainder(digit, l.modulus / l.radix);
+  }
+  return l.kind == Literal::Lower   ? digit >= value
+         : l.kind == Literal::Upper ? digit < value
+                                    : floorRemainder(digit - value, l.step) == 0;
+}
+
+bool holds(const Term &t, const ExprEnv &env) {
+  return std::all_of(t.literals().begin(), t.literals().end(),
+                     [&](const Literal &l) { return holds(l, env); });
+}
+
+ExprEnv envOf(const TermSample &p) {
+  ExprEnv env;
+  env.i = p.query;
+  env.j = p.key;
+  env.nq = p.queryEnd;
+  env.nk = p.keyEnd;
+  return env;
+}
+
+/// True where only the two positions and their ends decide.
+bool isClosed(const Expr &e) {
+  if (e->kind == ExprKind::Load || e->kind == ExprKind::Scalar) {
+    return false;
+  }
+  if (e->kind == ExprKind::Symbol && (e->symbol < Sym::Query || e->symbol > Sym::KeyEnd)) {
+    return false;
+  }
+  return std::all_of(e->args.begin(), e->args.end(), isClosed);
+}
+
+bool isClosed(const Term &t) {
+  return std::all_of(t.literals().begin(), t.literals().end(), [](const Literal &l) {
+    if (l.kind == Literal::Opaque) {
+      return isClosed(l.condition);
+    }
+    return std::all_of(l.form.terms.begin(), l.form.terms.end(),
+                       [](const auto &f) { return isClosed(f.second.atom); });
+  });
+}
+
+} // namespace
+
+void EmptinessOracle::remember(const TermSample &p) {
+  constexpr size_t kPoints = 48;
+  if (points.size() == kPoints) {
+    points.erase(points.begin());
+  }
+  points.push_back(p);
+}
+
+bool EmptinessOracle::hasKnownPoint(const Term &t) {
+  return std::any_of(points.rbegin(), points.rend(),
+                     [&](const TermSample &p) { return holds(t, envOf(p)); });
+}
+
+bool EmptinessOracle::scan(const Term &t) {
+  constexpr int64_t kKeys = 16;
+  TermSample p{0, 0, 50, 40};
+  ExprEnv env = envOf(p);
+  for (int64_t i : {0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 17, 20, 23, 27, 32, 41, 64, 130, -1, -2, -4,
+                    -7, -16}) {
+    env.i = i;
+    int64_t lo = INT64_MIN, hi = INT64_MAX;
+    bool live = true;
+    for (const Literal &l : t.literals()) {
+      if (l.kind <= Literal::Upper && l.modulus == 0) {
+        const int64_t v = valueOf(l.form, env);
+        lo = l.kind == Literal::Lower ? std::max(lo, v) : lo;
+        hi = l.kind == Literal::Upper ? std::min(hi, v) : hi;
+      } else if (l.kind == Literal::Compare && !l.form.mentions(Sym::Key)) {
+        live = live && valueOf(l.form, env) >= 0;
+      }
+    }
+    if (!live || lo >= hi) {
+      continue;
+    }
+    const int64_t first = lo != INT64_MIN ? lo : hi != INT64_MAX ? hi - kKeys : i - kKeys / 2;
+    for (int64_t j = first; j < std::min(hi, first + kKeys); ++j) {
+      env.j = j;
+      if (holds(t, env)) {
+        p.query = i;
+        p.key = j;
+        remember(p);
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+bool EmptinessOracle::isEmpty(const Term &t) {
+  const bool closed = isClosed(t);
+  if (closed && (hasKnownPoint(t) || scan(t))) {
+    return false;
+  }
+  if (callsLeft <= 0) {
+    return false;
+  }
+  --callsLeft;
+  TermSample p;
+  Emptiness e = emptiness(t, closed ? &p : nullptr);
+  if (e == Emptiness::NotEmpty) {
+    remember(p);
+  }
+  return e == Emptiness::Empty;
+}
 
 } // namespace heddle

@@ -27,6 +27,23 @@ enum class Emptiness : uint8_t {
 /// given, receives a point where one was found.
 Emptiness emptiness(const Term &t, TermSample *sample = nullptr);
 
+/// Asks many related questions: points of earlier terms and a small scan answer
+/// most of them, the solver the rest, up to a number of calls.
+class EmptinessOracle {
+public:
+  explicit EmptinessOracle(int64_t solverCalls) : callsLeft(solverCalls) {}
+
+  /// True where the term is certainly empty.
+  bool isEmpty(const Term &t);
+  int64_t callsLeft;
+
+private:
+  std::vector<TermSample> points; ///< the last ones found, newest last
+  bool hasKnownPoint(const Term &t);
+  bool scan(const Term &t);
+  void remember(const TermSample &p);
+};
+
 } // namespace heddle
 
 #endif // HEDDLE_DIALECT_TERMSEMPTY_H

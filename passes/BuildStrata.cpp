@@ -23,7 +23,7 @@ namespace heddle {
 namespace {
 
 /// Calls of the integer solver for one pattern, and pieces of one term.
-constexpr int kSolverCalls = 400;
+constexpr int64_t kSolverCalls = 250;
 constexpr size_t kMaxPieces = 8;
 
 /// Terms that leave simple remainders come first: bands, then constant
@@ -50,9 +50,7 @@ class StrataBuilder {
 public:
   explicit StrataBuilder(const StrataLimits &limits) : limits(limits) {
     termLimits.maxTerms = 1024;
-    termLimits.isEmpty = [this](const Term &t) {
-      return solverCalls++ < kSolverCalls && emptiness(t) == Emptiness::Empty;
-    };
+    termLimits.isEmpty = [this](const Term &t) { return oracle.isEmpty(t); };
   }
 
   std::vector<Stratum> build(const Pattern &p) {
@@ -66,11 +64,126 @@ public:
 private:
   const StrataLimits &limits;
   TermLimits termLimits;
-  int solverCalls = 0;
+  EmptinessOracle oracle{kSolverCalls};
+
+  /// Literals of a term but for those that `isPart` names.
+  template <typename IsPart> static std::vector<Literal> without(const Term &t, IsPart isPart) {
+    std::vector<Literal> rest;
+    for (const Literal &l : t.literals()) {
+      if (!isPart(l)) {
+        rest.push_back(l);
+      }
+    }
+    return rest;
+  }
+
+  /// Joins terms that differ only in literals of one kind into one term with
+  /// their disjunction as a condition; `extra` adds covering literals.
+  template <typename IsPart, typename Extra>
+  static Terms joined(Terms terms, size_t atLeast, IsPart isPart, Extra extra) {
+    Terms out;
+    std::vector<bool> done(terms.size());
+    for (size_t a = 0; a < terms.size(); ++a) {
+      if (done[a]) {
+        continue;
+      }
+      std::vector<Literal> rest = without(terms[a], isPart);
+      Terms group;
+      if (rest.size() < terms[a].literals().size()) {
+        for (size_t b = a; b < terms.size(); ++b) {
+          std::vector<Literal> other = without(terms[b], isPart);
+          if (!done[b] && other == rest && other.size() < terms[b].literals().size()) {
+            group.push_back(terms[b]);
+            done[b] = true;
+          }
+        }
+      }
+      if (group.size() < std::max<size_t>(atLeast, 2)) {
+        out.push_back(terms[a]);
+        for (size_t k = 1; k < group.size(); ++k) {
+          out.push_back(group[k]);
+        }
+        continue;
+      }
+      Literal any;
+      any.condition = Expr::boolean(false);
+      for (const Term &t : group) {
+        Expr all = Expr::boolean(true);
+        for (const Literal &l : t.literals()) {
+          all = isPart(l) ? all && l.expr() : all;
+        }
+        any.condition = any.condition || all;
+      }
+      Term joint;
+      bool live = joint.add(std::move(any));
+      for (Literal &l : rest) {
+        live = live && joint.add(std::move(l));
+      }
+      for (Literal &l : extra(group)) {
+        live = live && joint.add(std::move(l));
+      }
+      if (live) {
+        out.push_back(std::move(joint));
+      }
+    }
+    return out;
+  }
+
+  static bool isQueryCondition(const Literal &l) {
+    return l.kind == Literal::Compare && !l.form.mentions(Sym::Key) && !l.form.mentions(Sym::KeyRow);
+  }
+  static bool isConstantBound(const Literal &l) {
+    return l.kind <= Literal::Upper && l.modulus == 0 && l.form.isConstant();
+  }
+
+  /// The interval that holds the constant bounds of all terms.
+  static std::vector<Literal> constantHull(const Terms &terms) {
+    std::vector<Literal> hull;
+    for (Literal::Kind kind : {Literal::Lower, Literal::Upper}) {
+      Literal widest;
+      size_t found = 0;
+      for (const Term &t : terms) {
+        for (const Literal &l : t.literals()) {
+          if (isConstantBound(l) && l.kind == kind) {
+            const bool wider = kind == Literal::Lower ? l.form.constant < widest.form.constant
+                                                      : l.form.constant > widest.form.constant;
+            widest = found == 0 || wider ? l : widest;
+            ++found;
+          }
+        }
+      }
+      if (found == terms.size()) {
+        hull.push_back(widest);
+      }
+    }
+    return hull;
+  }
+
+  /// Lists of queries are one guard; long lists of keys are one interval and a
+  /// condition on the key.
+  static Terms withListsJoined(Terms terms) {
+    constexpr size_t kMaxKeyRanges = 8;
+    terms = joined(std::move(terms), 2, isQueryCondition, [](const Terms &) { return std::vector<Literal>(); });
+    return joined(std::move(terms), kMaxKeyRanges + 1, isConstantBound, constantHull);
+  }
+
+  /// Ascending in rank; equal ranks keep their order.
+  static Terms ranked(const Terms &terms) {
+    std::vector<std::pair<int, size_t>> order;
+    for (size_t k = 0; k < terms.size(); ++k) {
+      order.emplace_back(rankOf(terms[k]), k);
+    }
+    std::sort(order.begin(), order.end());
+    Terms out;
+    for (const auto &[rank, k] : order) {
+      out.push_back(terms[k]);
+    }
+    return out;
+  }
 
   std::vector<Stratum> disjointStrata(Terms terms) {
-    std::stable_sort(terms.begin(), terms.end(),
-                     [](const Term &a, const Term &b) { return rankOf(a) < rankOf(b); });
+    terms = withListsJoined(std::move(terms));
+    terms = ranked(terms);
     std::vector<Stratum> out;
     Terms earlier;
     for (const Term &t : terms) {
@@ -88,6 +201,9 @@ private:
           break;
         }
       }
+      if (rest.size() > 4) {
+        rest = withKeyConditions(t, earlier, std::move(rest));
+      }
       if (rest.size() > kMaxPieces + overlaps) {
         out.push_back(withoutEarlier(t, earlier));
       } else {
@@ -103,6 +219,43 @@ private:
       }
     }
     return out;
+  }
+
+  static bool onKeyAlone(const Term &t) {
+    return std::all_of(t.literals().begin(), t.literals().end(), [](const Literal &l) {
+      Expr e = l.expr();
+      return !e.mentions(Sym::Query) && !e.mentions(Sym::QueryRow);
+    });
+  }
+
+  /// Earlier terms on the key alone taken away as one condition on the key, if
+  /// that leaves fewer pieces than `rest`.
+  Terms withKeyConditions(const Term &t, const Terms &earlier, Terms rest) {
+    Term first = t;
+    for (const Term &e : earlier) {
+      Literal apart;
+      apart.condition = !e.expr();
+      Term both = t;
+      if (onKeyAlone(e) && both.add(e) && !first.add(std::move(apart))) {
+        return rest;
+      }
+    }
+    Terms pieces = {first};
+    for (const Term &e : earlier) {
+      if (onKeyAlone(e)) {
+        continue;
+      }
+      Terms next;
+      for (const Term &r : pieces) {
+        Terms some = subtract(r, e, termLimits);
+        std::move(some.begin(), some.end(), std::back_inserter(next));
+      }
+      pieces = std::move(next);
+      if (pieces.size() >= rest.size()) {
+        return rest;
+      }
+    }
+    return pieces.size() < rest.size() ? pieces : rest;
   }
 
   /// The term, and per pair the negation of the earlier ones that it meets.

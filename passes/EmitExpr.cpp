@@ -232,6 +232,11 @@ Value ExprEmitter::function(ExprKind kind, Value x) {
 
 Value ExprEmitter::emit(const Expr &expr) {
   const ExprNode &n = *expr;
+  for (auto [node, value] : scope.given) {
+    if (node == &n) {
+      return value;
+    }
+  }
   switch (n.kind) {
   case ExprKind::Int:
     return n.type == ExprType::Bool ? e.constant(e.i1, n.value) : e.c(n.value);

@@ -30,6 +30,8 @@ struct ExprScope {
   mlir::Value args; ///< the argument block
   mlir::Value batch, head, heads, query, key, qOffset, kOffset, queryEnd, keyEnd;
   llvm::ArrayRef<OperandRecord> operands;
+  /// Subexpressions (by node) whose values are at hand.
+  llvm::SmallVector<std::pair<const ExprNode *, mlir::Value>> given;
 };
 
 mlir::Value emitExpr(Emitter &e, const Expr &expr, const ExprScope &scope);

@@ -139,14 +139,15 @@ Span spanAt(const std::vector<Expr> &lower, const std::vector<Expr> &upper, Span
 /// Counts keys walked for sample tiles of one shape.
 class WasteCounter {
 public:
-  WasteCounter(const Stratum &s, int64_t lanes) : s(s), lanes(lanes) {}
+  WasteCounter(const Stratum &s, int64_t lanes)
+      : s(s), lanes(lanes), hasGuard(!s.guard.isNull() && isSampled(s.guard)) {}
 
   /// Lanes times keys walked, per query.
   double cost(const std::vector<QueryDigit> &query) {
     double work = 0, queries = 0;
     const int64_t radix = query[0].radix, tile = query[0].tile;
-    for (int64_t far : {2000, 4099}) {
-      const int64_t first = std::max<int64_t>(far / (radix * tile), 1) * tile;
+    for (int64_t far : {0, 1000}) {
+      const int64_t first = far / (radix * tile) * tile;
       addTiles(query, 0, first, 1, {0}, work, queries);
     }
     return queries == 0 ? 0 : work / queries;
@@ -155,6 +156,7 @@ public:
 private:
   const Stratum &s;
   int64_t lanes;
+  bool hasGuard;
 
   /// Extends the positions of a partial tile by digit `k` from value `first`;
   /// the tile stands for `weight` like ones.
@@ -189,15 +191,20 @@ private:
 
   int64_t keysOf(const std::vector<int64_t> &positions) {
     // Unbounded sides end a fixed distance away, so that shapes compare fairly.
-    constexpr int64_t kReach = 4096;
+    constexpr int64_t kReach = 4096, kFar = int64_t(1) << 40;
     const auto [least, most] = std::minmax_element(positions.begin(), positions.end());
-    const Span near{*least - kReach, *most + kReach};
+    const bool hasLower = !s.lower.empty() || !s.key[0].lower.empty();
+    const bool hasUpper = !s.upper.empty() || !s.key[0].upper.empty();
+    const Span near{hasLower ? -kFar : *least - kReach, hasUpper ? kFar : *most + kReach};
     Span root{INT64_MAX, INT64_MIN};
     std::vector<Span> digits(s.key.size(), Span{INT64_MAX, INT64_MIN});
     ExprEnv env;
-    env.nq = env.nk = near.hi;
+    env.nq = env.nk = 16384;
     for (int64_t i : positions) {
       env.i = i;
+      if (hasGuard && !evaluateBool(s.guard, env)) {
+        continue;
+      }
       Span own = spanAt(s.lower, s.upper, near, env);
       if (own.size() == 0) {
         continue;

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <numeric>
 #include <set>
+#include <tuple>
 
 namespace heddle {
 
@@ -148,8 +149,9 @@ private:
   /// Two residues of one digit: where one step divides the other, the coarser
   /// one is a condition on the query.
   void reduceSteps() {
-    std::stable_sort(steps.begin(), steps.end(),
-                     [](const Literal &a, const Literal &b) { return a.step > b.step; });
+    std::sort(steps.begin(), steps.end(), [](const Literal &a, const Literal &b) {
+      return std::tuple(b.step, a.radix, a.modulus) < std::tuple(a.step, b.radix, b.modulus);
+    });
     for (size_t a = 0; a < steps.size(); ++a) {
       for (size_t b = a + 1; b < steps.size();) {
         if (steps[a].sameDigit(steps[b]) && steps[a].step % steps[b].step == 0) {
@@ -219,8 +221,8 @@ private:
   }
 
   void placeDigits() {
-    std::stable_sort(digits.begin(), digits.end(), [](const DigitBounds &a, const DigitBounds &b) {
-      return a.share() < b.share();
+    std::sort(digits.begin(), digits.end(), [](const DigitBounds &a, const DigitBounds &b) {
+      return std::tuple(a.share(), a.radix, a.modulus) < std::tuple(b.share(), b.radix, b.modulus);
     });
     for (const DigitBounds &d : digits) {
       if (fits(d.radix, d.modulus) && !splitsRadices(d.radix, d.modulus)) {

@@ -102,6 +102,7 @@ private:
   int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
           fPositions = 0, fAccRows = 0, fState = 0, fMax = 0, fSum = 0, fTemp = 0, fStageV = 0, fTileMax = 0,
           fTileSum = 0, fAcc = 0;
+  SmallVector<SmallVector<int64_t>> fHoisted; ///< of each stratum: lane values of hoistable(residual)
   SmallVector<int64_t> fKeyTable, fKeyBase, fKeyStride, fScores, fStageK, fLower, fUpper;
 
   bool softmax() const { return sig.attend.getNormalizer() == attn::Normalizer::Softmax; }
@@ -141,6 +142,8 @@ private:
   void emitFlush(int64_t n);
   void emitScore(int64_t n, bool masked);
   void beginSegment(const Uniform &u, int64_t segment);
+  void hoist(const Uniform &u, int64_t n);
+  void giveHoisted(const Uniform &u, int64_t n, Value lane, ExprScope &to);
   SmallVector<LaneInterval> intervals(const Stratum &s);
   bool maskable(const Stratum &s);
 
@@ -148,6 +151,7 @@ private:
     Value lo, hi, fullLo, fullHi; ///< over lanes: min of lower, max of upper, max of lower, min of upper
   };
   SmallVector<Range> emitBounds(const Uniform &u, const Stratum &s, ArrayRef<LaneInterval> intervals);
+  Value emitBracket(const Uniform &u, const Stratum &s, Range &keys);
   void emitWalk(const Uniform &u, int64_t n, size_t digit, Value base, Value full, ArrayRef<Range> ranges,
                 ArrayRef<Value> phases);
 };
@@ -169,6 +173,19 @@ Pack &AttendTiler::packOf(int64_t segment, int64_t dot) {
   packs.push_back({source.q, source.d, segment, base2(segment)});
   packs.back().at = frame.allocate(source.d * kLanes * 4);
   return packs.back();
+}
+
+/// The largest parts of a condition that read the query and not the key: evaluated once a tile, not once a pair.
+static void hoistable(const Expr &x, SmallVectorImpl<Expr> &out) {
+  bool key = x.mentions(Sym::Key) || x.mentions(Sym::KeyRow);
+  bool query = x.mentions(Sym::Query) || x.mentions(Sym::QueryRow);
+  if (!key && query && x->kind != ExprKind::Symbol) {
+    out.push_back(x);
+    return;
+  }
+  for (const Expr &arg : x->args) {
+    hoistable(arg, out);
+  }
 }
 
 void AttendTiler::layout() {
@@ -213,6 +230,16 @@ void AttendTiler::layout() {
   for (int64_t g = 0; g < int64_t(sig.segments.size()); ++g) {
     for (size_t n = 0; n < sig.segments[g].dots.size(); ++n) {
       packOf(g, n);
+    }
+  }
+  for (const Stratum &s : schedule.strata) {
+    SmallVector<Expr> parts;
+    if (s.residual) {
+      hoistable(s.residual, parts);
+    }
+    fHoisted.emplace_back();
+    for (size_t k = 0; k < parts.size(); ++k) {
+      fHoisted.back().push_back(frame.allocate(kLanes * 8));
     }
   }
   // One row more than the super-tile: lanes without a query point there.
@@ -587,6 +614,40 @@ SmallVector<AttendTiler::Range> AttendTiler::emitBounds(const Uniform &u, const 
   return out;
 }
 
+/// Lane values of the residual's hoistable parts, as i64 or f64.
+void AttendTiler::hoist(const Uniform &u, int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  if (fHoisted[n].empty()) {
+    return;
+  }
+  SmallVector<Expr> parts;
+  hoistable(s.residual, parts);
+  e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
+    Value query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+    ExprScope at = scope(u, s.segment, query, {});
+    for (auto [part, offset] : llvm::zip(parts, fHoisted[n])) {
+      Value v = e.splat(emitExpr(e, part, at));
+      e.store(isa<FloatType>(Emitter::elementType(v)) ? v : e.toInt(v, e.i64), e.at(in(u, offset), e.mul(lane, 8)), 8);
+    }
+  });
+}
+
+/// Makes the hoisted values of lanes [lane, lane + width) known to `to`.
+void AttendTiler::giveHoisted(const Uniform &u, int64_t n, Value lane, ExprScope &to) {
+  SmallVector<Expr> parts;
+  if (!fHoisted[n].empty()) {
+    hoistable(schedule.strata[n].residual, parts);
+  }
+  for (auto [part, offset] : llvm::zip(parts, fHoisted[n])) {
+    Type element = part->type == ExprType::Float ? e.f64 : e.i64;
+    Value v = e.load(e.vec(element), e.at(in(u, offset), e.mul(lane, 8)), 8);
+    if (part->type == ExprType::Bool) {
+      v = e.cmp(arith::CmpIPredicate::ne, v, e.constant(v.getType(), int64_t(0)));
+    }
+    to.given.emplace_back(&*part, v);
+  }
+}
+
 void AttendTiler::beginSegment(const Uniform &u, int64_t segment) {
   const SegmentSignature &s = sig.segments[segment];
   int64_t v = sig.argSlot(s.v);
@@ -612,14 +673,83 @@ void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value minPosition) {
   ranges[0].hi = e.min(ranges[0].hi, rowsEnd);
   e.ifThen(e.lt(ranges[0].lo, ranges[0].hi), [&] {
     beginSegment(u, s.segment);
+    hoist(u, n);
     SmallVector<Value> phases;
     for (const KeyDigit &d : s.key) {
       phases.push_back(d.phase ? emitExpr(e, d.phase, scope(u, s.segment, minPosition, {})) : e.c(0));
     }
-    emitWalk(u, n, 0, e.c(0), e.constant(e.i1, int64_t(1)), ranges, phases);
+    // With a condition per pair, no tile is full unless a bracket shows it.
+    Value full = s.residual ? emitBracket(u, s, ranges[0]) : e.constant(e.i1, int64_t(1));
+    emitWalk(u, n, 0, e.c(0), full, ranges, phases);
     Value count = e.load(e.i64, in(u, fCount), 8);
     e.ifThen(e.lt(e.c(0), count), [&] { e.call(name("flush", n), {}, {u.args, u.scratch, u.b, u.h}); });
   });
+}
+
+/// An equation of the residual with the query alone on one side and the key alone on the other (documents,
+/// clusters), as {query side, key side}.
+static std::optional<std::pair<Expr, Expr>> matchedIds(const Expr &residual) {
+  if (residual->kind == ExprKind::And) {
+    for (const Expr &arg : residual->args) {
+      if (auto ids = matchedIds(arg)) {
+        return ids;
+      }
+    }
+    return std::nullopt;
+  }
+  if (residual->kind != ExprKind::Eq) {
+    return std::nullopt;
+  }
+  auto onQuery = [](const Expr &x) { return x.mentions(Sym::Query) || x.mentions(Sym::QueryRow); };
+  auto onKey = [](const Expr &x) { return x.mentions(Sym::Key) || x.mentions(Sym::KeyRow); };
+  Expr q = residual->args[0], k = residual->args[1];
+  if (onKey(q)) {
+    std::swap(q, k);
+  }
+  auto isIds = [](const Expr &x) { return x->kind == ExprKind::Load && x->type == ExprType::Int; };
+  if (!isIds(q) || !isIds(k) || onKey(q) || onQuery(k)) {
+    return std::nullopt;
+  }
+  return std::pair(q, k);
+}
+
+/// Run-time ids that must be equal: narrows `keys` to the first and last key whose id lies between the least and
+/// the greatest id of the tile's queries (exact where ids are sorted). Returns true (at run time) where all
+/// queries have one id and all those keys have it too, so that the residual holds throughout.
+Value AttendTiler::emitBracket(const Uniform &u, const Stratum &s, Range &keys) {
+  Value never = e.constant(e.i1, int64_t(0));
+  std::optional<std::pair<Expr, Expr>> ids = matchedIds(s.residual);
+  if (!ids) {
+    return never;
+  }
+  Type lanes = e.vec(e.i64);
+  using Kind = vector::CombiningKind;
+  auto reduce = [&](Kind kind, Value v) { return vector::ReductionOp::create(builder, e.loc, kind, v).getResult(); };
+  constexpr int64_t kLeast = std::numeric_limits<int64_t>::min(), kMost = std::numeric_limits<int64_t>::max();
+  Values span = e.loop(e.c(0), e.c(kLanes), vl, {e.constant(lanes, kMost), e.constant(lanes, kLeast)},
+                       [&](Value lane, ValueRange acc) {
+                         Value query = e.load(lanes, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+                         Value id = e.splat(emitExpr(e, ids->first, scope(u, s.segment, query, {})));
+                         return Values{e.min(acc[0], id), e.max(acc[1], id)};
+                       });
+  Value least = reduce(Kind::MINSI, span[0]), most = reduce(Kind::MAXSI, span[1]);
+  Values found = e.loop(keys.lo, keys.hi, vl,
+                        {e.constant(lanes, kFar), e.constant(lanes, -kFar), e.constant(lanes, int64_t(0))},
+                        [&](Value j, ValueRange acc) {
+                          Value key = e.add(e.splat(j), e.iota());
+                          Value id = e.splat(emitExpr(e, ids->second, scope(u, s.segment, {}, key)));
+                          Value hit = e.both(e.ge(id, e.splat(least)), e.le(id, e.splat(most)));
+                          hit = e.both(hit, e.lt(key, e.splat(keys.hi)));
+                          return Values{e.min(acc[0], e.select(hit, key, acc[0])), e.max(acc[1], e.select(hit, key, acc[1])),
+                                        e.add(acc[2], e.toInt(hit, e.i64))};
+                        });
+  keys.lo = e.max(keys.lo, reduce(Kind::MINSI, found[0]));
+  keys.hi = e.min(keys.hi, e.add(reduce(Kind::MAXSI, found[1]), 1));
+  if (s.residual->kind != ExprKind::Eq) {
+    return never;
+  }
+  Value allKeys = e.eq(reduce(Kind::ADD, found[2]), e.sub(keys.hi, keys.lo));
+  return e.both(e.eq(least, most), allKeys);
 }
 
 /// Loops over the values of key digit `digit`; `base` is the position that the digits before it add up to, and
@@ -653,10 +783,6 @@ void AttendTiler::emitWalk(const Uniform &u, int64_t n, size_t digit, Value base
   Value total = steps(e.sub(hi, lo));
   if (!maskable(s)) {
     push(lo, total, 0);
-    return;
-  }
-  if (s.residual) {
-    push(lo, total, 1);
     return;
   }
   Value a = e.max(e.max(lo, own.fullLo), e.sub(all.fullLo, base));
@@ -701,23 +827,23 @@ void AttendTiler::emitPush(int64_t n) {
     Value flag = e.load(e.i64, in(u, fMasked), 8);
     e.store(e.either(flag, masked), in(u, fMasked), 8);
   };
-  if (s.keep) {
+  // Key by key, leaving out those that `wanted` rejects.
+  auto filtered = [&](llvm::function_ref<Value(Value)> wanted) {
     e.loop(e.c(0), total, 1, [&](Value t) {
       Value position = e.add(first, e.mul(t, step));
-      e.ifThen(emitExpr(e, s.keep, scope(u, s.segment, {}, position)), [&] {
+      e.ifThen(wanted(position), [&] {
         Value count = e.load(e.i64, in(u, fCount), 8);
         mark();
         write(count, position);
         flushWhenFull(e.add(count, 1));
       });
     });
-  } else {
-    // while (done < total): fill what the chunk still holds.
-    auto loop = scf::WhileOp::create(
+  };
+  // while (done < total): fill what the chunk still holds.
+  auto bulk = [&] {
+    scf::WhileOp::create(
         builder, e.loc, TypeRange{e.i64}, ValueRange{e.c(0)},
-        [&](OpBuilder &, Location, ValueRange v) {
-          scf::ConditionOp::create(builder, e.loc, e.lt(v[0], total), v);
-        },
+        [&](OpBuilder &, Location, ValueRange v) { scf::ConditionOp::create(builder, e.loc, e.lt(v[0], total), v); },
         [&](OpBuilder &, Location, ValueRange v) {
           Value count = e.load(e.i64, in(u, fCount), 8);
           Value take = e.min(e.sub(e.c(schedule.keyChunk), count), e.sub(total, v[0]));
@@ -727,7 +853,34 @@ void AttendTiler::emitPush(int64_t n) {
           flushWhenFull(e.add(count, take));
           scf::YieldOp::create(builder, e.loc, ValueRange{e.add(v[0], take)});
         });
-    (void)loop;
+  };
+  auto kept = [&](Value position) {
+    return s.keep ? emitExpr(e, s.keep, scope(u, s.segment, {}, position)) : e.constant(e.i1, int64_t(1));
+  };
+  // A condition on loaded tables is tried on the tile's lanes first: a key that none of them wants costs no more.
+  auto wantedByALane = [&](Value position) {
+    Value lanes = e.load(e.i64, in(u, fLanes), 8);
+    Value none = e.constant(e.vec(e.i1), int64_t(0));
+    Values any = e.loop(e.c(0), lanes, vl, {none}, [&](Value lane, ValueRange acc) {
+      Value query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+      ExprScope at = scope(u, s.segment, query, position);
+      giveHoisted(u, n, lane, at);
+      return Values{e.either(acc[0], e.splat(emitExpr(e, s.residual, at)))};
+    });
+    return e.both(kept(position), e.any(any[0]));
+  };
+  auto unfiltered = [&] {
+    if (s.keep) {
+      filtered(kept);
+    } else {
+      bulk();
+    }
+  };
+  if (bool(s.residual) && s.residual.hasLoad()) {
+    e.ifElse(
+        e.cmp(arith::CmpIPredicate::ne, masked, e.c(0)), [&] { filtered(wantedByALane); }, unfiltered);
+  } else {
+    unfiltered();
   }
   func::ReturnOp::create(builder, e.loc);
 }
@@ -915,6 +1068,9 @@ void AttendTiler::emitScore(int64_t n, bool masked) {
     SmallVector<std::pair<Value, Value>> ends;
     for (const LaneInterval &i : list) {
       ends.emplace_back(e.load(e.vec(e.i32), e.at(in(u, i.lo), byte), 4), e.load(e.vec(e.i32), e.at(in(u, i.hi), byte), 4));
+    }
+    if (masked) {
+      giveHoisted(u, n, lane, at);
     }
     e.loop(e.c(0), count, 1, [&](Value k) {
       Value j32 = e.load(e.i32, e.at(in(u, fKeys), e.mul(k, 4)), 4);

@@ -82,6 +82,10 @@ int runCache(const CacheOptions &options) {
   if (options.action == "stats") {
     return stats(options.json);
   }
+  if (options.action != "clear") {
+    throw Failure(2, "expected list, stats, clear or path, but got " +
+                         (options.action.empty() ? "none" : "'" + options.action + "'"));
+  }
   heddle_cache_stats before = {};
   check(heddle_cache_get_stats(&before));
   check(heddle_cache_clear());

@@ -6,7 +6,8 @@ namespace heddle::tools {
 
 /// f32 GFLOP/s that `threads` threads reach together on independent fused
 /// multiply-adds in registers: the limit that a kernel is compared with.
-/// Measured once for a machine and thread count, and kept beside the cache.
+/// The best that was ever measured for this machine and thread count; kept in
+/// the cache's folder.
 double fmaPeak(int threads);
 
 } // namespace heddle::tools

@@ -3,6 +3,7 @@
 #include "dialect/Pattern.h"
 #include "tools/Support.h"
 
+#include <algorithm>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -56,6 +57,16 @@ std::string tensorType(int64_t heads, int64_t width, const std::string &dtype) {
   return "tensor<?x" + std::to_string(heads) + "x?x" + std::to_string(width) + "x" + dtype + ">";
 }
 
+/// "<pattern>:1:9: error: expected ..." over the line and a caret.
+std::string located(const std::string &text, const PatternError &error) {
+  size_t at = std::min(error.offset, text.size());
+  size_t start = at == 0 ? std::string::npos : text.rfind('\n', at - 1);
+  start = start == std::string::npos ? 0 : start + 1;
+  auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(start), '\n');
+  return "<pattern>:" + std::to_string(line) + ":" + std::to_string(at - start + 1) + ": error: " + error.message +
+         "\n  " + text.substr(start, text.find('\n', start) - start) + "\n  " + std::string(at - start, ' ') + "^";
+}
+
 /// A spec with one segment whose pattern is `source.pattern`, alone on its
 /// lines so that places in it keep their columns.
 Spec specAround(const SpecSource &source) {
@@ -81,13 +92,17 @@ Spec specAround(const SpecSource &source) {
   std::string out = tensorType(h, shape.get("dv", d), dtype);
 
   std::string head = "func.func @pattern(%q: " + q + ", %k: " + k + ", %v: " + v;
-  if (const Pattern *pattern = std::get_if<Pattern>(&parsed)) {
-    for (size_t n = 0; n < names.size(); ++n) {
-      std::string type = operandType(*pattern, static_cast<int64_t>(n));
-      std::string name = names[n].rfind('%', 0) == 0 ? names[n] : "%" + names[n];
-      head += ", " + name + ": " + (type.empty() ? "tensor<?xf32>" : type);
-    }
+  if (const PatternError *error = std::get_if<PatternError>(&parsed)) {
+    throw Failure(2, located(source.pattern, *error));
   }
+  std::string operands;
+  for (size_t n = 0; n < names.size(); ++n) {
+    std::string type = operandType(std::get<Pattern>(parsed), static_cast<int64_t>(n));
+    type = type.empty() ? "tensor<?xf32>" : type;
+    head += ", " + (names[n].rfind('%', 0) == 0 ? names[n] : "%" + names[n]) + ": " + type;
+    operands += (operands.empty() ? " operands(" : ", ") + type;
+  }
+  operands += operands.empty() ? "" : ")";
   head += ") -> " + out + " {\n  %o = attn.attend %q segment(%k, %v) where(\n";
   std::string offset =
       shape.has("q_offset") ? " q_offset(" + std::to_string(shape.get("q_offset", 0)) + ")" : std::string();
@@ -95,7 +110,7 @@ Spec specAround(const SpecSource &source) {
   Spec spec;
   spec.name = "<pattern>";
   spec.firstLine = 3;
-  spec.text = head + source.pattern + "\n  )" + offset + " : " + q + " segment(" + k + ", " + v + ") -> " + out +
+  spec.text = head + source.pattern + "\n  )" + offset + " : " + q + " segment(" + k + ", " + v + ")" + operands + " -> " + out +
               "\n  return %o : " + out + "\n}\n";
   return spec;
 }

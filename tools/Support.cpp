@@ -51,11 +51,16 @@ std::string Spec::located(const std::string &diagnostics) const {
   static const std::string mark = "<spec>:";
   std::string out;
   std::stringstream lines(diagnostics);
+  bool shown = true; // the source line under a message is text that the user wrote
   for (std::string line; std::getline(lines, line);) {
     if (line.rfind(mark, 0) == 0) {
       char *end = nullptr;
       long number = std::strtol(line.c_str() + mark.size(), &end, 10);
-      line = name + ":" + std::to_string(number >= firstLine ? number - firstLine + 1 : number) + end;
+      shown = number >= firstLine;
+      std::string rest = shown ? end : line.substr(std::min(line.find(": "), line.size()));
+      line = shown ? name + ":" + std::to_string(number - firstLine + 1) + rest : name + rest;
+    } else if (!shown && line.rfind("  ", 0) == 0) {
+      continue;
     }
     out += line + "\n";
   }

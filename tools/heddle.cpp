@@ -151,16 +151,20 @@ void addShow(CLI::App &app, std::function<int()> &action, ShowOptions &options) 
 
 void addCache(CLI::App &app, std::function<int()> &action, CacheOptions &options) {
   CLI::App *command = addCommand(app, "cache", "the cache of compiled kernels", kCacheFooter);
-  command->add_option("ACTION", options.action, "list, stats, clear or path")
-      ->required()
-      ->check(CLI::IsMember({"list", "stats", "clear", "path"}));
+  command->add_option("ACTION", options.action, "list, stats, clear or path");
   command->add_flag("--json", options.json, "print JSON (list and stats)");
   command->callback([&] { action = [&] { return runCache(options); }; });
 }
 
-/// CLI11 has no word for "what came"; keep its text and say where help is.
-int usageError(const CLI::ParseError &error, const CLI::App &app) {
+/// Says what came instead of a command; else CLI11's text, and where help is.
+int usageError(const CLI::ParseError &error, const CLI::App &app, int argc, char **argv) {
   std::string command;
+  if (app.get_subcommands().empty() && (argc < 2 || argv[1][0] != '-')) {
+    std::fprintf(stderr, "heddle: error: expected compile, run, explain, show or cache, but got %s\n(heddle --help has "
+                         "examples)\n",
+                 argc < 2 ? "no command" : ("'" + std::string(argv[1]) + "'").c_str());
+    return 2;
+  }
   for (const CLI::App *used : app.get_subcommands()) {
     command += " " + used->get_name();
   }
@@ -196,7 +200,7 @@ int main(int argc, char **argv) {
   } catch (const CLI::CallForVersion &error) {
     return app.exit(error);
   } catch (const CLI::ParseError &error) {
-    return usageError(error, app);
+    return usageError(error, app, argc, argv);
   } catch (const Failure &failure) {
     std::fflush(stdout);
     std::fprintf(stderr, "heddle: error: %s\n", failure.what());

@@ -882,6 +882,9 @@ class _Key:
     def value(self, v: Any) -> Any:
         if isinstance(v, _SIMPLE):
             return (type(v), v)
+        if isinstance(v, type) or (getattr(v, "__module__", None) == __name__ and callable(v)):
+            self.pinned.append(v)  # a class, or one of our own functions
+            return ("object", id(v))
         if isinstance(v, (Tensor, Scalar)) or _is_tensor(v):
             data = v.data if isinstance(v, Tensor) else v
             self.captures.append(data)
@@ -896,7 +899,7 @@ class _Key:
             return ("dict", tuple((self.value(k), self.value(x)) for k, x in v.items()))
         if isinstance(v, functools.partial):
             return ("partial", self.value(v.func), self.value(v.args), self.value(v.keywords))
-        if isinstance(v, (types.ModuleType, types.BuiltinFunctionType, type)) or type(v).__module__ == "torch":
+        if isinstance(v, (types.ModuleType, types.BuiltinFunctionType)) or type(v).__module__ == "torch":
             self.pinned.append(v)
             return ("object", id(v))
         raise _Uncacheable

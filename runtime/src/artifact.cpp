@@ -76,3 +76,11 @@ Error heddle::rt::readArtifact(std::string_view bytes, Artifact &out) {
   out.object = bytes.substr(bodyAt + manifestSize);
   return nullptr;
 }
+
+heddle_error *heddle_artifact_write(const char *manifest, size_t manifest_size, const void *object, size_t object_size,
+                                    void **artifact, size_t *size) {
+  return guarded([&]() -> Error {
+    *artifact = mallocArtifact({manifest, manifest_size}, {static_cast<const char *>(object), object_size}, size);
+    return *artifact ? nullptr : systemError("expected enough memory for an artefact, but the allocation failed");
+  });
+}

@@ -461,7 +461,7 @@ Error Preparation::checkResult(size_t r) {
   if (Error e = checkShape(name, t, result.dims, derived, names)) {
     return e;
   }
-  bool empty = std::find(t.shape, t.shape + t.rank, 0) != t.shape + t.rank;
+  bool empty = batch == 0 || heads == 0 || queries == 0 || valueWidth == 0;
   for (int32_t i = 0; i < t.rank && !empty; ++i) {
     if (t.shape[i] > 1 && t.strides[i] == 0) {
       return invalidValue("expected " + name +

@@ -52,6 +52,9 @@ class Result:
         ``sum_j |p_ij| |v_j|`` for each output element, p being normalised.
     top
         ``max_j |s_ij|`` over live pairs of a row (0 for an empty row).
+    terms
+        The largest sum of absolute values of a live pair's dot (0 without dots): a
+        dot's rounding is relative to this, not to the dot.
     """
 
     out: np.ndarray
@@ -60,6 +63,7 @@ class Result:
     keys: np.ndarray = field(default_factory=lambda: np.zeros(0))
     weight: np.ndarray = field(default_factory=lambda: np.zeros(0))
     top: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    terms: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def heads_of(x: np.ndarray, batch: int, heads: int) -> np.ndarray:
@@ -137,6 +141,7 @@ def attend(
         scale = 1.0 / np.sqrt(d)
 
     scores, lives, values = [], [], []
+    terms = np.zeros((batch, heads, nq))
     for seg in segments:
         value = heads_of(seg.v, batch, heads)
         nk = value.shape[2]
@@ -166,6 +171,9 @@ def attend(
             else:
                 s = dots[0]
         live &= ~np.isneginf(s)
+        for a, b in pairs:
+            sizes = (np.nan_to_num(np.abs(heads_of(x, batch, heads)), nan=0, posinf=0) for x in (a, b))
+            terms = np.maximum(terms, np.where(live, abs(factor) * _dot(*sizes, live), 0).max(-1, initial=0))
         scores.append(s)
         lives.append(live)
         values.append(value)
@@ -199,7 +207,7 @@ def attend(
     weight = np.where(empty, 0.0, weight)
     if normalizer == "softmax" and sink is None:
         lse = np.where(keys == 0, -np.inf, lse)
-    return Result(out, lse, lives, keys, weight, top)
+    return Result(out, lse, lives, keys, weight, top, terms)
 
 
 def merge(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

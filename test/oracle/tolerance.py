@@ -117,13 +117,13 @@ def check(
 def check_lse(
     got: np.ndarray, expected: Result, label: str = ""
 ) -> Verdict:
-    """Compares the log-sum-exp: |error| <= 2e-6 sqrt(keys) + 4 * 2^-24 (max|s| + |lse|)."""
+    """Compares the log-sum-exp: |error| <= 2e-6 sqrt(keys) + 4 * 2^-24 (max|s| + |lse| + max sum|q_d k_d|)."""
     got = np.asarray(got, np.float64)
     want = expected.lse
     if got.shape != want.shape:
         return Verdict(False, f"{label}: expected lse shape {want.shape}, but got {got.shape}")
     bound = 2e-6 * np.sqrt(np.maximum(expected.keys, 1)) + 4 * 2.0**-24 * (
-        expected.top + np.where(np.isfinite(want), np.abs(want), 0)
+        expected.top + expected.terms + np.where(np.isfinite(want), np.abs(want), 0)
     )
     with np.errstate(invalid="ignore"):
         good = np.where(

@@ -53,6 +53,14 @@ TEST(Artifact, RoundTrip) {
   EXPECT_EQ(artifact.object, std::string("\0object\xff", 8));
 }
 
+TEST(Artifact, WrittenThroughC) {
+  void *bytes = nullptr;
+  size_t size = 0;
+  ASSERT_EQ(take(heddle_artifact_write("{}", 2, "object", 6, &bytes, &size)), "");
+  EXPECT_EQ(std::string(static_cast<char *>(bytes), size), writeArtifact("{}", "object"));
+  heddle_free(bytes);
+}
+
 TEST(Artifact, EveryTruncationAndEveryFlippedBitIsFound) {
   std::string bytes = writeArtifact("manifest", "object");
   Artifact artifact;

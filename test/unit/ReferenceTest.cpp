@@ -4,8 +4,8 @@
 // beside each case, so that no other implementation is needed to believe them.
 //
 //===----------------------------------------------------------------------===//
-#include "dialect/Attn.h"
 #include "dialect/Reference.h"
+#include "dialect/Attn.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -26,8 +26,7 @@ namespace {
 constexpr double inf = std::numeric_limits<double>::infinity();
 
 /// A dense tensor with its data.
-template <typename T>
-struct Tensor {
+template <typename T> struct Tensor {
   std::vector<int64_t> shape;
   std::vector<T> data;
   heddle_dtype dtype;
@@ -81,8 +80,8 @@ heddle_tensor scalar(double &value) {
 class ReferenceTest : public ::testing::Test {
 protected:
   ReferenceTest() {
-    context.loadDialect<attn::AttnDialect, mlir::func::FuncDialect, mlir::arith::ArithDialect,
-                        mlir::math::MathDialect>();
+    context
+        .loadDialect<attn::AttnDialect, mlir::func::FuncDialect, mlir::arith::ArithDialect, mlir::math::MathDialect>();
   }
   /// Runs the function of `text`; the error text, empty where there was none.
   std::string run(const std::string &text, std::vector<heddle_tensor> args, std::vector<heddle_tensor> results) {
@@ -132,9 +131,9 @@ TEST_F(ReferenceTest, ScaleOffsetsAndCausal) {
   EXPECT_EQ(run(tiny("segment(%k, %v) where(causal) scale(0.0)"), {q.view(), k.view(), v.view()}, {o.view()}), "");
   EXPECT_EQ(o.data, (std::vector<double>{1, 2, 4}));
   // q_offset 1: row 0 sees keys 0 and 1. k_offset 2 on top: keys stand at 2, 3, 4.
-  EXPECT_EQ(run(tiny("segment(%k, %v) where(causal) scale(0.0) q_offset(1)"), {q.view(), k.view(), v.view()},
-                {o.view()}),
-            "");
+  EXPECT_EQ(
+      run(tiny("segment(%k, %v) where(causal) scale(0.0) q_offset(1)"), {q.view(), k.view(), v.view()}, {o.view()}),
+      "");
   EXPECT_EQ(o.data, (std::vector<double>{2, 4, 4}));
   EXPECT_EQ(run(tiny("segment(%k, %v) where(causal) k_offset(2) scale(0.0) q_offset(1)"),
                 {q.view(), k.view(), v.view()}, {o.view()}),
@@ -315,7 +314,8 @@ TEST_F(ReferenceTest, IntegersRoundAndWrap) {
   auto o = zeros({1, 1, 1, 1});
   auto code = [&](const std::string &lines) {
     std::string text = tiny("segment(%k, %v) dots() score(%b, %h, %i, %j) {\n%c2 = arith.constant 2 : index\n"
-                            "%c5 = arith.constant 5 : index\n" + lines + R"(
+                            "%c5 = arith.constant 5 : index\n" +
+                            lines + R"(
         %n = arith.index_cast %r : index to i64
         %f = arith.sitofp %n : i64 to f32
         attn.yield %f : f32
@@ -361,7 +361,8 @@ TEST_F(ReferenceTest, SegmentsShareOneNormalizer) {
 TEST_F(ReferenceTest, ChainedAttendsAndOtherDtypes) {
   // Two hops of causal(1) under scale 0; bf16 storage in, f16 out.
   std::string t = "tensor<?x?x?x1xbf16>";
-  std::string attend = " segment(%k, %v) where(window(1, 0)) scale(0.0) : " + t + " segment(" + t + ", " + t + ") -> " + t;
+  std::string attend =
+      " segment(%k, %v) where(window(1, 0)) scale(0.0) : " + t + " segment(" + t + ", " + t + ") -> " + t;
   std::string text = "func.func @f(%q: " + t + ", %k: " + t + ", %v: " + t + ") -> " + t + " {\n  %a = attn.attend %q" +
                      attend + "\n  %o = attn.attend %q segment(%k, %a) where(window(1, 0)) scale(0.0) : " + t +
                      " segment(" + t + ", " + t + ") -> " + t + "\n  return %o : " + t + "\n}\n";

@@ -76,6 +76,10 @@ HEDDLE_API const char *heddle_kernel_manifest(const heddle_kernel *);
 HEDDLE_API heddle_error *heddle_kernel_save(const heddle_kernel *, const char *path);
 HEDDLE_API heddle_error *heddle_kernel_open(const char *path, heddle_kernel **out);
 
+/* The bytes of an artefact (docs/abi.md), malloc'ed: how a compiler writes one. */
+HEDDLE_API heddle_error *heddle_artifact_write(const char *manifest, size_t manifest_size, const void *object,
+                                               size_t object_size, void **artifact, size_t *size);
+
 typedef struct heddle_run_options {
   int32_t num_threads; /* 0: heddle_num_threads() */
   int32_t reserved;

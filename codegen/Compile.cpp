@@ -6,7 +6,6 @@
 #include "codegen/SpecParser.h"
 #include "codegen/x86/X86Target.h"
 #include "passes/Passes.h"
-#include "runtime/src/artifact.h"
 
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Pass/PassManager.h"
@@ -136,7 +135,7 @@ heddle_error *compileModule(const char *spec, const char *target, std::string &a
   }
   c.manifest["target"] = c.name;
   c.manifest["features"] = c.target->features;
-  for (const char *key : {"scratch_bytes", "super_tile"}) {
+  for (const char *key : {"scratch_bytes", "splits", "super_tile"}) {
     c.manifest[key] = cast<IntegerAttr>((*c.module)->getAttr(std::string("heddle.") + key)).getInt();
   }
   if (heddle_error *e = c.translate()) {
@@ -149,7 +148,13 @@ heddle_error *compileModule(const char *spec, const char *target, std::string &a
   std::string manifest;
   llvm::raw_string_ostream os(manifest);
   os << llvm::json::Value(std::move(c.manifest));
-  artifact = rt::writeArtifact(manifest, std::string_view(object.data(), object.size()));
+  void *bytes = nullptr;
+  size_t size = 0;
+  if (heddle_error *e = heddle_artifact_write(manifest.data(), manifest.size(), object.data(), object.size(), &bytes, &size)) {
+    return e;
+  }
+  artifact.assign(static_cast<const char *>(bytes), size);
+  heddle_free(bytes);
   remarks = c.remarks;
   return nullptr;
 }

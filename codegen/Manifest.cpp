@@ -29,12 +29,26 @@ static json::Object source(const NumberSource &n) {
   return json::Object{{"kind", "value"}, {"value", n.integer}, {"arg", -1}};
 }
 
-/// One letter a dimension of each tensor operand of the patterns, by the primitive that reads it.
-static void collectAxes(const Pattern &p, ArrayRef<int64_t> ranks, llvm::DenseMap<int64_t, std::string> &axes) {
+namespace {
+/// What a pattern asks of its operands.
+struct OperandNeeds {
+  llvm::DenseMap<int64_t, std::string> axes; ///< of tensors: one letter a dimension
+  llvm::DenseSet<int64_t> counts;            ///< run-time integers that are >= 0
+};
+} // namespace
+
+static void collectNeeds(const Pattern &p, ArrayRef<int64_t> ranks, OperandNeeds &needs) {
+  if (p->kind == PatternKind::Window) {
+    for (const IntArg &count : ArrayRef<IntArg>(p->ints).take_front(2)) {
+      if (count.kind == IntArg::Operand) {
+        needs.counts.insert(count.value);
+      }
+    }
+  }
   auto put = [&](size_t k, StringRef perRow) {
     if (k < p->operands.size()) {
       int64_t operand = p->operands[k];
-      axes[operand] = (ranks[operand] == 3 ? "bh" : "b") + perRow.str();
+      needs.axes[operand] = (ranks[operand] == 3 ? "bh" : "b") + perRow.str();
     }
   };
   switch (p->kind) {
@@ -64,25 +78,21 @@ static void collectAxes(const Pattern &p, ArrayRef<int64_t> ranks, llvm::DenseMa
     break;
   }
   for (const Pattern &child : p->children) {
-    collectAxes(child, ranks, axes);
+    collectNeeds(child, ranks, needs);
   }
 }
 
 json::Object describeKernel(const KernelSignature &sig) {
-  struct Role {
-    json::Array roles;
-    std::string axes;
-  };
-  SmallVector<Role> args(sig.numArgs());
-  auto role = [&](int64_t arg, StringRef name, int64_t segment = -1) {
+  SmallVector<json::Array> roles(sig.numArgs());
+  auto role = [&](int64_t arg, StringRef name, int64_t segment = -1, json::Object more = {}) {
     if (arg < 0) {
       return;
     }
-    json::Object o{{"role", name}};
+    more["role"] = name;
     if (segment >= 0) {
-      o["segment"] = segment;
+      more["segment"] = segment;
     }
-    args[arg].roles.push_back(std::move(o));
+    roles[arg].push_back(std::move(more));
   };
   attn::AttendOp op = sig.attend;
   role(sig.q, "q");
@@ -118,15 +128,24 @@ json::Object describeKernel(const KernelSignature &sig) {
       needs |= !region->getArguments()[region->getNumArguments() - 2].use_empty();
     }
     anyOffset |= needs;
-    llvm::DenseMap<int64_t, std::string> axes;
-    collectAxes(p, ranks, axes);
-    for (auto &[operand, letters] : axes) {
-      args[sig.patternOperands[operand]].axes = letters;
+    OperandNeeds operands;
+    collectNeeds(p, ranks, operands);
+    for (auto &[operand, letters] : operands.axes) {
+      json::Array list;
+      for (char letter : letters) {
+        list.push_back(std::string(1, letter));
+      }
+      role(sig.patternOperands[operand], "operand", g, json::Object{{"axes", std::move(list)}});
+    }
+    for (int64_t operand : operands.counts) {
+      role(sig.patternOperands[operand], "operand", g, json::Object{{"min", 0}});
     }
     segments.push_back(json::Object{{"k_offset", source(s.kOffset)}, {"needs_q_offset", needs}});
   }
   for (int64_t a : sig.patternOperands) {
-    role(a, "operand");
+    if (roles[a].empty()) {
+      role(a, "operand");
+    }
   }
   for (Value v : op.getCaptures()) {
     role(cast<BlockArgument>(v).getArgNumber(), "operand");
@@ -137,21 +156,14 @@ json::Object describeKernel(const KernelSignature &sig) {
     std::string name = "arg" + std::to_string(n);
     if (auto given = sig.func.getArgAttrOfType<StringAttr>(n, "heddle.name")) {
       name = given.str();
-    } else if (!args[n].roles.empty()) {
-      name = args[n].roles[0].getAsObject()->getString("role")->str();
+    } else if (!roles[n].empty()) {
+      name = roles[n][0].getAsObject()->getString("role")->str();
     }
-    json::Object o{{"name", name}, {"roles", std::move(args[n].roles)}};
+    json::Object o{{"name", name}, {"roles", std::move(roles[n])}};
     if (auto t = dyn_cast<RankedTensorType>(type)) {
       o["type"] = typeName(t.getElementType());
       o["dims"] = dims(t);
       o["scalar"] = false;
-      if (!args[n].axes.empty()) {
-        json::Array letters;
-        for (char c : args[n].axes) {
-          letters.push_back(std::string(1, c));
-        }
-        o["axes"] = std::move(letters);
-      }
     } else {
       o["type"] = typeName(type);
       o["scalar"] = true;

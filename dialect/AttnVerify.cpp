@@ -723,7 +723,7 @@ LogicalResult AttendOp::verifyRegions() {
 }
 
 //===----------------------------------------------------------------------===//
-// load
+// load (yield_c1, the parent of attn.yield, is its trait HasParent)
 //===----------------------------------------------------------------------===//
 
 LogicalResult LoadOp::verify() {

@@ -342,8 +342,8 @@ Condition Splitter::split(const Expr &e, bool negated) {
   if (e->kind >= ExprKind::Lt && e->kind <= ExprKind::Ne) {
     return comparison(e, negated);
   }
-  if (e->type != ExprType::Bool) {
-    return opaque(e, negated);
+  if (e->type != ExprType::Bool) { // The condition of a select may be a number.
+    return split(notEqual(e, Expr(0)), negated);
   }
   switch (e->kind) {
   case ExprKind::Not:

@@ -13,11 +13,29 @@ namespace heddle {
 
 namespace {
 
+int64_t countNodes(const Expr &e, int64_t limit) {
+  int64_t count = 1;
+  for (size_t k = 0; k < e->args.size() && count <= limit; ++k) {
+    count += countNodes(e->args[k], limit - count);
+  }
+  return count;
+}
+
+std::string keyOf(const Expr &atom) {
+  constexpr int64_t kTextNodes = 400;
+  if (!isLargerThan(atom, kTextNodes)) {
+    return atom.str();
+  }
+  // Equal trees at other addresses count as different atoms, which only loses
+  // simplifications.
+  return "@" + std::to_string(reinterpret_cast<uintptr_t>(&*atom));
+}
+
 void addTerm(LinearForm &f, const Expr &atom, int64_t factor) {
   if (factor == 0) {
     return;
   }
-  std::string key = atom.str();
+  std::string key = keyOf(atom);
   auto [it, isNew] = f.terms.try_emplace(std::move(key), LinearForm::Term{atom, factor});
   if (!isNew && (it->second.factor += factor) == 0) {
     f.terms.erase(it);
@@ -47,6 +65,8 @@ LinearForm extremum(const Expr &e) {
 }
 
 } // namespace
+
+bool isLargerThan(const Expr &e, int64_t count) { return countNodes(e, count) > count; }
 
 LinearForm LinearForm::of(const Expr &e) {
   switch (e->kind) {
@@ -339,8 +359,28 @@ std::optional<int64_t> lowerBound(const LinearForm &f) {
   return b && *b != INT64_MIN ? std::optional<int64_t>(-*b) : std::nullopt;
 }
 
+namespace {
+
+/// Bits of integers, as in hashes: what is inside may rely on wrapping.
+bool isBitwise(const Expr &e) {
+  switch (e->kind) {
+  case ExprKind::And:
+  case ExprKind::Or:
+  case ExprKind::Xor:
+  case ExprKind::Not:
+    return e->type == ExprType::Int;
+  case ExprKind::Shl:
+  case ExprKind::Shr:
+    return true;
+  default:
+    return false;
+  }
+}
+
+} // namespace
+
 Expr simplify(const Expr &e) {
-  if (e->args.empty()) {
+  if (e->args.empty() || isBitwise(e)) {
     return e;
   }
   if (e->type == ExprType::Int) {

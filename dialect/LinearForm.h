@@ -23,7 +23,7 @@ struct LinearForm {
     int64_t factor;
   };
   int64_t constant = 0;
-  std::map<std::string, Term> terms; ///< by the text of the atom; factors are not 0
+  std::map<std::string, Term> terms; ///< by the text of the atom (huge ones: by identity); factors are not 0
 
   LinearForm() = default;
   LinearForm(int64_t c) : constant(c) {} // NOLINT: integers convert.
@@ -50,6 +50,9 @@ LinearForm floorMod(const LinearForm &a, int64_t n);
 /// [e - n + 1, e] alone; nullopt where that leaves an unbounded atom.
 std::optional<int64_t> upperBound(const LinearForm &f);
 std::optional<int64_t> lowerBound(const LinearForm &f);
+
+/// True where the expression, as a tree, has more nodes than `count`.
+bool isLargerThan(const Expr &e, int64_t count);
 
 /// The expression with every integer part in its linear form.
 Expr simplify(const Expr &e);

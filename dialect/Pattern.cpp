@@ -389,9 +389,9 @@ private:
     case PatternKind::And:
     case PatternKind::Or:
       return n.children.size() < 2 ? expected("two or more patterns", std::to_string(n.children.size())) : Problem();
-    case PatternKind::PerHead:
+    case PatternKind::PerHead: // per_head_c1
       return n.children.empty() ? expected("at least one pattern", "none") : Problem();
-    case PatternKind::Remap:
+    case PatternKind::Remap: // remap_c2
       return n.children.empty() || n.children.size() != n.exprs.size()
                  ? expected("one pattern for each result of the map", std::to_string(n.children.size()) +
                                                                           " patterns and " +
@@ -463,7 +463,7 @@ private:
         return expected("'inf' only as the bound of a window or of a range", "it elsewhere");
       }
     }
-    for (const RangeArg &r : n.ranges) {
+    for (const RangeArg &r : n.ranges) { // list_c1
       if (r.lo.kind == IntArg::Infinity) {
         return expected("a finite start of a range", "inf");
       }
@@ -513,10 +513,10 @@ private:
   }
 
   Problem mod() const {
-    if (Problem p = divisor(0, "modulus")) {
+    if (Problem p = divisor(0, "modulus")) { // mod_c1
       return p;
     }
-    const IntArg &lo = n.ints[1], &hi = n.ints[2];
+    const IntArg &lo = n.ints[1], &hi = n.ints[2]; // mod_c2
     bool bad = (lo.kind == IntArg::Literal && (lo.value < 0 || lo.value >= n.ints[0].value)) ||
                (hi.kind == IntArg::Literal && (hi.value < 1 || hi.value > n.ints[0].value)) ||
                (lo.kind == IntArg::Literal && hi.kind == IntArg::Literal && lo.value >= hi.value);
@@ -525,14 +525,15 @@ private:
   }
 
   Problem stride() const {
-    if (Problem p = divisor(0, "stride")) {
+    if (Problem p = divisor(0, "stride")) { // stride_c1
       return p;
     }
-    const IntArg &phase = n.ints[1];
+    const IntArg &phase = n.ints[1]; // stride_c2
     bool bad = phase.kind == IntArg::Literal && (phase.value < 0 || phase.value >= n.ints[0].value);
     return bad ? expected("a phase in [0, " + text(n.ints[0]) + ")", text(phase)) : Problem();
   }
 
+  /// neighborhood_c1, neighborhood_c2, neighborhood_c3.
   Problem neighborhood() const {
     Problem p = first({atLeast(0, 1, "a size"), atLeast(1, 1, "an extent"), divisor(2, "stride"),
                        divisor(3, "dilation"), flag(4, "causal")});
@@ -549,6 +550,7 @@ private:
     return std::nullopt;
   }
 
+  /// affine_set_c1 and holds_c1.
   Problem condition() const {
     Problem p;
     if (n.exprs[0].isNull()) {
@@ -598,6 +600,7 @@ private:
     }
   }
 
+  /// remap_c1.
   Problem remap() const {
     for (const Expr &e : n.exprs) {
       Problem p;
@@ -616,25 +619,25 @@ private:
 
   Problem byKind() const {
     switch (n.kind) {
-    case PatternKind::Window:
+    case PatternKind::Window: // window_c1, window_c2
       return first({atLeast(0, 0, "a left count"), atLeast(1, 0, "a right count"), divisor(2, "dilation")});
     case PatternKind::Stride:
       return stride();
-    case PatternKind::Block:
-    case PatternKind::Parent:
+    case PatternKind::Block: // block_c1
+    case PatternKind::Parent: // parent_c1
       return divisor(0, "block");
     case PatternKind::KeyMod:
     case PatternKind::QueryMod:
       return mod();
-    case PatternKind::Coarse:
+    case PatternKind::Coarse: // coarse_c1
       return first({divisor(0, "block"), divisor(1, "block")});
-    case PatternKind::Grid:
+    case PatternKind::Grid: // grid_c1
       return divisor(0, "width");
     case PatternKind::Neighborhood:
       return neighborhood();
-    case PatternKind::PastBlocks:
+    case PatternKind::PastBlocks: // past_blocks_c1
       return first({divisor(0, "block"), atLeast(1, 0, "a size"), flag(2, "inclusive")});
-    case PatternKind::RandomBlocks:
+    case PatternKind::RandomBlocks: // random_blocks_c1
       for (const IntArg &a : n.ints) {
         if (a.kind != IntArg::Literal) {
           return expected("constants", text(a));
@@ -659,7 +662,7 @@ private:
     case PatternKind::Packed:
     case PatternKind::Listed:
     case PatternKind::Csr:
-    case PatternKind::Mask:
+    case PatternKind::Mask: // pattern_c1
       return "expected a supported pattern, but got '" + name + "', which is not supported yet";
     default:
       return std::nullopt;

@@ -54,9 +54,11 @@ Expr Literal::expr() const {
     return left.expr() >= right.expr();
   }
   case Opaque:
+    return condition;
+  case Case:
     break;
   }
-  return condition;
+  return Expr::boolean(true);
 }
 
 namespace {
@@ -118,6 +120,8 @@ std::vector<Literal> Literal::negated() const {
   case Opaque:
     n.condition = condition->kind == ExprKind::Not ? condition->args[0] : !condition;
     break;
+  case Case: // The other literals of its term imply it.
+    return {};
   }
   return {std::move(n)};
 }
@@ -160,6 +164,8 @@ std::optional<bool> constantTruth(const Literal &l) {
   }
   case Literal::Opaque:
     return l.condition->kind == ExprKind::Int ? std::optional<bool>(l.condition->value != 0) : std::nullopt;
+  case Literal::Case:
+    break;
   }
   return std::nullopt;
 }
@@ -210,6 +216,9 @@ Term::Verdict Term::compare(const Literal &have, const Literal &l) {
     }
     return neverPositive(l.form - have.form) ? Verdict::Replaces : Verdict::Keep;
   }
+  if (have.kind == Literal::Case && l.kind == Literal::Case && have.radix == l.radix) {
+    return Verdict::Empty;
+  }
   if (have.kind == Literal::Opaque && l.kind == Literal::Opaque) {
     return have.negated()[0] == l ? Verdict::Empty : Verdict::Keep;
   }
@@ -243,11 +252,11 @@ bool Term::add(const Term &o) {
 }
 
 Expr Term::expr() const {
-  Expr all = Expr::boolean(true);
+  std::vector<Expr> all;
   for (const Literal &l : list) {
-    all = all && l.expr();
+    all.push_back(l.expr());
   }
-  return all;
+  return conjunction(all);
 }
 
 bool Term::hasLoad() const {
@@ -259,6 +268,51 @@ bool Term::hasLoad() const {
 //===----------------------------------------------------------------------===//
 // Unions of terms
 //===----------------------------------------------------------------------===//
+
+namespace {
+
+Expr balanced(const std::vector<Expr> &all, size_t begin, size_t end, bool isUnion) {
+  if (begin == end) {
+    return Expr::boolean(!isUnion);
+  }
+  if (begin + 1 == end) {
+    return all[begin];
+  }
+  const size_t middle = begin + (end - begin) / 2;
+  Expr a = balanced(all, begin, middle, isUnion), b = balanced(all, middle, end, isUnion);
+  return isUnion ? a || b : a && b;
+}
+
+} // namespace
+
+Expr disjunction(const std::vector<Expr> &all) { return balanced(all, 0, all.size(), true); }
+Expr conjunction(const std::vector<Expr> &all) { return balanced(all, 0, all.size(), false); }
+
+bool isConstantBound(const Literal &l) {
+  return l.kind <= Literal::Upper && l.modulus == 0 && l.form.isConstant();
+}
+
+std::vector<Literal> constantHull(const Terms &terms) {
+  std::vector<Literal> hull;
+  for (Literal::Kind kind : {Literal::Lower, Literal::Upper}) {
+    Literal widest;
+    size_t found = 0;
+    for (const Term &t : terms) {
+      for (const Literal &l : t.literals()) {
+        if (isConstantBound(l) && l.kind == kind) {
+          const bool wider = kind == Literal::Lower ? l.form.constant < widest.form.constant
+                                                    : l.form.constant > widest.form.constant;
+          widest = found == 0 || wider ? l : widest;
+          ++found;
+        }
+      }
+    }
+    if (found > 0 && found == terms.size()) {
+      hull.push_back(widest);
+    }
+  }
+  return hull;
+}
 
 namespace {
 
@@ -297,6 +351,9 @@ Terms subtract(const Term &a, const Term &b, const TermLimits &limits) {
   Terms out;
   Term prefix = a;
   for (const Literal &l : b.literals()) {
+    if (l.kind == Literal::Case) {
+      continue;
+    }
     for (Literal &n : l.negated()) {
       Term piece = prefix;
       if (piece.add(std::move(n)) && !certainlyEmpty(piece, limits)) {

@@ -23,6 +23,7 @@ struct Literal {
     Step,    ///< (v - e) mod step = 0
     Compare, ///< e >= 0, where e may mention both positions
     Opaque,  ///< `condition` holds
+    Case,    ///< case number `step` of the disjoint cases `radix`; says nothing by itself
   } kind = Opaque;
   int64_t radix = 1, modulus = 0, step = 0;
   LinearForm form;
@@ -79,6 +80,15 @@ Terms buildTerms(const Pattern &p, bool negated, const TermLimits &limits = {});
 /// a & b, a & ~b as disjoint pieces of each term of a (b one term).
 Terms intersect(const Terms &a, const Terms &b, const TermLimits &limits);
 Terms subtract(const Term &a, const Term &b, const TermLimits &limits);
+
+/// a | b | .. and a & b & .. as trees of small height.
+Expr disjunction(const std::vector<Expr> &all);
+Expr conjunction(const std::vector<Expr> &all);
+
+/// True for a bound of j itself by a constant.
+bool isConstantBound(const Literal &l);
+/// The bounds of j that cover the constant bounds of all terms.
+std::vector<Literal> constantHull(const Terms &terms);
 
 /// Membership as one expression of (Batch, Head, Query, Key); also `per_head`.
 Expr predicate(const Pattern &p);

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <stdexcept>
 
 namespace heddle {
 
@@ -226,7 +227,19 @@ private:
       }
       append(out, termOf(std::move(l)));
     }
-    return out;
+    return out.size() > kMaxRanges ? asCondition(out) : out;
+  }
+
+  /// A long list is one condition, with its hull where it is constant.
+  static constexpr size_t kMaxRanges = 32;
+  static Terms asCondition(const Terms &terms) {
+    std::vector<Expr> all;
+    for (const Term &t : terms) {
+      all.push_back(t.expr());
+    }
+    std::vector<Literal> literals = constantHull(terms);
+    literals.push_back(opaqueLiteral(disjunction(all)));
+    return termOf(std::move(literals));
   }
 
   Terms queries() const {
@@ -242,7 +255,7 @@ private:
       }
       append(out, termOf(std::move(l)));
     }
-    return out;
+    return out.size() > kMaxRanges ? asCondition(out) : out;
   }
 
   Terms offsets() const {
@@ -284,9 +297,70 @@ private:
     return termOf(std::move(l));
   }
 
-  /// Floyd's sampling of PatternMeaning.cpp as one condition.
+  /// One term for each of Floyd's draws (PatternMeaning.cpp): the k-th block of
+  /// query block u is r(t_k), or t_k where r(t_k) was drawn before.
   Terms randomBlocks() const {
-    throw TermsOverflow{"random_blocks has no bounds"};
+    const int64_t size = literal(0), count = literal(1), seed = literal(2);
+    if (count > kMaxRandomBlocks) {
+      throw std::invalid_argument("expected random_blocks with at most " +
+                                  std::to_string(kMaxRandomBlocks) + " blocks a row, but got " +
+                                  std::to_string(count));
+    }
+    Expr row = mixed(Expr(mixedInt(seed)) + floorDiv(x, size).expr() * Expr(kGolden));
+    LinearForm blocks = floorDiv(form(Expr::symbol(Sym::KeyEnd)) + LinearForm(size - 1), size);
+    std::vector<Expr> draws, chosen;
+    Terms out;
+    for (int64_t k = 0; k < count; ++k) {
+      LinearForm t = blocks - LinearForm(count - k);
+      Expr draw = drawn(row, t.expr()), before = Expr::boolean(false);
+      for (size_t m = 0; m < chosen.size(); ++m) {
+        before = before || (draws[m] >= Expr(0) && equal(chosen[m], draw));
+      }
+      draws.push_back(t.expr());
+      chosen.push_back(Expr::make(ExprKind::Select, {before, t.expr(), draw}));
+      LinearForm first = form(chosen.back()) * size;
+      Literal number; // The draws of a row are distinct.
+      number.kind = Literal::Case;
+      number.radix = static_cast<int64_t>(
+          std::hash<std::string>()(std::to_string(size) + " " + std::to_string(count) + " " +
+                                   std::to_string(seed) + f.x.str() + " " + f.y.expr.str()));
+      number.step = k;
+      append(out, termOf({number, compareLiteral(t), f.y.lower(first),
+                          f.y.upper(first + LinearForm(size))}));
+    }
+    return out;
+  }
+
+  static constexpr int64_t kMaxRandomBlocks = 4;
+  static constexpr int64_t kGolden = static_cast<int64_t>(0x9e3779b97f4a7c15u);
+
+  /// The finaliser of SplitMix64, on an integer and as an expression.
+  static int64_t mixedInt(int64_t seed) {
+    uint64_t z = static_cast<uint64_t>(seed) + static_cast<uint64_t>(kGolden);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return static_cast<int64_t>(z ^ (z >> 31));
+  }
+  /// z >> n without the sign.
+  static Expr shifted(const Expr &z, int64_t n) {
+    return Expr::make(ExprKind::And, {Expr::make(ExprKind::Shr, {z, Expr(n)}),
+                                      Expr((int64_t(1) << (64 - n)) - 1)});
+  }
+  static Expr mixed(Expr z) {
+    auto fold = [](const Expr &v, int64_t n) {
+      return Expr::make(ExprKind::Xor, {v, shifted(v, n)});
+    };
+    z = fold(z, 30) * Expr(static_cast<int64_t>(0xbf58476d1ce4e5b9u));
+    z = fold(z, 27) * Expr(static_cast<int64_t>(0x94d049bb133111ebu));
+    return fold(z, 31);
+  }
+  /// floor(hash * (t + 1) / 2^64) for t + 1 < 2^31, by halves of 32 bits.
+  static Expr drawn(const Expr &row, const Expr &t) {
+    Expr hash = mixed(row + t * Expr(kGolden)), range = t + Expr(1);
+    Expr low = Expr::make(ExprKind::And, {hash, Expr((int64_t(1) << 32) - 1)});
+    return Expr::make(ExprKind::Shr, {shifted(hash, 32) * range +
+                                          Expr::make(ExprKind::Shr, {low * range, Expr(32)}),
+                                      Expr(32)});
   }
 
   Expr load(size_t k, const Expr &row) const {
@@ -449,11 +523,11 @@ private:
 Expr predicateAt(const Pattern &p, const Frame &f) {
   const PatternNode &n = *p;
   auto fold = [&](bool isUnion, auto child) {
-    Expr all = Expr::boolean(!isUnion);
+    std::vector<Expr> all;
     for (size_t k = 0; k < n.children.size(); ++k) {
-      all = isUnion ? all || child(k) : all && child(k);
+      all.push_back(child(k));
     }
-    return all;
+    return isUnion ? disjunction(all) : conjunction(all);
   };
   auto here = [&](size_t k) { return predicateAt(n.children[k], f); };
   switch (n.kind) {
@@ -484,11 +558,11 @@ Expr predicateAt(const Pattern &p, const Frame &f) {
     return c->type == ExprType::Bool ? c : notEqual(c, Expr(0));
   }
   default: {
-    Expr any = Expr::boolean(false);
+    std::vector<Expr> any;
     for (const Term &t : Leaf(n, f).terms()) {
-      any = any || t.expr();
+      any.push_back(t.expr());
     }
-    return any;
+    return disjunction(any);
   }
   }
 }

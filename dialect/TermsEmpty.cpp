@@ -82,6 +82,8 @@ private:
     case Literal::Opaque:
       isOpaque = true; // Term::add compares opaque literals with one another.
       break;
+    case Literal::Case:
+      break;
     }
   }
 
@@ -255,8 +257,8 @@ int64_t valueOf(const LinearForm &f, const ExprEnv &env) {
 }
 
 bool holds(const Literal &l, const ExprEnv &env) {
-  if (l.kind == Literal::Opaque) {
-    return evaluateBool(l.condition, env);
+  if (l.kind == Literal::Opaque || l.kind == Literal::Case) {
+    return l.kind == Literal::Case || evaluateBool(l.condition, env);
   }
   const int64_t value = valueOf(l.form, env);
   if (l.kind == Literal::Compare) {

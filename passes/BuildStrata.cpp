@@ -34,6 +34,8 @@ int rankOf(const Term &t) {
   for (const Literal &l : t.literals()) {
     if (l.kind == Literal::Opaque) {
       rank += 100;
+    } else if (l.kind == Literal::Case) {
+      continue;
     } else if (l.kind == Literal::Compare) {
       rank += l.form.mentions(Sym::Key) ? 100 : 4;
     } else if (l.kind == Literal::Step || l.modulus != 0) {
@@ -83,15 +85,19 @@ private:
   static Terms joined(Terms terms, size_t atLeast, IsPart isPart, Extra extra) {
     Terms out;
     std::vector<bool> done(terms.size());
+    std::vector<std::vector<Literal>> rests;
+    for (const Term &t : terms) {
+      rests.push_back(without(t, isPart));
+    }
     for (size_t a = 0; a < terms.size(); ++a) {
       if (done[a]) {
         continue;
       }
-      std::vector<Literal> rest = without(terms[a], isPart);
+      const std::vector<Literal> &rest = rests[a];
       Terms group;
       if (rest.size() < terms[a].literals().size()) {
         for (size_t b = a; b < terms.size(); ++b) {
-          std::vector<Literal> other = without(terms[b], isPart);
+          const std::vector<Literal> &other = rests[b];
           if (!done[b] && other == rest && other.size() < terms[b].literals().size()) {
             group.push_back(terms[b]);
             done[b] = true;
@@ -105,19 +111,22 @@ private:
         }
         continue;
       }
-      Literal any;
-      any.condition = Expr::boolean(false);
+      std::vector<Expr> parts;
       for (const Term &t : group) {
-        Expr all = Expr::boolean(true);
+        std::vector<Expr> part;
         for (const Literal &l : t.literals()) {
-          all = isPart(l) ? all && l.expr() : all;
+          if (isPart(l)) {
+            part.push_back(l.expr());
+          }
         }
-        any.condition = any.condition || all;
+        parts.push_back(conjunction(part));
       }
+      Literal any;
+      any.condition = disjunction(parts);
       Term joint;
       bool live = joint.add(std::move(any));
-      for (Literal &l : rest) {
-        live = live && joint.add(std::move(l));
+      for (const Literal &l : rest) {
+        live = live && joint.add(l);
       }
       for (Literal &l : extra(group)) {
         live = live && joint.add(std::move(l));
@@ -132,33 +141,6 @@ private:
   static bool isQueryCondition(const Literal &l) {
     return l.kind == Literal::Compare && !l.form.mentions(Sym::Key) && !l.form.mentions(Sym::KeyRow);
   }
-  static bool isConstantBound(const Literal &l) {
-    return l.kind <= Literal::Upper && l.modulus == 0 && l.form.isConstant();
-  }
-
-  /// The interval that holds the constant bounds of all terms.
-  static std::vector<Literal> constantHull(const Terms &terms) {
-    std::vector<Literal> hull;
-    for (Literal::Kind kind : {Literal::Lower, Literal::Upper}) {
-      Literal widest;
-      size_t found = 0;
-      for (const Term &t : terms) {
-        for (const Literal &l : t.literals()) {
-          if (isConstantBound(l) && l.kind == kind) {
-            const bool wider = kind == Literal::Lower ? l.form.constant < widest.form.constant
-                                                      : l.form.constant > widest.form.constant;
-            widest = found == 0 || wider ? l : widest;
-            ++found;
-          }
-        }
-      }
-      if (found == terms.size()) {
-        hull.push_back(widest);
-      }
-    }
-    return hull;
-  }
-
   /// Lists of queries are one guard; long lists of keys are one interval and a
   /// condition on the key.
   static Terms withListsJoined(Terms terms) {
@@ -260,13 +242,14 @@ private:
 
   /// The term, and per pair the negation of the earlier ones that it meets.
   Stratum withoutEarlier(const Term &t, const Terms &earlier) {
-    Expr others = Expr::boolean(false);
+    std::vector<Expr> met;
     for (const Term &e : earlier) {
       Term both = t;
       if (both.add(e)) {
-        others = others || e.expr();
+        met.push_back(e.expr());
       }
     }
+    Expr others = disjunction(met);
     Stratum s = stratumOfTerm(t, limits);
     s.residual = s.residual ? s.residual && !others : !others;
     s.kind = StratumKind::Masked;

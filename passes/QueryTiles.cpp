@@ -140,7 +140,7 @@ Span spanAt(const std::vector<Expr> &lower, const std::vector<Expr> &upper, Span
 class WasteCounter {
 public:
   WasteCounter(const Stratum &s, int64_t lanes)
-      : s(s), lanes(lanes), hasGuard(!s.guard.isNull() && isSampled(s.guard)) {}
+      : s(s), lanes(lanes), hasGuard(!s.guard.isNull() && isSampled(s.guard) && !isLargerThan(s.guard, 400)) {}
 
   /// Lanes times keys walked, per query.
   double cost(const std::vector<QueryDigit> &query) {
@@ -345,7 +345,9 @@ bool chooseQueryDigits(Stratum &s, const std::vector<QuerySlice> &uniform,
     fixed = {{1, all}};
   }
   std::vector<Expr> bounds = expressionsOf(s);
-  const bool canSample = std::all_of(bounds.begin(), bounds.end(), isSampled);
+  const bool canSample = std::all_of(bounds.begin(), bounds.end(), [](const Expr &e) {
+    return isSampled(e) && !isLargerThan(e, 400);
+  });
   TileSearch search(s, limits.lanes, canSample);
   search.search(digitsOf(forced, fixed));
   std::set<int64_t> radices, wide = forced;

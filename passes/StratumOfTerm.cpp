@@ -107,6 +107,8 @@ private:
     case Literal::Opaque:
       condition(l.expr());
       return;
+    case Literal::Case:
+      return;
     }
   }
 
@@ -118,9 +120,9 @@ private:
     } else {
       s.residual = conjoin(s.residual, e);
       if (s.note.empty()) {
-        s.note = "a condition per pair: " + e.str();
-        if (s.note.size() > 200) {
-          s.note = s.note.substr(0, 197) + "...";
+        s.note = "a condition per pair";
+        if (!isLargerThan(e, 60)) {
+          s.note += ": " + e.str();
         }
       }
     }

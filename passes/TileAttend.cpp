@@ -6,6 +6,8 @@
 //     (m, l, acc) of its rows := (-inf, 0, 0)
 //     for each group of strata with the same query digits: call attend_group
 //     out = acc / l
+//   With one group only, a query tile is complete in itself: its state is the
+//   tile's own, and a task is a share of the super-tile's tiles.
 //   attend_group_n(...)                  for each query tile (a box of digits):
 //     positions of its lanes; pack Q; m, l of the lanes
 //     for each stratum: bounds lane by lane, then nested loops over the key
@@ -98,6 +100,10 @@ private:
   SmallVector<OperandRecord> patternRecords;
   SmallVector<Pack> packs;
   SmallVector<Strata> groups;
+  /// One group: the state lives in the query tile, not in the super-tile.
+  bool direct = false;
+  /// Tasks that share a super-tile (1 unless direct).
+  int64_t splits = 1;
   // Offsets in the frame.
   int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
           fPositions = 0, fAccRows = 0, fState = 0, fMax = 0, fSum = 0, fTemp = 0, fStageV = 0, fTileMax = 0,
@@ -111,6 +117,8 @@ private:
   bool base2(int64_t segment) { return softmax() && !score(segment); }
   int64_t bytes() const { return sig.storage.isF32() ? 4 : 2; }
   int64_t accRow() const { return paddedRow(sig.dv) * 4; }
+  /// Rows of the state; one more takes what lanes without a query produce.
+  int64_t stateRows() const { return direct ? kLanes : schedule.superTile; }
   std::string name(StringRef what, int64_t n) { return ("attend_" + what + "_" + Twine(n)).str(); }
 
   void layout();
@@ -242,10 +250,11 @@ void AttendTiler::layout() {
       fHoisted.back().push_back(frame.allocate(kLanes * 8));
     }
   }
-  // One row more than the super-tile: lanes without a query point there.
-  fMax = frame.allocate((schedule.superTile + 1) * 4);
-  fSum = frame.allocate((schedule.superTile + 1) * 4);
-  fAcc = frame.allocate((schedule.superTile + 1) * accRow());
+  if (!direct) {
+    fMax = frame.allocate((stateRows() + 1) * 4);
+    fSum = frame.allocate((stateRows() + 1) * 4);
+  }
+  fAcc = frame.allocate((stateRows() + 1) * accRow());
 }
 
 static bool sameDigits(ArrayRef<QueryDigit> x, ArrayRef<QueryDigit> y) {
@@ -262,6 +271,11 @@ void AttendTiler::plan() {
       group = std::prev(groups.end());
     }
     group->members.push_back(n);
+  }
+  direct = groups.size() == 1;
+  if (direct && groups[0].query.size() > 1) {
+    const QueryDigit &d = groups[0].query[1];
+    splits = std::min<int64_t>((d.extent + d.tile - 1) / d.tile, 64);
   }
   for (int64_t a : sig.patternOperands) {
     Type type = sig.func.getArgumentTypes()[a];
@@ -321,7 +335,7 @@ Value AttendTiler::scaleOf(const Uniform &u, const Pack &pack) {
 ExprScope AttendTiler::scope(const Uniform &u, int64_t segment, Value query, Value key) {
   Value koff = kOffset(u, segment);
   return {u.args, u.b, u.h, u.heads, query, key, u.qOffset, koff, e.add(u.qOffset, u.nq),
-          e.add(koff, keyRows(u, segment)), patternRecords};
+          e.add(koff, keyRows(u, segment)), patternRecords, {}};
 }
 
 SmallVector<LaneInterval> AttendTiler::intervals(const Stratum &s) {
@@ -348,12 +362,17 @@ void AttendTiler::emitTask() {
   auto rem = [&](Value x, Value y) { return arith::RemSIOp::create(builder, e.loc, x, y).getResult(); };
   Value bh = div(task, tiles);
   // Last tiles first: under a causal pattern they are the longest.
-  Value tile = e.sub(e.add(tiles, -1), rem(task, tiles));
+  Value share = e.sub(e.add(tiles, -1), rem(task, tiles));
+  Value tile = e.floorDiv(share, splits), split = e.floorMod(share, splits);
   Uniform u = uniform(args, scratch, div(bh, heads), rem(bh, heads));
   int64_t super = schedule.superTile;
   Value base = e.add(e.mul(e.floorDiv(u.qOffset, super), super), e.mul(tile, super));
   Value first = e.max(base, u.qOffset), last = e.min(e.add(base, super), e.add(u.qOffset, u.nq));
   e.ifThen(e.lt(first, last), [&] {
+    if (direct) {
+      e.call(name("group", 0), {}, {args, scratch, u.b, u.h, first, last, split});
+      return;
+    }
     Value rows = e.sub(last, first);
     auto clear = [&](Value row) {
       e.store(e.constant(e.f32, -std::numeric_limits<double>::infinity()), e.at(in(u, fMax), e.mul(row, 4)), 4);
@@ -362,9 +381,9 @@ void AttendTiler::emitTask() {
       e.loop(e.c(0), e.c(accRow()), vl * 4, [&](Value d) { e.store(e.constant(e.vec(e.f32), 0.0), e.at(acc, d), 4); });
     };
     e.loop(e.c(0), rows, 1, clear);
-    clear(e.c(super));
+    clear(e.c(stateRows()));
     for (size_t n = 0; n < groups.size(); ++n) {
-      e.call(name("group", n), {}, {args, scratch, u.b, u.h, first, last});
+      e.call(name("group", n), {}, {args, scratch, u.b, u.h, first, last, split});
     }
     e.loop(e.c(0), rows, 1, [&](Value row) { finishRow(u, row, e.add(first, row)); });
   });
@@ -373,8 +392,8 @@ void AttendTiler::emitTask() {
 
 /// out = acc / l, lse = m + log l; a sink joins the sum here.
 void AttendTiler::finishRow(const Uniform &u, Value row, Value position) {
-  Value m = e.load(e.f32, e.at(in(u, fMax), e.mul(row, 4)), 4);
-  Value l = e.load(e.f32, e.at(in(u, fSum), e.mul(row, 4)), 4);
+  Value m = e.load(e.f32, e.at(in(u, direct ? fTileMax : fMax), e.mul(row, 4)), 4);
+  Value l = e.load(e.f32, e.at(in(u, direct ? fTileSum : fSum), e.mul(row, 4)), 4);
   Value zero = e.constant(e.f32, 0.0), one = e.constant(e.f32, 1.0);
   Value factor = one, lse;
   Value q = e.sub(position, u.qOffset);
@@ -415,10 +434,10 @@ void AttendTiler::finishRow(const Uniform &u, Value row, Value position) {
 //===--- Query tiles ------------------------------------------------------===//
 
 void AttendTiler::emitGroup(int64_t n) {
-  auto fn = function(name("group", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64});
+  auto fn = function(name("group", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64, e.i64});
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
-  Value first = a[4], last = a[5];
+  Value first = a[4], last = a[5], split = a[6];
   const Strata &group = groups[n];
   // Nested loops over tiles of digits; the leading one covers [first, last).
   SmallVector<Value> digits;
@@ -432,6 +451,12 @@ void AttendTiler::emitGroup(int64_t n) {
     if (k == 0) {
       lo = e.mul(e.floorDiv(e.floorDiv(first, d.radix), d.tile), d.tile);
       hi = e.add(e.floorDiv(e.add(last, -1), d.radix), 1);
+    } else if (k == 1 && splits > 1) {
+      // This task's share of the tiles of the digit.
+      int64_t tiles = (d.extent + d.tile - 1) / d.tile;
+      auto part = [&](Value s) { return e.mul(e.floorDiv(e.mul(s, tiles), splits), d.tile); };
+      lo = part(split);
+      hi = e.min(part(e.add(split, 1)), e.c(d.extent));
     }
     e.loop(lo, hi, d.tile, [&](Value digit) {
       digits.push_back(digit);
@@ -479,7 +504,8 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value
     valid = valid ? e.both(valid, inRows) : inRows;
     // Lanes without a query share the state's last row.
     e.store(position, e.at(positions, e.mul(lane, 8)), 8);
-    e.store(e.select(valid, e.sub(position, e.splat(first)), e.constant(e.vec(e.i64), schedule.superTile)),
+    Value row = direct ? l : e.sub(position, e.splat(first));
+    e.store(e.select(valid, row, e.constant(e.vec(e.i64), stateRows())),
             e.at(state, e.mul(lane, 8)), 8);
     return Values{e.min(acc[0], e.select(valid, position, farAway)), e.max(acc[1], e.select(valid, l, none))};
   });
@@ -491,13 +517,22 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value
     e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
       Value at = e.at(positions, e.mul(lane, 8));
       Value s = e.load(e.vec(e.i64), e.at(state, e.mul(lane, 8)), 8);
-      Value lost = e.eq(s, e.constant(e.vec(e.i64), schedule.superTile));
+      Value lost = e.eq(s, e.constant(e.vec(e.i64), stateRows()));
       e.store(e.select(lost, e.splat(lowest), e.load(e.vec(e.i64), at, 8)), at, 8);
       Value acc = e.add(e.mul(s, accRow()), e.splat(e.toInt(in(u, fAcc))));
       e.store(acc, e.at(in(u, fAccRows), e.mul(lane, 8)), 8);
     });
     packQueries(u, group);
-    moveState(u, true);
+    if (direct) {
+      e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
+        e.store(e.constant(e.vec(e.f32), -INFINITY), e.at(in(u, fTileMax), e.mul(lane, 4)), 4);
+        e.store(e.constant(e.vec(e.f32), 0.0), e.at(in(u, fTileSum), e.mul(lane, 4)), 4);
+      });
+      e.loop(e.c(0), e.c((kLanes + 1) * accRow()), vl * 4,
+             [&](Value d) { e.store(e.constant(e.vec(e.f32), 0.0), e.at(in(u, fAcc), d), 4); });
+    } else {
+      moveState(u, true);
+    }
     for (int64_t n : group.members) {
       const Stratum &s = schedule.strata[n];
       if (s.headPeriod <= 1) {
@@ -511,7 +546,17 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value
       }
       e.ifThen(takes, [&] { emitStratum(u, n, lowest); });
     }
-    moveState(u, false);
+    if (!direct) {
+      moveState(u, false);
+      return;
+    }
+    Value lanes = e.load(e.i64, in(u, fLanes), 8);
+    e.loop(e.c(0), lanes, 1, [&](Value lane) {
+      Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
+      e.ifThen(e.eq(row, lane), [&] {
+        finishRow(u, lane, e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8));
+      });
+    });
   });
 }
 
@@ -1129,8 +1174,8 @@ void AttendTiler::emitScore(int64_t n, bool masked) {
 }
 
 LogicalResult AttendTiler::run() {
-  layout();
   plan();
+  layout();
   for (int64_t n = 0; n < int64_t(schedule.strata.size()); ++n) {
     const Stratum &s = schedule.strata[n];
     bool scored = score(s.segment) || sig.segments[s.segment].dots.size() > 1;
@@ -1149,6 +1194,7 @@ LogicalResult AttendTiler::run() {
   emitTask();
   OpBuilder b(module.getContext());
   module->setAttr("heddle.scratch_bytes", b.getI64IntegerAttr(frame.size));
+  module->setAttr("heddle.splits", b.getI64IntegerAttr(splits));
   module->setAttr("heddle.super_tile", b.getI64IntegerAttr(schedule.superTile));
   return success();
 }

@@ -14,6 +14,26 @@ namespace heddle::tools {
 
 namespace {
 
+/// The type of a tensor that `e` loads from, or of an integer that it reads; "" where it does neither.
+std::string operandType(const Expr &e, int64_t operand) {
+  if (e->kind == ExprKind::Scalar && e->value == operand) {
+    return "index";
+  }
+  if (e->kind == ExprKind::Load && e->value == operand) {
+    std::string type = "tensor<";
+    for (size_t n = 0; n < e->args.size(); ++n) {
+      type += "?x";
+    }
+    return type + (e->type == ExprType::Int ? "i32>" : e->type == ExprType::Bool ? "i1>" : "f32>");
+  }
+  for (const Expr &arg : e->args) {
+    if (std::string type = operandType(arg, operand); !type.empty()) {
+      return type;
+    }
+  }
+  return "";
+}
+
 /// The type that a function argument needs where `p` names it; "" where `p` does not.
 std::string operandType(const Pattern &p, int64_t operand) {
   for (int64_t n : p->operands) {
@@ -41,6 +61,11 @@ std::string operandType(const Pattern &p, int64_t operand) {
       if (arg.kind == IntArg::Operand && arg.value == operand) {
         return "index";
       }
+    }
+  }
+  for (const Expr &e : p->exprs) {
+    if (std::string type = operandType(e, operand); !type.empty()) {
+      return type;
     }
   }
   for (const Pattern &child : p->children) {

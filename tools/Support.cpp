@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
+#include <filesystem>
 #include <sstream>
 #include <unistd.h>
 
@@ -103,6 +104,22 @@ std::string take(char *text) {
   return copy;
 }
 
+/// Puts the compiler's build into the cache's keys, without loading it.
+static void identifyCompiler() {
+  static const bool done = [] {
+    std::error_code ignored;
+    auto folder = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
+    for (const char *place : {"../lib/libheddle-compiler.so", "libheddle-compiler.so", "../heddle/libheddle-compiler.so"}) {
+      if (std::filesystem::exists(folder / place, ignored)) {
+        heddle_set_build_id_from_file((folder / place).c_str());
+        break;
+      }
+    }
+    return true;
+  }();
+  (void)done;
+}
+
 Kernel::Kernel(const Spec &spec, const std::string &target) {
   auto compile = [](void *context, const char *text, const char *target, void **artifact,
                     size_t *size) -> heddle_error * {
@@ -118,6 +135,7 @@ Kernel::Kernel(const Spec &spec, const std::string &target) {
     self->remarks = take(remarks);
     return error;
   };
+  identifyCompiler();
   check(heddle_cache_get(spec.text.c_str(), spec.text.c_str(), target.c_str(), compile, this, &handle), &spec);
 }
 

@@ -383,7 +383,7 @@ ExprEnv Problem::environment(int64_t batch, int64_t head, int64_t segment) const
 /// Draws data for one argument after another.
 class Filler {
 public:
-  Filler(Problem &p, uint64_t seed, const Shape &shape) : p(p), random(seed), shape(shape) {}
+  Filler(Problem &p, uint64_t seed, const Shape &shape) : p(p), random(seed), seed(seed), shape(shape) {}
 
   void fill(int64_t n, const std::vector<Pattern> &patterns) {
     const Slot &slot = p.args[static_cast<size_t>(n)];
@@ -493,13 +493,15 @@ private:
       t.set(n, draw(random));
     }
   }
-  /// Packed documents of random lengths, an eighth of the row on average.
+  /// Packed documents of random lengths, an eighth of the row on average. Queries'
+  /// and keys' ids come from one seed, so that equal lengths get equal ids.
   void documents(Tensor &t) {
+    std::mt19937_64 own(seed);
     int64_t row = t.view().rank ? t.view().shape[t.view().rank - 1] : 1;
     std::bernoulli_distribution ends(std::min(1.0, 8.0 / static_cast<double>(std::max<int64_t>(row, 1))));
     int64_t id = 0;
     for (int64_t n = 0; n < t.size(); ++n) {
-      id = n % row == 0 ? 0 : id + ends(random);
+      id = n % row == 0 ? 0 : id + ends(own);
       t.set(n, static_cast<double>(id));
     }
   }
@@ -514,6 +516,7 @@ private:
 
   Problem &p;
   std::mt19937_64 random;
+  uint64_t seed;
   const Shape &shape;
 };
 

@@ -39,6 +39,20 @@ std::vector<std::string> candidates() {
   return paths;
 }
 
+/// Puts the compiler's build into the cache's keys, without loading it.
+void identifyCompiler() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    for (const std::string &path : candidates()) {
+      std::error_code ignored;
+      if (std::filesystem::exists(path, ignored)) {
+        heddle_set_build_id_from_file(path.c_str());
+        return;
+      }
+    }
+  });
+}
+
 const heddle_compiler_api *load(std::string &error) {
   for (const std::string &path : candidates()) {
     std::error_code ignored;
@@ -179,6 +193,7 @@ void bindKernels(py::module_ &m) {
     heddle_error *error;
     {
       py::gil_scoped_release release;
+      identifyCompiler();
       error = heddle_cache_get(key.c_str(), spec.c_str(), target.c_str(), compileCallback, nullptr, &kernel);
     }
     check(error);

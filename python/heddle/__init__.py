@@ -51,8 +51,7 @@ from ._pattern import (
     stride,
     window,
 )
-from ._spec import Segment, Spec, segment, spec
-from ._trace import (
+from ._scalars import (
     Scalar,
     Tensor,
     abs,
@@ -73,6 +72,7 @@ from ._trace import (
     tanh,
     tensor,
 )
+from ._spec import Segment, Spec, segment, spec
 
 __version__ = "0.1.0"
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _core
+from ._scalars import Scalar, Tensor
 from ._spec import Spec
-from ._trace import Scalar, Tensor
 
 
 class Kernel:

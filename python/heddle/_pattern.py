@@ -14,7 +14,9 @@ from typing import Any, TypeVar, Union, cast
 
 from . import _core
 from ._core import Pattern as CorePattern
-from ._trace import Scalar, Tensor, Traced, as_traced, capture_identity, run_traced, scalar, symbols, to_expr
+from ._emit import to_expr
+from ._scalars import Scalar, Tensor, Traced, as_traced, capture_identity, scalar, symbols
+from ._trace import run_traced
 
 _USE_OPERATORS = (
     "expected patterns combined with & | - ~, but got a truth value of a pattern (`and`, `or`, `not` or `if`); "
@@ -675,7 +677,7 @@ def remap(map: Any, *patterns: Any) -> Pattern:
         probe, _ = _core.Pattern.parse(f"remap({text}, {names})")
         exprs = probe.exprs
     if len(exprs) != len(children):
-        raise ValueError(f"expected as many patterns as the map has results ({len(exprs)}), but got {len(children)}")
+        raise ValueError(f"expected {len(exprs)} patterns, one for each result of the map, but got {len(children)}")
     core = _core.Pattern.make("remap", exprs=exprs, children=children)
     return Pattern(core, builder.operands)
 

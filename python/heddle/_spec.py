@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import _core
+from ._emit import score_lines
 from ._pattern import Canonical, Pattern, Unbound, as_pattern, full
-from ._trace import Scalar, Tensor, Trace, capture_identity, run_traced, score_lines
+from ._scalars import Scalar, Tensor, capture_identity
+from ._trace import Trace, run_traced
 
 DTYPES = ("f32", "f16", "bf16", "f64", "i1", "i8", "i32", "i64")
 """The dialect's names of the runtime's dtypes, by code."""

@@ -19,7 +19,7 @@ import torch
 
 from ._attend import attend
 from ._pattern import Pattern, as_pattern, causal, full, holds, keys, window
-from ._trace import scalar, select, tanh, tensor
+from ._scalars import scalar, select, tanh, tensor
 
 
 class Mask:

@@ -494,7 +494,7 @@ void Preparation::reserveStorage() {
 
 Error Preparation::finish() {
   int64_t tiles = (queries + m.superTile - 1) / m.superTile + (unevenOffset ? 1 : 0);
-  tiles = queries == 0 ? 0 : tiles;
+  tiles = queries == 0 ? 0 : tiles * m.splits;
   launch.block[0] = batch, launch.block[1] = heads, launch.block[2] = queries, launch.block[3] = tiles;
   std::fill(launch.block.begin() + 4, launch.block.begin() + headerSlots, 0);
   if (__builtin_mul_overflow(batch, heads, &launch.tasks) ||

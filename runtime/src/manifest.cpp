@@ -192,6 +192,8 @@ void parse(std::string_view text, Manifest &m) {
   m.entry = json.at("entry").get<std::string>();
   m.scratchBytes = json.at("scratch_bytes").get<int64_t>();
   require(m.scratchBytes >= 0 && m.scratchBytes <= maxScratch, "scratch_bytes out of range");
+  m.splits = json.value("splits", int64_t(1));
+  require(m.splits > 0 && m.splits <= 4096, "splits out of range");
   m.superTile = json.at("super_tile").get<int64_t>();
   require(m.superTile > 0 && m.superTile < maxPosition, "super_tile out of range");
   bool needsQOffset = json.value("needs_q_offset", false);

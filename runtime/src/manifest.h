@@ -57,7 +57,7 @@ struct Segment {
 
 struct Manifest {
   std::string name, features, entry;
-  int64_t scratchBytes = 0, superTile = 1;
+  int64_t scratchBytes = 0, superTile = 1, splits = 1;
   Offset qOffset;
   std::vector<Segment> segments;
   std::vector<Argument> args;

@@ -1,7 +1,7 @@
 // One function for each constraint of docs/spec.md, named after it; then the syntax.
 // RUN: heddle-opt %s --split-input-file --verify-diagnostics
 
-func.func @attend_c1_none(%q: tensor<?x4x?x8xf32>) {
+func.func @attend_c1(%q: tensor<?x4x?x8xf32>) {
   // expected-error@+1 {{'attn.attend' op expected at least one segment, but got none}}
   "attn.attend"(%q) <{dot_counts = array<i64>, normalizer = 0 : i32, operandSegmentSizes = array<i32: 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0>, patterns = [], segment_scale_dynamic = array<i1>, static_k_offsets = array<i64>, static_segment_scales = array<f64>}> : (tensor<?x4x?x8xf32>) -> tensor<?x4x?x8xf32>
   return
@@ -288,7 +288,7 @@ func.func @attend_c18_unused(%q: tensor<?x4x?x8xf32>, %w: index) {
 
 // -----
 
-func.func @attend_c19_integer(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor<?x4x?x8xf32>, %a: i64) {
+func.func @attend_c19(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor<?x4x?x8xf32>, %a: i64) {
   // expected-error@+1 {{'attn.attend' op expected run-time integer %0 of a pattern to be an index, but got 'i64'}}
   attn.attend %q segment(%k, %v) where(window(%a, 0))
     : tensor<?x4x?x8xf32> segment(tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>) operands(i64) -> tensor<?x4x?x8xf32>

@@ -74,7 +74,7 @@ func.func @closed(%q: !t, %k: !t, %v: !t) {
   attn.attend %q segment(%k, %v) where(affine_set<(i, j)[nq, nk] : (i - j >= 0, j mod 4 - 1 == 0, nk - j - 1 >= 0)>) : !t segment(!t, !t) -> !t
   // CHECK: where(holds(b, h, i, j : (j <= i))){{$}}
   attn.attend %q segment(%k, %v) where(holds(b, h, i, j : j <= i)) : !t segment(!t, !t) -> !t
-  // CHECK: where(holds(b, h, i, j : 
+  // CHECK: where(holds(b, h, i, j :
   attn.attend %q segment(%k, %v) where(holds(b, h, q, kv : q >= kv and q - kv < 64)) : !t segment(!t, !t) -> !t
   // CHECK: where(holds(b, h, i, j : select(
   attn.attend %q segment(%k, %v) where(holds(b, h, i, j : select(h % 2 == 0, i - j < 8, abs(i - j) < 2))) : !t segment(!t, !t) -> !t
@@ -140,10 +140,10 @@ func.func @operands(%q: !t, %k: !t, %v: !t, %w: index, %f: tensor<?x?xi1>, %a: t
   // CHECK: where(between(%[[A]], %[[B]])){{$}}
   // CHECK-NEXT: operands(tensor<?x?xi32>, tensor<1x?xi64>) ->
   attn.attend %q segment(%k, %v) where(between(%a, %b)) : !t segment(!t, !t) operands(tensor<?x?xi32>, tensor<1x?xi64>) -> !t
-  // CHECK: where(holds(b, h, i, j : 
+  // CHECK: where(holds(b, h, i, j :
   // CHECK-NEXT: operands(tensor<?x?xi32>) ->
   attn.attend %q segment(%k, %v) where(holds(b, h, i, j : %a[b, i] == %a[b, j])) : !t segment(!t, !t) operands(tensor<?x?xi32>) -> !t
-  // CHECK: where(holds(b, h, i, j : 
+  // CHECK: where(holds(b, h, i, j :
   // CHECK-NEXT: operands(tensor<?xf16>, tensor<?x?xi1>) ->
   attn.attend %q segment(%k, %v) where(holds(b, h, i, j : (float(%g[h]) > 0.5) & bool(%f[b, j]))) : !t segment(!t, !t) operands(tensor<?xf16>, tensor<?x?xi1>) -> !t
   // CHECK: where(coarse(2, same(%[[A]], %[[B]])) & causal){{$}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -65,6 +66,14 @@ def test_bits_are_the_same_twice(where: str) -> None:
     first = run(q, k, v, where)
     for _ in range(5):
         assert torch.equal(run(q, k, v, where), first)
+
+
+def test_bits_do_not_depend_on_callers_at_the_same_time() -> None:
+    cases = [(where, run(*inputs(), where)) for where in PATTERNS]
+    with ThreadPoolExecutor(8) as pool:
+        again = list(pool.map(lambda c: run(*inputs(), c[0]), cases * 6))
+    for got, (_, want) in zip(again, cases * 6, strict=True):
+        assert torch.equal(got, want)
 
 
 SCRIPT = """

@@ -23,6 +23,24 @@ def test_score_functions(name: str, where: str) -> None:
     compare(q, k, v, where, score=name, q_offset=torch.tensor([35, 3]), label=name)
 
 
+@pytest.mark.parametrize("name", ["alibi", "relative", "matrix", "selected"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "block(16) | keys([3])",
+        "window(4, 2, dilation = 5)",
+        "coarse(8, offsets([0, 2]))",
+        "grid(8, window(1, 1), window(2, 0))",
+        "global_tokens([0, 30 to 33])",
+        "holds(b, h, i, j : ((i * j) % 3 == 1))",
+        "per_head([neighborhood(7, 110), stride(6, 2)])",
+    ],
+)
+def test_scores_see_positions_in_every_stratum(name: str, where: str) -> None:
+    q, k, v = tensors(20, (1, 2, 75, 16), (1, 2, 110, 16), (1, 2, 110, 8))
+    compare(q, k, v, where, score=name, q_offset=20, label=name)
+
+
 @pytest.mark.parametrize("name", ["alibi", "softcap", "relative"])
 def test_score_functions_in_bf16(name: str) -> None:
     q, k, v = tensors(1, (1, 4, 75, 64), (1, 4, 110, 64), (1, 4, 110, 64), dtype=torch.bfloat16)
@@ -44,7 +62,7 @@ def test_sinks(where: str) -> None:
 
 
 @pytest.mark.parametrize("normalizer", ["none", "sum"])
-@pytest.mark.parametrize("where", ["full", "causal", "window(5, 2)"])
+@pytest.mark.parametrize("where", ["full", "causal", "window(5, 2)", "queries([3 to 9]) & causal"])
 def test_normalizers(normalizer: str, where: str) -> None:
     q, k, v = (x.abs() + 0.1 for x in tensors(4, (2, 4, 40, 16), (2, 2, 40, 16), (2, 2, 40, 8)))
     compare(q, k, v, where, normalizer=normalizer)
@@ -138,6 +156,50 @@ def test_segments_in_bf16() -> None:
         "bf16",
         q_offset=0,
     )
+
+
+def test_segments_with_operands_and_sparse_patterns() -> None:
+    q, k, v, k2, v2 = tensors(
+        21, (2, 4, 80, 16), (2, 2, 80, 16), (2, 2, 80, 8), (2, 1, 40, 16), (2, 1, 40, 8)
+    )
+    rng = np.random.default_rng(0)
+    operands = {
+        "valid": rng.random((2, 80)) < 0.6,
+        "coarse_valid": rng.random((2, 40)) < 0.6,
+        "docs": np.sort(rng.integers(0, 4, (2, 80)), 1),
+        "w": 9,
+    }
+    segments_agree(
+        q,
+        [
+            {"k": k, "v": v, "where": "window(%w, 0) & cluster(%docs) | keys(%valid) & stride(7)"},
+            {"k": k2, "v": v2, "where": "coarse(4, 2, causal(1)) & keys(%coarse_valid)", "score": "alibi"},
+        ],
+        operands=operands,
+        q_offset=0,
+    )
+
+
+def test_keys_and_values_may_have_different_heads() -> None:
+    q, k, v = tensors(22, (2, 8, 40, 16), (2, 4, 60, 16), (2, 2, 60, 8))
+    compare(q, k, v, "causal", q_offset=20)
+    compare(q, v.new_ones(2, 1, 60, 16), v, "window(9, 9)", q_offset=20)
+
+
+def test_positions_far_from_zero() -> None:
+    q, k, v = tensors(23, (2, 2, 70, 16), (2, 2, 90, 16), (2, 2, 90, 8))
+    texts = ["causal", "window(9, 3)", "stride(7)", "block(48)", "coarse(16, causal)", "grid(8, causal, full)"]
+    for base in (1_000_000, -1_000_003, 2**29):
+        for where in texts:
+            compare(q, k, v, where, q_offset=base + 20, k_offset=base, label=f"at {base}")
+
+
+def test_long_sequences() -> None:
+    """The last rows of a long sequence; only they are computed, at their positions."""
+    q, k, v = tensors(24, (1, 2, 40, 32), (1, 2, 20_000, 32), (1, 2, 20_000, 16))
+    texts = ["causal", "window(2000, 0)", "window(99, 0, dilation = 64)", "stride(128)", "block(4096)"]
+    for where in [*texts, "key_mod(64, 3, 5)"]:
+        compare(q, k, v, where, q_offset=19_950, label="long")
 
 
 def test_a_segment_may_be_empty() -> None:

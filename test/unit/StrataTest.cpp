@@ -133,6 +133,7 @@ INSTANTIATE_TEST_SUITE_P(
         "shift(3, block(8))", "shift(-2, keys([0 to 3]))", "neighborhood(5, 40)",
         "neighborhood(5, 40, stride = 3)", "neighborhood(5, 40, dilation = 3)",
         "neighborhood(5, 40, causal = true)", "neighborhood(4, 37, stride = 2, dilation = 2)",
+        "random_blocks(8, 2, 5)", "random_blocks(7, 2, 1) | window(3, 3)", "random_blocks(16, 3, 9)",
         "past_blocks(4)", "past_blocks(4, size = 3, inclusive = true)", "parent(4)",
         "per_head([causal, window(3, 0), causal])"));
 
@@ -208,6 +209,32 @@ TEST(Strata, NestedGridTilesAreCubes) {
   ASSERT_EQ(s[0].query.size(), 3u);
   for (const QueryDigit &d : s[0].query) {
     EXPECT_EQ(d.tile, 4);
+  }
+}
+
+TEST(Strata, LongListsAreConditionsOnOneSide) {
+  std::string list = "0";
+  for (int k = 1; k < 400; ++k) {
+    list += ", " + std::to_string(3 * k);
+  }
+  for (const char *name : {"keys", "queries", "global_tokens", "offsets"}) {
+    for (const char *rest : {" | window(2, 2)", " & causal", " - block(8)"}) {
+      Pattern p = parsed(std::string(name) + "([" + list + "])" + rest);
+      std::vector<Stratum> s = buildStrata(p, 0);
+      EXPECT_LE(s.size(), 64u) << name << rest;
+      EXPECT_EQ(firstMistake(p, s), "") << name << rest;
+    }
+  }
+}
+
+TEST(Strata, BigWindowsNeedNoTables) {
+  for (const char *text : {"window(1000000, 3000000, dilation = 7)", "causal & window(100000000, 0)",
+                           "stride(65536) | window(1048576, 0)", "block(1048576) & stride(12)",
+                           "causal(4611686018427387904)", "window(1000000, 0) | keys([0 to 4])"}) {
+    Pattern p = parsed(text);
+    std::vector<Stratum> s = buildStrata(p, 0);
+    EXPECT_FALSE(isMasked(s)) << text << " " << textOf(s);
+    EXPECT_EQ(firstMistake(p, s), "") << text;
   }
 }
 

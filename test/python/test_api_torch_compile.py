@@ -1,0 +1,151 @@
+"""torch.compile(fullgraph=True) of functions that call `attend`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import heddle as hd
+
+torch.manual_seed(0)
+
+
+def tensors(n: int = 24, b: int = 2, h: int = 4, hk: int = 2, d: int = 16) -> tuple[torch.Tensor, ...]:
+    return torch.randn(b, h, n, d), torch.randn(b, hk, n, d), torch.randn(b, hk, n, d)
+
+
+def compiled(fn):
+    torch._dynamo.reset()
+    return torch.compile(fn, fullgraph=True, backend="aot_eager")
+
+
+def same(got, want) -> None:
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
+
+
+def test_pattern_built_inside() -> None:
+    def f(q, k, v):
+        return hd.attend(q, k, v, where=hd.causal & (hd.window(7, 0) | hd.stride(5)), scale=0.3) * 2
+
+    args = tensors()
+    same(compiled(f)(*args), f(*args))
+
+
+OUTSIDE = hd.causal & hd.block(6)
+SLOPES = torch.tensor([0.5, 0.25, 0.125, 0.0625])
+
+
+def bias(s, b, h, i, j):
+    return s - SLOPES[h] * (i - j)
+
+
+def test_pattern_score_and_lse_from_outside() -> None:
+    def f(q, k, v):
+        out, lse = hd.attend(q, k, v, where=OUTSIDE, score=bias, return_lse=True)
+        return out + 1, lse
+
+    args = tensors()
+    for got, want in zip(compiled(f)(*args), f(*args), strict=True):
+        same(got, want)
+
+
+def test_lambdas_inside() -> None:
+    def f(q, k, v):
+        return hd.attend(q, k, v, where=lambda b, h, i, j: i - j < 5, score=lambda s, b, h, i, j: s * 0.5)
+
+    args = tensors()
+    same(compiled(f)(*args), f(*args))
+
+
+def test_runtime_operands_of_the_graph() -> None:
+    def f(q, k, v, docs, valid, sink):
+        where = (hd.causal | hd.per_head([hd.block(4), hd.full - hd.stride(3)])) & hd.same(docs) & hd.keys(valid)
+        return hd.attend(q, k, v, where=where - hd.keys([(0, 2)]), sink=sink, q_offset=0)
+
+    args = tensors()
+    docs, valid, sink = torch.randint(0, 2, (2, 24)), torch.rand(2, 24) < 0.7, torch.randn(4)
+    g = compiled(f)
+    same(g(*args, docs, valid, sink), f(*args, docs, valid, sink))
+    docs, valid = torch.randint(0, 2, (2, 24)), torch.rand(2, 24) < 0.7
+    same(g(*args, docs, valid, sink), f(*args, docs, valid, sink))
+
+
+def test_captured_tensors_are_not_baked() -> None:
+    slopes = torch.ones(4)
+
+    def score(s, b, h, i, j):
+        return s - slopes[h] * (i - j)
+
+    def f(q, k, v):
+        return hd.attend(q, k, v, where=hd.causal, score=score)
+
+    g = compiled(f)
+    args = tensors()
+    same(g(*args), f(*args))
+    slopes.mul_(0.25)
+    same(g(*args), f(*args))
+
+
+def test_offsets_and_segments() -> None:
+    def f(q, k, v, offset):
+        one = hd.segment(k[:, :, :8], v[:, :, :8], hd.full)
+        two = hd.segment(k[:, :, 8:], v[:, :, 8:], hd.causal, k_offset=8)
+        last = hd.attend(q[:, :, :3], k, v, where=hd.causal, q_offset="end")
+        return hd.attend(q, segments=[one, two], q_offset=offset) + last[:, :, :1]
+
+    args = tensors()
+    offset = torch.tensor([0, 3])
+    same(compiled(f)(*args, offset), f(*args, offset))
+
+
+def test_lengths_stay_dynamic() -> None:
+    def f(q, k, v):
+        return hd.attend(q, k, v, where=hd.causal & hd.window(4, 0))
+
+    torch._dynamo.reset()
+    g = torch.compile(f, fullgraph=True, backend="aot_eager", dynamic=True)
+    hd.attend(*tensors(), where=hd.causal & hd.window(4, 0))
+    before = hd.compile_count()
+    for n in (9, 17, 24, 40):
+        args = tensors(n)
+        same(g(*args), f(*args))
+    assert hd.compile_count() == before
+
+
+def test_strides_of_the_result_are_those_of_the_fake() -> None:
+    def f(q, k, v):
+        out = hd.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        return out.transpose(1, 2).reshape(2, 24, -1)
+
+    q, k, v = (x.transpose(1, 2).contiguous() for x in tensors())
+    same(compiled(f)(q, k, v), f(q, k, v))
+
+
+def test_opcheck() -> None:
+    from heddle import _torch
+
+    captured = {}
+
+    def backend(gm, inputs):
+        for node in gm.graph.nodes:
+            if node.op == "call_function" and "heddle" in str(node.target):
+                captured["plan"] = node.args[3]
+        return gm.forward
+
+    def f(q, k, v):
+        return hd.attend(q, k, v, where=hd.causal, scale=0.5, return_lse=True)
+
+    torch._dynamo.reset()
+    torch.compile(f, fullgraph=True, backend=backend)(*tensors())
+    torch.library.opcheck(
+        _torch.attend_op, (list(tensors()), [], [0.5], captured["plan"]), test_utils=("test_schema", "test_faketensor")
+    )
+
+
+def test_gradients_are_refused() -> None:
+    def f(q, k, v):
+        return hd.attend(q, k, v)
+
+    q, k, v = tensors()
+    with pytest.raises(Exception, match="requires grad"):
+        compiled(f)(q.requires_grad_(), k, v)

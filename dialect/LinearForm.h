@@ -35,6 +35,7 @@ struct LinearForm {
   bool mentions(Sym s) const;
   bool hasLoad() const;
   bool operator==(const LinearForm &o) const;
+  /// Throws std::overflow_error past 64 bits.
   LinearForm &add(const LinearForm &o, int64_t factor = 1);
   /// Divides by n where every coefficient and the constant are multiples.
   std::optional<LinearForm> dividedBy(int64_t n) const;

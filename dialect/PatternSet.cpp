@@ -197,8 +197,8 @@ public:
       if (q.isEquality && answer.verdict != SetAnswer::No) {
         takeAway(b, a);
       }
-    } catch (const TermsOverflow &e) {
-      undecided(e.reason);
+    } catch (const std::runtime_error &e) { // limits, or constants past 64 bits
+      undecided(e.what());
     }
     return answer;
   }

@@ -216,7 +216,7 @@ private:
     static const std::map<std::string, Expr> names = [] {
       std::map<std::string, Expr> m;
       for (Sym s :
-           {Sym::Batch, Sym::Head, Sym::Query, Sym::Key, Sym::QueryEnd, Sym::KeyEnd, Sym::QueryRow, Sym::KeyRow}) {
+           {Sym::Batch, Sym::Head, Sym::Query, Sym::Key, Sym::QueryEnd, Sym::KeyEnd, Sym::QueryRow, Sym::KeyRow, Sym::KeyOffset}) {
         m.emplace(spelling(s), Expr::symbol(s));
       }
       return m;

@@ -12,6 +12,8 @@
 #include "dialect/LinearForm.h"
 #include "dialect/Pattern.h"
 
+#include <stdexcept>
+
 namespace heddle {
 
 /// One condition. With v the digit (j floordiv radix) mod (modulus / radix) of
@@ -67,10 +69,10 @@ struct TermLimits {
   std::function<bool(const Term &)> isEmpty;
 };
 
-/// Thrown where `maxTerms` is passed or the pattern has no terms (random
-/// blocks); `reason` says which, for remarks.
-struct TermsOverflow {
-  std::string reason;
+/// Thrown where `maxTerms` is passed or the pattern has no terms; the reason is
+/// for remarks.
+struct TermsOverflow : std::runtime_error {
+  using std::runtime_error::runtime_error;
 };
 
 /// The terms of p (of its complement where `negated`), for heads h with

@@ -202,10 +202,16 @@ private:
   Terms window() const {
     std::vector<Literal> l;
     const int64_t dilation = literal(2);
-    if (n.ints[0].kind != IntArg::Infinity) {
+    // A bound past 64 bits is none.
+    auto isBounded = [&](size_t k) {
+      constexpr int64_t kMost = int64_t(1) << 61;
+      return n.ints[k].kind == IntArg::Operand ||
+             (n.ints[k].kind == IntArg::Literal && literal(k) <= kMost / dilation);
+    };
+    if (isBounded(0)) {
       l.push_back(f.y.lower(x - integer(0) * dilation));
     }
-    if (n.ints[1].kind != IntArg::Infinity) {
+    if (isBounded(1)) {
       l.push_back(f.y.upper(x + integer(1) * dilation + LinearForm(1)));
     }
     if (dilation > 1) {

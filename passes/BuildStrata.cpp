@@ -58,8 +58,8 @@ public:
   std::vector<Stratum> build(const Pattern &p) {
     try {
       return disjointStrata(buildTerms(p, false, termLimits));
-    } catch (const TermsOverflow &e) {
-      return {masked(p, e.reason)};
+    } catch (const std::runtime_error &e) { // limits, or constants past 64 bits
+      return {masked(p, e.what())};
     }
   }
 
@@ -186,7 +186,13 @@ private:
       if (rest.size() > 4) {
         rest = withKeyConditions(t, earlier, std::move(rest));
       }
-      if (rest.size() > kMaxPieces + overlaps) {
+      const bool tooMany = rest.size() > kMaxPieces + overlaps;
+      const size_t more = tooMany ? 1 : rest.size();
+      if (out.size() + more >= static_cast<size_t>(limits.maxTerms) && &t != &terms.back()) {
+        out.push_back(maskedRest(terms, static_cast<size_t>(&t - terms.data())));
+        return out;
+      }
+      if (tooMany) {
         out.push_back(withoutEarlier(t, earlier));
       } else {
         for (const Term &r : rest) {
@@ -196,11 +202,20 @@ private:
       if (!rest.empty()) {
         earlier.push_back(t);
       }
-      if (static_cast<int64_t>(out.size()) > limits.maxTerms) {
-        throw TermsOverflow{"more than " + std::to_string(limits.maxTerms) + " strata"};
-      }
     }
     return out;
+  }
+
+  /// The terms from `first` on as one masked stratum, without the earlier ones.
+  Stratum maskedRest(const Terms &terms, size_t first) {
+    std::vector<Expr> earlier, late;
+    for (size_t k = 0; k < terms.size(); ++k) {
+      (k < first ? earlier : late).push_back(terms[k].expr());
+    }
+    Terms rest(terms.begin() + static_cast<ptrdiff_t>(first), terms.end());
+    Expr residual = disjunction(late) && !disjunction(earlier);
+    return maskedBy(residual, coverOf(rest),
+                    "more than " + std::to_string(limits.maxTerms) + " strata");
   }
 
   static bool onKeyAlone(const Term &t) {
@@ -303,7 +318,7 @@ private:
     few.maxTerms = 16;
     try {
       return coverOf(buildTerms(p, false, few));
-    } catch (const TermsOverflow &) {
+    } catch (const std::runtime_error &) {
       return {};
     }
   }
@@ -328,14 +343,17 @@ private:
   }
 
   Stratum masked(const Pattern &p, const std::string &why) {
+    return maskedBy(predicate(p), coverOf(p), why);
+  }
+
+  Stratum maskedBy(Expr residual, Cover c, const std::string &why) const {
     Stratum s;
     s.kind = StratumKind::Masked;
     s.query = {QueryDigit{1, 0, limits.lanes}};
     s.key = {KeyDigit{}};
-    Cover c = coverOf(p);
     s.lower = std::move(c.lower);
     s.upper = std::move(c.upper);
-    s.residual = predicate(p);
+    s.residual = std::move(residual);
     s.note = why;
     return s;
   }

@@ -96,6 +96,8 @@ Value ExprEmitter::symbol(Sym s) {
     return e.sub(scope.query, scope.qOffset);
   case Sym::KeyRow:
     return e.sub(scope.key, scope.kOffset);
+  case Sym::KeyOffset:
+    return scope.kOffset;
   }
   assert(v && "the expression mentions a symbol that has no value here");
   return v;

@@ -2,37 +2,38 @@
 
 #include "tools/Explained.h"
 
+#include <algorithm>
 #include <random>
 
 namespace heddle::tools {
+
+OperandResolver Explained::argumentResolver() const {
+  return [names = json.value("arguments", std::vector<std::string>())](const std::string &name, bool) -> int64_t {
+    auto found = std::find(names.begin(), names.end(), name.rfind('%', 0) == 0 ? name.substr(1) : name);
+    return found == names.end() ? -1 : found - names.begin();
+  };
+}
 
 Explained::Explained(const Spec &spec, const std::string &sizes) {
   char *text = nullptr;
   check(compiler().explain(spec.text.c_str(), sizes.c_str(), 1, &text), &spec);
   json = nlohmann::json::parse(take(text));
-  std::vector<std::string> arguments = json.value("arguments", std::vector<std::string>());
-  auto resolve = [&](const std::string &name, bool) -> int64_t {
-    std::string bare = name.rfind('%', 0) == 0 ? name.substr(1) : name;
-    for (size_t n = 0; n < arguments.size(); ++n) {
-      if (arguments[n] == bare) {
-        return static_cast<int64_t>(n);
-      }
-    }
-    return -1;
-  };
   for (const nlohmann::json &segment : json["segments"]) {
-    auto parsed = parsePattern(segment.value("pattern", "full"), resolve);
+    auto parsed = parsePattern(segment.value("pattern", "full"), argumentResolver());
     const Pattern *pattern = std::get_if<Pattern>(&parsed);
     if (!pattern) {
       throw Failure(1, "the compiler printed a pattern that does not parse: " + std::get<PatternError>(parsed).message);
     }
     patterns.push_back(*pattern);
   }
-  auto parsed = parseSchedule(json["schedule"].value("text", ""), resolve);
+}
+
+Schedule Explained::schedule() const {
+  auto parsed = parseSchedule(json["schedule"].value("text", ""), argumentResolver());
   if (const PatternError *error = std::get_if<PatternError>(&parsed)) {
     throw Failure(1, "the compiler printed a schedule that does not parse: " + error->message);
   }
-  schedule = std::get<Schedule>(parsed);
+  return std::get<Schedule>(parsed);
 }
 
 bool Explained::dependsOnData() const {

@@ -20,9 +20,12 @@ struct Explained {
   /// One a segment; operands are numbered by the function's arguments.
   std::vector<Pattern> patterns;
   /// Operands numbered likewise.
-  Schedule schedule;
+  Schedule schedule() const;
   /// True where some pattern's meaning needs the values of run-time operands.
   bool dependsOnData() const;
+
+private:
+  OperandResolver argumentResolver() const;
 };
 
 /// Live pairs over batches, heads and segments. `exact` is false where rows were sampled.

@@ -52,12 +52,12 @@ constexpr Kind kKinds[] = {
 };
 
 /// The pairs of one segment, for one head of the first batch.
-Grid drawSegment(const Explained &explained, size_t segment, ExprEnv env, int64_t rows, int64_t keys) {
+Grid drawSegment(const Explained &explained, const Schedule &schedule, size_t segment, ExprEnv env, int64_t rows, int64_t keys) {
   Grid grid;
   grid.rows = rows;
   grid.keys = keys;
   grid.pixels.resize(static_cast<size_t>(rows * keys));
-  for (const Stratum &s : explained.schedule.strata) {
+  for (const Stratum &s : schedule.strata) {
     if (s.segment != static_cast<int64_t>(segment) || !isLiveForHead(s, env.h)) {
       continue;
     }
@@ -207,6 +207,7 @@ int runShow(const ShowOptions &options) {
     problem->fill(explained->patterns, options.seed, shape);
   }
   std::vector<Grid> grids;
+  Schedule schedule = explained->schedule();
   const nlohmann::json &segments = explained->json["segments"];
   if (options.segment >= static_cast<int64_t>(segments.size())) {
     throw Failure(2, "expected --segment below " + std::to_string(segments.size()) + ", but got " +
@@ -233,7 +234,7 @@ int runShow(const ShowOptions &options) {
       std::vector<std::string> names = explained->json["arguments"].get<std::vector<std::string>>();
       env.scalar = [names, shape](int64_t n) { return shape.get(names[static_cast<size_t>(n)], 0); };
     }
-    grids.push_back(drawSegment(*explained, g, env, rows, keys));
+    grids.push_back(drawSegment(*explained, schedule, g, env, rows, keys));
   }
   if (grids[0].rows == 0) {
     throw Failure(2, "expected at least one query to draw, but got nq=0");

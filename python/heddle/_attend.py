@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -106,7 +107,8 @@ def attend(
     return_lse
         Also return m_i + log Z_i, float32 ``[B, Hq, Nq]``.
     max_waste
-        Raise where a masked stratum would compute more than this share of dead pairs.
+        Raise where a masked stratum would make more than this share of the computed pairs dead, or where
+        the contents of tensors decide it.
 
     Returns
     -------
@@ -151,17 +153,28 @@ def _like(q: Any, result: Any) -> Any:
 
 def check_waste(formula: Formula, plan: _core.Plan, call: Call, limit: float) -> None:
     """Raises ValueError where the schedule would spend more than `limit` of its pairs on dead ones."""
-    import json
-
     if not 0 <= limit <= 1:
         raise ValueError(f"expected max_waste between 0 and 1, but got {limit}")
     text = formula.text(plan.signature(call.values))
-    report = json.loads(_core.explain(text, sizes_of(formula, call), True))
-    waste = float(report.get("waste", 0.0))
-    if waste > limit:
+    waste = waste_of(json.loads(_core.explain(text, sizes_of(formula, call), True)))
+    if waste is None:
         raise ValueError(
-            f"expected at most {limit:.0%} of the computed pairs to be dead, but got {waste:.0%}; see hd.explain"
+            "expected a pattern whose waste is known before it runs for max_waste, but got one that depends on the "
+            "contents of tensors; see hd.explain"
         )
+    if waste > limit:
+        raise ValueError(f"expected at most {limit:.0%} of the computed pairs to be dead, but got {waste:.0%}")
+
+
+def waste_of(report: dict[str, Any]) -> float | None:
+    """The share of computed pairs that are dead, in masked strata only; None where tensors decide it."""
+    masked = [s for g in report["segments"] for s in g["strata"] if s["kind"] == "masked"]
+    if not masked:
+        return 0.0
+    live, executed = report["live_pairs"], report["executed_pairs"]
+    if live is None or executed is None:
+        return None
+    return 1 - live / executed if executed else 0.0
 
 
 def sizes_of(formula: Formula, call: Call) -> str:

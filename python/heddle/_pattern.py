@@ -374,7 +374,7 @@ class Pattern:
         return other._within(self) and not self._within(other)
 
     def is_empty(self) -> bool:
-        """True where no pair of integers is in the set."""
+        """True where no pair of positions (i >= 0, j >= 0) is in the set."""
         return _core.pattern_is_empty(self._closed_text("is_empty"))
 
     def example(self, other: Any = None) -> tuple[int, int] | None:

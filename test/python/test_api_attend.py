@@ -544,10 +544,21 @@ def test_tiles_by_kind() -> None:
 
 def test_max_waste() -> None:
     q, k, v = inputs(n=64)
-    table = hd.tensor(RNG.integers(0, 64, 64))
+    want, _ = formula(q, k, v, True)
+    close(hd.attend(q, k, v, max_waste=0.0), want)
+    close(hd.attend(q, k, v, where=hd.causal, max_waste=0.0), formula(q, k, v, hd.causal.mask(64))[0])
+
+    def scattered(b, h, i, j):
+        return (i * i + j) % 7 == 0
+
     with pytest.raises(ValueError, match="expected at most 10% of the computed pairs to be dead"):
+        hd.attend(q, k, v, where=scattered, max_waste=0.1)
+    close(hd.attend(q, k, v, where=scattered, max_waste=0.95), formula(q, k, v, hd.holds(scattered).mask(64))[0])
+    table = hd.tensor(RNG.integers(0, 64, 64))
+    with pytest.raises(ValueError, match="depends on the contents of tensors"):
         hd.attend(q, k, v, where=lambda b, h, i, j: table[i] == j, max_waste=0.1)
-    close(hd.attend(q, k, v, max_waste=1.0), formula(q, k, v, True)[0])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        hd.attend(q, k, v, max_waste=2)
 
 
 def test_threads_setting() -> None:

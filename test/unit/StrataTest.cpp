@@ -230,11 +230,21 @@ TEST(Strata, LongListsAreConditionsOnOneSide) {
 TEST(Strata, BigWindowsNeedNoTables) {
   for (const char *text : {"window(1000000, 3000000, dilation = 7)", "causal & window(100000000, 0)",
                            "stride(65536) | window(1048576, 0)", "block(1048576) & stride(12)",
-                           "causal(4611686018427387904)", "window(1000000, 0) | keys([0 to 4])"}) {
+                           "causal(4611686018427387904)",
+                           "window(4611686018427387904, 0, dilation = 64)", "window(1000000, 0) | keys([0 to 4])"}) {
     Pattern p = parsed(text);
     std::vector<Stratum> s = buildStrata(p, 0);
     EXPECT_FALSE(isMasked(s)) << text << " " << textOf(s);
     EXPECT_EQ(firstMistake(p, s), "") << text;
+  }
+}
+
+TEST(Strata, HugeConstantsAreNotWrong) {
+  for (const char *text : {"coarse(4611686018427387904, causal(4))", "block(9223372036854775807)",
+                           "shift(9000000000000000000, keys([9223372036854775806]))",
+                           "coarse(4000000000, coarse(4000000000, window(3, 3)))"}) {
+    Pattern p = parsed(text);
+    EXPECT_EQ(firstMistake(p, buildStrata(p, 0)), "") << text;
   }
 }
 

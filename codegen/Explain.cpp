@@ -45,7 +45,8 @@ public:
       auto [name, value] = item.split('=');
       int64_t number = 0;
       if (name.trim().empty() || value.trim().getAsInteger(10, number)) {
-        throw Failure{HEDDLE_INVALID_VALUE, "expected sizes as b=1,h=8,nq=4096,nk=4096,d=64, but got '" + item.str() + "'"};
+        throw Failure{HEDDLE_INVALID_VALUE,
+                      "expected sizes as b=1,h=8,nq=4096,nk=4096,d=64, but got '" + item.str() + "'"};
       }
       values[name.trim().str()] = number;
     }
@@ -259,7 +260,8 @@ private:
     out["key_digits"] = std::move(keyDigits);
     out["lower"] = texts(s.lower);
     out["upper"] = texts(s.upper);
-    for (auto [label, condition] : {std::pair("guard", s.guard), std::pair("keep", s.keep), std::pair("residual", s.residual)}) {
+    for (auto [label, condition] :
+         {std::pair("guard", s.guard), std::pair("keep", s.keep), std::pair("residual", s.residual)}) {
       if (!condition.isNull()) {
         out[label] = textOf(condition);
       }
@@ -289,7 +291,8 @@ private:
     out["live_pairs"] = total.live;
     out["executed_pairs"] = total.executed;
     out["unmasked_pairs"] = total.unmasked;
-    out["tiles"] = json::Object{{"full", total.fullTiles}, {"partial", total.partialTiles}, {"query", total.queryTiles}};
+    out["tiles"] =
+        json::Object{{"full", total.fullTiles}, {"partial", total.partialTiles}, {"query", total.queryTiles}};
     return out;
   }
 
@@ -372,6 +375,12 @@ private:
     return flops;
   }
 
+  /// Segments may differ in their heads: what a type fixes goes before what the user gave.
+  int64_t headsOf(Value tensor, const std::string &name, int64_t otherwise) const {
+    int64_t fixed = cast<RankedTensorType>(tensor.getType()).getDimSize(1);
+    return ShapedType::isDynamic(fixed) ? sizes.get(name, otherwise) : fixed;
+  }
+
   /// q and out once, every segment's k and v once.
   double compulsoryBytes() {
     auto bytes = [&](Value t, int64_t rows, int64_t heads, int64_t width) {
@@ -382,7 +391,7 @@ private:
     for (int64_t g = 0; g < op.getNumSegments(); ++g) {
       Value k = op.getKeys()[g], v = op.getValues()[g];
       int64_t rows = keyCounts[op.getNumSegments() == 1 ? "nk" : "nk" + std::to_string(g)];
-      total += bytes(k, rows, sizes.dimension("hk", k, 1, h), d) + bytes(v, rows, sizes.dimension("hv", v, 1, sizes.get("hk", h)), dv);
+      total += bytes(k, rows, headsOf(k, "hk", h), d) + bytes(v, rows, headsOf(v, "hv", headsOf(k, "hk", h)), dv);
     }
     return total;
   }
@@ -445,7 +454,8 @@ std::string scaled(double value, llvm::StringRef unit) {
 std::string joined(const json::Array *items, llvm::StringRef separator, llvm::StringRef otherwise) {
   std::string text;
   for (const json::Value &item : *items) {
-    text += (text.empty() ? "" : separator.str()) + (item.getAsString() ? item.getAsString()->str() : std::to_string(item.getAsInteger().value_or(0)));
+    text += (text.empty() ? "" : separator.str()) +
+            (item.getAsString() ? item.getAsString()->str() : std::to_string(item.getAsInteger().value_or(0)));
   }
   return text.empty() ? otherwise.str() : text;
 }
@@ -499,7 +509,8 @@ void writeStratum(llvm::raw_ostream &os, const json::Object &s, size_t number) {
   if (bounded) {
     os << (printed ? "    and           j in " : "    keys          j in ") << interval(s) << "\n";
   }
-  for (auto [label, field] : {std::pair("only queries", "guard"), std::pair("only keys", "keep"), std::pair("mask per pair", "residual")}) {
+  for (auto [label, field] :
+       {std::pair("only queries", "guard"), std::pair("only keys", "keep"), std::pair("mask per pair", "residual")}) {
     if (auto condition = s.getString(field)) {
       os << "    " << llvm::format("%-13s", label) << " " << *condition << "\n";
     }
@@ -524,8 +535,8 @@ void writeSegment(llvm::raw_ostream &os, const json::Object &segment, size_t num
   }
   double pairs = *segment.getNumber("pairs");
   if (std::optional<double> live = segment.getNumber("live_pairs")) {
-    os << "  live pairs " << (*segment.getBoolean("exact") ? "" : "about ") << grouped(*live) << " of " << grouped(pairs)
-       << " (" << percent(*live, pairs) << ")\n";
+    os << "  live pairs " << (*segment.getBoolean("exact") ? "" : "about ") << grouped(*live) << " of "
+       << grouped(pairs) << " (" << percent(*live, pairs) << ")\n";
   } else {
     os << "  live pairs depend on the values of " << joined(segment.getArray("depends_on"), ", ", "?") << ", of "
        << grouped(pairs) << " pairs\n";
@@ -549,7 +560,8 @@ std::string inWords(const json::Object &all) {
   }
   const json::Array &segments = *all.getArray("segments");
   for (size_t g = 0; g < segments.size(); ++g) {
-    os << " nk" << (segments.size() > 1 ? std::to_string(g) : "") << "=" << *segments[g].getAsObject()->getInteger("nk");
+    os << " nk" << (segments.size() > 1 ? std::to_string(g) : "") << "="
+       << *segments[g].getAsObject()->getInteger("nk");
   }
   os << " d=" << *sizes.getInteger("d") << " dv=" << *sizes.getInteger("dv") << "\n";
   size_t n = 0;

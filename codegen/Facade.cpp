@@ -8,8 +8,8 @@
 #include "codegen/Facade.h"
 
 #include "codegen/Compile.h"
-#include "codegen/Explain.h"
 #include "codegen/Compiler.h"
+#include "codegen/Explain.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -74,15 +74,8 @@ static heddle_error *explain(const char *spec, const char *sizes, int32_t json, 
 
 const heddle_compiler_api *heddle_compiler(void) {
   using namespace heddle::facade;
-  static const heddle_compiler_api api = {1,
-                                          compile,
-                                          printIR,
-                                          explain,
-                                          reference,
-                                          patternIsEmpty,
-                                          patternIsSubset,
-                                          patternIsEqual,
-                                          patternExample,
-                                          tolerance};
+  static const heddle_compiler_api api = {
+      1,        compile, printIR, explain, reference, patternIsEmpty, patternIsSubset, patternIsEqual, patternExample,
+      tolerance};
   return &api;
 }

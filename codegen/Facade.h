@@ -13,8 +13,7 @@ namespace heddle::facade {
 char *copyText(const std::string &text);
 
 /// Runs `body`; what it throws becomes an error.
-template <typename Body>
-heddle_error *guarded(Body body) {
+template <typename Body> heddle_error *guarded(Body body) {
   try {
     return body();
   } catch (const std::exception &error) {

@@ -71,8 +71,7 @@ Pattern onPositions(const Pattern &p) {
 heddle_error *invalid(const std::string &message) { return heddle_error_create(HEDDLE_INVALID_VALUE, message.c_str()); }
 
 /// Runs `ask(question)`; its verdict goes to `use`.
-template <typename Ask, typename Use>
-heddle_error *answer(Ask ask, Use use) {
+template <typename Ask, typename Use> heddle_error *answer(Ask ask, Use use) {
   return guarded([&]() -> heddle_error * {
     try {
       Question question;

@@ -163,8 +163,7 @@ double elementAt(const heddle_tensor &t, const int64_t index[4]) {
 }
 
 /// Calls visit(flat, index) for every element of a dense tensor.
-template <typename Visit>
-void forEachElement(const heddle_tensor &t, Visit visit) {
+template <typename Visit> void forEachElement(const heddle_tensor &t, Visit visit) {
   int64_t index[6] = {0}, count = 1;
   for (int32_t n = 0; n < t.rank; ++n) {
     count *= t.shape[n];
@@ -242,7 +241,7 @@ private:
     double sums = 2e-6 * std::sqrt(keys), logKeys = std::log(std::max(keys, 1.0));
     auto *data = static_cast<double *>(result.data);
     forEachElement(result, [&, unit = unit, least = least](int64_t flat, const int64_t *index) {
-      double row = softmax ? std::fabs(elementAt(lse.view, index)) : 0;
+      double row = softmax ? std::fabs(elementAt(lse.view, index)) : INFINITY;
       double score = std::isfinite(row) ? row + logKeys : 0;
       double relative = sums + 4 * std::ldexp(1.0, -24) * score;
       // P and the result are rounded to the storage type: 2 u, allowed twice.
@@ -334,7 +333,8 @@ heddle_error *tolerance(const char *spec, const heddle_tensor *args, int32_t num
       return error;
     }
     func::FuncOp func = specFunction(*module);
-    if (static_cast<int32_t>(func.getNumArguments()) != numArgs || static_cast<int32_t>(func.getNumResults()) != numResults) {
+    if (static_cast<int32_t>(func.getNumArguments()) != numArgs ||
+        static_cast<int32_t>(func.getNumResults()) != numResults) {
       return invalid("expected " + std::to_string(func.getNumArguments()) + " arguments and " +
                      std::to_string(func.getNumResults()) + " results, but got " + std::to_string(numArgs) + " and " +
                      std::to_string(numResults));

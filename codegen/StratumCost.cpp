@@ -251,7 +251,8 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
     cost.fullTiles += static_cast<double>(fullChunks);
     cost.partialTiles += static_cast<double>(chunks - fullChunks);
   }
-  for (double *v : {&cost.live, &cost.executed, &cost.unmasked, &cost.queryTiles, &cost.fullTiles, &cost.partialTiles}) {
+  for (double *v :
+       {&cost.live, &cost.executed, &cost.unmasked, &cost.queryTiles, &cost.fullTiles, &cost.partialTiles}) {
     *v *= spacing > 1 ? spacing : 1;
   }
   return cost;

@@ -16,6 +16,18 @@ Literal compareLiteral(LinearForm f) {
   return l;
 }
 
+/// Radices stay far from overflow.
+bool fits(int64_t radix, int64_t n) { return radix <= (int64_t(1) << 45) / n; }
+
+/// A digit of one value is that value.
+KeyPlace withoutTrivialDigit(KeyPlace p) {
+  if (p.isDigit && p.modulus != 0 && p.extent() == 1) {
+    p.isDigit = false;
+    p.expr = (p.offset * -1).expr();
+  }
+  return p;
+}
+
 bool isMultiple(const LinearForm &f, int64_t n) { return f.dividedBy(n).has_value(); }
 
 } // namespace
@@ -23,12 +35,12 @@ bool isMultiple(const LinearForm &f, int64_t n) { return f.dividedBy(n).has_valu
 KeyPlace KeyPlace::dividedBy(int64_t n) const {
   KeyPlace p = *this;
   p.expr = floorDiv(expr, Expr(n));
-  p.isDigit = isDigit && isMultiple(offset, n) && extent() % n == 0;
+  p.isDigit = isDigit && fits(radix, n) && isMultiple(offset, n) && extent() % n == 0;
   if (p.isDigit) {
     p.radix = radix * n;
     p.offset = *offset.dividedBy(n);
   }
-  return p;
+  return withoutTrivialDigit(std::move(p));
 }
 
 KeyPlace KeyPlace::modulo(int64_t n) const {
@@ -37,12 +49,12 @@ KeyPlace KeyPlace::modulo(int64_t n) const {
   if (isDigit && offset == LinearForm(0) && modulus != 0 && extent() <= n) {
     return p;
   }
-  p.isDigit = isDigit && isMultiple(offset, n) && extent() % n == 0;
+  p.isDigit = isDigit && fits(radix, n) && isMultiple(offset, n) && extent() % n == 0;
   if (p.isDigit) {
     p.modulus = radix * n;
     p.offset = LinearForm(0);
   }
-  return p;
+  return withoutTrivialDigit(std::move(p));
 }
 
 KeyPlace KeyPlace::plus(const LinearForm &a) const {

@@ -122,6 +122,30 @@ LinearForm LinearForm::of(const Expr &e) {
 
 namespace {
 
+/// Splits off c * ((N floordiv n) mod m), that is
+/// c * (N floordiv n) - c * m * (N floordiv (n * m)).
+bool takeQuotientRemainder(LinearForm &f, Expr &remainder, int64_t &factor) {
+  auto isQuotient = [](const Expr &e) { return e->kind == ExprKind::FloorDiv && isPositiveInt(e->args[1]); };
+  for (const auto &[key, low] : f.terms) {
+    for (const auto &[otherKey, high] : f.terms) {
+      if (&low == &high || !isQuotient(low.atom) || !isQuotient(high.atom)) {
+        continue;
+      }
+      const int64_t n = low.atom->args[1]->value, wide = high.atom->args[1]->value;
+      if (wide % n == 0 && wide > n && high.factor == -low.factor * (wide / n) &&
+          low.atom->args[0].same(high.atom->args[0])) {
+        remainder = floorMod(low.atom, Expr(wide / n));
+        factor = low.factor;
+        const std::string first = key, second = otherKey;
+        f.terms.erase(first);
+        f.terms.erase(second);
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 /// Splits off c * (N mod n), that is c * N - c * n * (N floordiv n), where the
 /// form has all of it.
 bool takeRemainder(LinearForm &f, Expr &remainder, int64_t &factor) {
@@ -140,7 +164,7 @@ bool takeRemainder(LinearForm &f, Expr &remainder, int64_t &factor) {
       return true;
     }
   }
-  return false;
+  return takeQuotientRemainder(f, remainder, factor);
 }
 
 } // namespace
@@ -157,7 +181,8 @@ Expr LinearForm::expr() const {
       return rest.expr() - part;
     }
     return rest.constant < 0 && rest.isConstant() ? part - Expr(-rest.constant)
-           : rest.isConstant() ? part + rest.expr() : rest.expr() + part;
+           : rest.isConstant()                    ? part + rest.expr()
+                                                  : rest.expr() + part;
   }
   Expr sum;
   auto accumulate = [&](const Term &t) {

@@ -32,8 +32,8 @@ namespace {
 constexpr int64_t kMaxHeads = 256;
 
 bool hasKind(const Pattern &p, PatternKind kind) {
-  return p->kind == kind || std::any_of(p->children.begin(), p->children.end(),
-                                        [&](const Pattern &c) { return hasKind(c, kind); });
+  return p->kind == kind ||
+         std::any_of(p->children.begin(), p->children.end(), [&](const Pattern &c) { return hasKind(c, kind); });
 }
 
 ExprEnv envOf(const PatternPoint &at) {
@@ -102,8 +102,7 @@ void collectIntegers(const Pattern &p, int64_t scale, std::set<int64_t> &out) {
     std::for_each(inside.begin(), inside.end(), insert);
   }
   const bool coarser = p->kind == PatternKind::Coarse || p->kind == PatternKind::Grid;
-  const int64_t inner = coarser && p->ints[0].value < 65536 && scale < 65536
-                            ? scale * p->ints[0].value : scale;
+  const int64_t inner = coarser && p->ints[0].value < 65536 && scale < 65536 ? scale * p->ints[0].value : scale;
   for (size_t k = 0; k < p->children.size(); ++k) {
     collectIntegers(p->children[k], p->kind == PatternKind::Grid && k == 1 ? scale : inner, out);
   }
@@ -181,12 +180,9 @@ double threadSeconds() {
 class TermSearch {
 public:
   TermSearch(const Question &q, const SetLimits &limits)
-      : q(q), oracle(limits.solverCalls),
-        deadline(threadSeconds() + limits.seconds) {
+      : q(q), oracle(limits.solverCalls), deadline(threadSeconds() + limits.seconds) {
     termLimits.maxTerms = static_cast<size_t>(limits.terms);
-    termLimits.isEmpty = [this](const Term &t) {
-      return threadSeconds() < deadline && oracle.isEmpty(t);
-    };
+    termLimits.isEmpty = [this](const Term &t) { return threadSeconds() < deadline && oracle.isEmpty(t); };
   }
 
   SetAnswer run() {
@@ -448,22 +444,19 @@ SetAnswer answerFor(const Question &whole, const SetLimits &limits) {
     if (canonicalize(whole.a).same(canonicalize(whole.b))) {
       return {SetAnswer::Yes, std::nullopt, ""};
     }
-    return {SetAnswer::Undecided, std::nullopt,
-            "expected a pattern with a closed form, but got random_blocks"};
+    return {SetAnswer::Undecided, std::nullopt, "expected a pattern with a closed form, but got random_blocks"};
   }
   const int64_t periodA = headPeriod(whole.a, kMaxHeads), periodB = headPeriod(whole.b, kMaxHeads);
   const int64_t period = periodA == 0 || periodB == 0 ? 0 : std::lcm(periodA, periodB);
   if (period == 0 || period > kMaxHeads) {
     return {SetAnswer::Undecided, std::nullopt,
-            "expected per_head lists with at most " + std::to_string(kMaxHeads) +
-                " combinations, but got more"};
+            "expected per_head lists with at most " + std::to_string(kMaxHeads) + " combinations, but got more"};
   }
   SetAnswer all{SetAnswer::Yes, std::nullopt, ""};
   std::vector<Question> seen;
   for (int64_t h = 0; h < period; ++h) {
     Question q = whole.forHead(h);
-    if (std::any_of(seen.begin(), seen.end(),
-                    [&](const Question &s) { return s.a.same(q.a) && s.b.same(q.b); })) {
+    if (std::any_of(seen.begin(), seen.end(), [&](const Question &s) { return s.a.same(q.a) && s.b.same(q.b); })) {
       continue;
     }
     SetAnswer own = decide(q, limits);
@@ -483,13 +476,9 @@ SetAnswer answerFor(const Question &whole, const SetLimits &limits) {
 
 } // namespace
 
-SetAnswer isEmpty(const Pattern &p, const SetLimits &limits) {
-  return answerFor({p, Pattern::empty()}, limits);
-}
+SetAnswer isEmpty(const Pattern &p, const SetLimits &limits) { return answerFor({p, Pattern::empty()}, limits); }
 
-SetAnswer isSubset(const Pattern &a, const Pattern &b, const SetLimits &limits) {
-  return answerFor({a, b}, limits);
-}
+SetAnswer isSubset(const Pattern &a, const Pattern &b, const SetLimits &limits) { return answerFor({a, b}, limits); }
 
 SetAnswer isEqual(const Pattern &a, const Pattern &b, const SetLimits &limits) {
   return answerFor({a, b, true}, limits);

@@ -7,9 +7,10 @@
 // text up to the matching `)` is blanked, `(` is consumed, which makes the lexer
 // step over the blanks to `)`, and the text is put back at once.
 //
-// Source buffers may be mapped read-only (files, string literals), so they are
-// written through /proc/self/mem, which writes to private pages whatever their
-// protection; where that is not allowed, nothing is changed and it is an error.
+// Source buffers may be mapped read-only (files, string literals), so they are not
+// written directly but by the kernel: process_vm_writev reports a page that is not
+// writable, and /proc/self/mem writes to private pages whatever their protection.
+// Where neither is allowed, nothing is changed and it is an error.
 //
 //===----------------------------------------------------------------------===//
 #include "dialect/RawText.h"
@@ -20,13 +21,19 @@
 #include <string>
 
 #include <fcntl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 using namespace mlir;
 using llvm::StringRef;
 
-/// Overwrites `size` bytes at `to` in this process. False where refused.
+/// Overwrites `size` bytes at `to` in this process. False where refused, never a fault.
 static bool overwrite(const char *to, const char *from, size_t size) {
+  // Writable pages (strings on the heap) need no file.
+  iovec source{const_cast<char *>(from), size}, target{const_cast<char *>(to), size};
+  if (process_vm_writev(getpid(), &source, 1, &target, 1, 0) == static_cast<ssize_t>(size)) {
+    return true;
+  }
   int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
   if (fd < 0) {
     return false;

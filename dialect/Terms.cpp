@@ -28,6 +28,25 @@ bool Literal::operator==(const Literal &o) const {
   return sameDigit(o) && step == o.step && form == o.form;
 }
 
+namespace {
+
+/// A remainder among the terms of a sum.
+bool hasRemainder(const Expr &e) {
+  switch (e->kind) {
+  case ExprKind::Mod:
+    return true;
+  case ExprKind::Add:
+  case ExprKind::Sub:
+  case ExprKind::Neg:
+  case ExprKind::Mul:
+    return std::any_of(e->args.begin(), e->args.end(), hasRemainder);
+  default:
+    return false;
+  }
+}
+
+} // namespace
+
 Expr Literal::digit() const {
   Expr v = Expr::symbol(Sym::Key);
   if (radix != 1) {
@@ -45,7 +64,11 @@ Expr Literal::expr() const {
   case Step:
     return equal(floorMod(digit() - form.expr(), Expr(step)), Expr(0));
   case Compare: {
-    // Both sides free of negative factors: i >= 4 instead of i - 4 >= 0.
+    // Both sides free of negative factors, i >= 4 instead of i - 4 >= 0, unless
+    // that would tear a remainder apart.
+    if (Expr whole = form.expr(); hasRemainder(whole)) {
+      return whole >= Expr(0);
+    }
     LinearForm left, right;
     for (const auto &[key, t] : form.terms) {
       (t.factor > 0 ? left : right).terms.emplace(key, LinearForm::Term{t.atom, std::abs(t.factor)});
@@ -288,9 +311,7 @@ Expr balanced(const std::vector<Expr> &all, size_t begin, size_t end, bool isUni
 Expr disjunction(const std::vector<Expr> &all) { return balanced(all, 0, all.size(), true); }
 Expr conjunction(const std::vector<Expr> &all) { return balanced(all, 0, all.size(), false); }
 
-bool isConstantBound(const Literal &l) {
-  return l.kind <= Literal::Upper && l.modulus == 0 && l.form.isConstant();
-}
+bool isConstantBound(const Literal &l) { return l.kind <= Literal::Upper && l.modulus == 0 && l.form.isConstant(); }
 
 std::vector<Literal> constantHull(const Terms &terms) {
   std::vector<Literal> hull;
@@ -300,8 +321,8 @@ std::vector<Literal> constantHull(const Terms &terms) {
     for (const Term &t : terms) {
       for (const Literal &l : t.literals()) {
         if (isConstantBound(l) && l.kind == kind) {
-          const bool wider = kind == Literal::Lower ? l.form.constant < widest.form.constant
-                                                    : l.form.constant > widest.form.constant;
+          const bool wider =
+              kind == Literal::Lower ? l.form.constant < widest.form.constant : l.form.constant > widest.form.constant;
           widest = found == 0 || wider ? l : widest;
           ++found;
         }

@@ -46,9 +46,8 @@ struct Frame {
   }
   Frame mapped(const Expr &map) const {
     auto at = [&](const Expr &place) {
-      return map.substitute([&](const ExprNode &n) {
-        return n.kind == ExprKind::Symbol && n.symbol == Sym::Query ? place : Expr();
-      });
+      return map.substitute(
+          [&](const ExprNode &n) { return n.kind == ExprKind::Symbol && n.symbol == Sym::Query ? place : Expr(); });
     };
     Frame f = *this;
     f.x = at(x);
@@ -90,9 +89,7 @@ Terms termOf(std::vector<Literal> literals) {
   return {std::move(t)};
 }
 
-void append(Terms &out, Terms more) {
-  std::move(more.begin(), more.end(), std::back_inserter(out));
-}
+void append(Terms &out, Terms more) { std::move(more.begin(), more.end(), std::back_inserter(out)); }
 
 Expr batch() { return Expr::symbol(Sym::Batch); }
 Expr head() { return Expr::symbol(Sym::Head); }
@@ -145,8 +142,7 @@ public:
                  : f.y.run(LinearForm(literal(1)), literal(2) - literal(1), literal(0));
     case PatternKind::QueryMod: {
       LinearForm r = floorMod(x, literal(0));
-      return termOf({compareLiteral(r - integer(1)),
-                     compareLiteral(integer(2) - LinearForm(1) - r)});
+      return termOf({compareLiteral(r - integer(1)), compareLiteral(integer(2) - LinearForm(1) - r)});
     }
     case PatternKind::Offsets:
       return offsets();
@@ -205,8 +201,7 @@ private:
     // A bound past 64 bits is none.
     auto isBounded = [&](size_t k) {
       constexpr int64_t kMost = int64_t(1) << 61;
-      return n.ints[k].kind == IntArg::Operand ||
-             (n.ints[k].kind == IntArg::Literal && literal(k) <= kMost / dilation);
+      return n.ints[k].kind == IntArg::Operand || (n.ints[k].kind == IntArg::Literal && literal(k) <= kMost / dilation);
     };
     if (isBounded(0)) {
       l.push_back(f.y.lower(x - integer(0) * dilation));
@@ -222,8 +217,7 @@ private:
 
   Terms keys() const {
     if (!n.operands.empty()) {
-      return termOf({opaqueLiteral(
-          Expr::load(n.operands[0], {batch(), f.keyRow.expr}, ExprType::Bool))});
+      return termOf({opaqueLiteral(Expr::load(n.operands[0], {batch(), f.keyRow.expr}, ExprType::Bool))});
     }
     Terms out;
     for (const RangeArg &r : n.ranges) {
@@ -250,8 +244,7 @@ private:
 
   Terms queries() const {
     if (!n.operands.empty()) {
-      return termOf(
-          {opaqueLiteral(Expr::load(n.operands[0], {batch(), f.row}, ExprType::Bool))});
+      return termOf({opaqueLiteral(Expr::load(n.operands[0], {batch(), f.row}, ExprType::Bool))});
     }
     Terms out;
     for (const RangeArg &r : n.ranges) {
@@ -308,9 +301,8 @@ private:
   Terms randomBlocks() const {
     const int64_t size = literal(0), count = literal(1), seed = literal(2);
     if (count > kMaxRandomBlocks) {
-      throw std::invalid_argument("expected random_blocks with at most " +
-                                  std::to_string(kMaxRandomBlocks) + " blocks a row, but got " +
-                                  std::to_string(count));
+      throw std::invalid_argument("expected random_blocks with at most " + std::to_string(kMaxRandomBlocks) +
+                                  " blocks a row, but got " + std::to_string(count));
     }
     Expr row = mixed(Expr(mixedInt(seed)) + floorDiv(x, size).expr() * Expr(kGolden));
     LinearForm blocks = floorDiv(form(Expr::symbol(Sym::KeyEnd)) + LinearForm(size - 1), size);
@@ -327,12 +319,11 @@ private:
       LinearForm first = form(chosen.back()) * size;
       Literal number; // The draws of a row are distinct.
       number.kind = Literal::Case;
-      number.radix = static_cast<int64_t>(
-          std::hash<std::string>()(std::to_string(size) + " " + std::to_string(count) + " " +
-                                   std::to_string(seed) + f.x.str() + " " + f.y.expr.str()));
+      number.radix =
+          static_cast<int64_t>(std::hash<std::string>()(std::to_string(size) + " " + std::to_string(count) + " " +
+                                                        std::to_string(seed) + f.x.str() + " " + f.y.expr.str()));
       number.step = k;
-      append(out, termOf({number, compareLiteral(t), f.y.lower(first),
-                          f.y.upper(first + LinearForm(size))}));
+      append(out, termOf({number, compareLiteral(t), f.y.lower(first), f.y.upper(first + LinearForm(size))}));
     }
     return out;
   }
@@ -349,13 +340,10 @@ private:
   }
   /// z >> n without the sign.
   static Expr shifted(const Expr &z, int64_t n) {
-    return Expr::make(ExprKind::And, {Expr::make(ExprKind::Shr, {z, Expr(n)}),
-                                      Expr((int64_t(1) << (64 - n)) - 1)});
+    return Expr::make(ExprKind::And, {Expr::make(ExprKind::Shr, {z, Expr(n)}), Expr((int64_t(1) << (64 - n)) - 1)});
   }
   static Expr mixed(Expr z) {
-    auto fold = [](const Expr &v, int64_t n) {
-      return Expr::make(ExprKind::Xor, {v, shifted(v, n)});
-    };
+    auto fold = [](const Expr &v, int64_t n) { return Expr::make(ExprKind::Xor, {v, shifted(v, n)}); };
     z = fold(z, 30) * Expr(static_cast<int64_t>(0xbf58476d1ce4e5b9u));
     z = fold(z, 27) * Expr(static_cast<int64_t>(0x94d049bb133111ebu));
     return fold(z, 31);
@@ -364,9 +352,8 @@ private:
   static Expr drawn(const Expr &row, const Expr &t) {
     Expr hash = mixed(row + t * Expr(kGolden)), range = t + Expr(1);
     Expr low = Expr::make(ExprKind::And, {hash, Expr((int64_t(1) << 32) - 1)});
-    return Expr::make(ExprKind::Shr, {shifted(hash, 32) * range +
-                                          Expr::make(ExprKind::Shr, {low * range, Expr(32)}),
-                                      Expr(32)});
+    return Expr::make(ExprKind::Shr,
+                      {shifted(hash, 32) * range + Expr::make(ExprKind::Shr, {low * range, Expr(32)}), Expr(32)});
   }
 
   Expr load(size_t k, const Expr &row) const {
@@ -386,8 +373,7 @@ private:
       return termOf({f.keyRow.lower(form(load(0, f.row))), f.keyRow.upper(form(load(1, f.row)))});
     case PatternKind::BetweenQueries: {
       Expr lo = load(0, f.keyRow.expr), hi = load(1, f.keyRow.expr);
-      return termOf({compareLiteral(form(f.row) - form(lo)),
-                     compareLiteral(form(hi) - form(f.row) - LinearForm(1))});
+      return termOf({compareLiteral(form(f.row) - form(lo)), compareLiteral(form(hi) - form(f.row) - LinearForm(1))});
     }
     default:
       throw TermsOverflow{"a run-time pattern that has no terms yet"};
@@ -439,8 +425,7 @@ public:
       return negated ? meet(n.children, true, f) : unite(n.children, false, f);
     case PatternKind::Sub:
       return negated ? concatenate(build(n.children[0], true, f), build(n.children[1], false, f))
-                     : intersect(build(n.children[0], false, f), build(n.children[1], true, f),
-                                 limits);
+                     : intersect(build(n.children[0], false, f), build(n.children[1], true, f), limits);
     case PatternKind::Not:
       return build(n.children[0], !negated, f);
     case PatternKind::Coarse:
@@ -450,8 +435,7 @@ public:
     case PatternKind::Grid: {
       Terms rows = build(n.children[0], negated, f.dividedBy(n.ints[0].value, n.ints[0].value));
       Terms columns = build(n.children[1], negated, f.modulo(n.ints[0].value));
-      return negated ? concatenate(std::move(rows), std::move(columns))
-                     : intersect(rows, columns, limits);
+      return negated ? concatenate(std::move(rows), std::move(columns)) : intersect(rows, columns, limits);
     }
     case PatternKind::Remap: {
       Terms all = negated ? Terms{} : Terms{Term()};

@@ -53,8 +53,7 @@ std::vector<LinearForm::Term> takeKeyTerms(LinearForm &f) {
 
 bool isKey(const Expr &e) { return e->kind == ExprKind::Symbol && e->symbol == Sym::Key; }
 bool isQuotient(const Expr &e) {
-  return e->kind == ExprKind::FloorDiv && e->args[1]->kind == ExprKind::Int &&
-         e->args[1]->value > 0;
+  return e->kind == ExprKind::FloorDiv && e->args[1]->kind == ExprKind::Int && e->args[1]->value > 0;
 }
 
 /// f = sign * (N mod n) + constant, N = keySign * j + rest.
@@ -103,8 +102,7 @@ Terms residueRun(const ResidueForm &r, int64_t first, int64_t length) {
   if (length >= r.n) {
     return {Term()};
   }
-  LinearForm start = r.keySign > 0 ? LinearForm(first) - r.rest
-                                   : r.rest - LinearForm(first + length - 1);
+  LinearForm start = r.keySign > 0 ? LinearForm(first) - r.rest : r.rest - LinearForm(first + length - 1);
   return KeyPlace().run(start, length, r.n);
 }
 
@@ -126,8 +124,7 @@ Terms solve(const LinearForm &f, int depth = 0) {
     if (isQuotient(keys[0].atom) && depth < 8) {
       const int64_t n = keys[0].atom->args[1]->value;
       LinearForm numerator = LinearForm::of(keys[0].atom->args[0]);
-      return solve(c > 0 ? numerator - bound * n : bound * n + LinearForm(n - 1) - numerator,
-                   depth + 1);
+      return solve(c > 0 ? numerator - bound * n : bound * n + LinearForm(n - 1) - numerator, depth + 1);
     }
   }
   if (keys.size() == 2) {
@@ -138,8 +135,7 @@ Terms solve(const LinearForm &f, int depth = 0) {
         quotient.factor == -key.factor * quotient.atom->args[1]->value) {
       const int64_t c = key.factor, n = quotient.atom->args[1]->value;
       KeyPlace digit = KeyPlace().modulo(n);
-      return single(c > 0 ? digit.lower(floorDiv(g, c) * -1)
-                          : digit.upper(floorDiv(g, -c) + LinearForm(1)));
+      return single(c > 0 ? digit.lower(floorDiv(g, c) * -1) : digit.upper(floorDiv(g, -c) + LinearForm(1)));
     }
   }
   return compareTerms(f);
@@ -184,9 +180,9 @@ Expr replace(const Expr &e, const Expr &what, const Expr &by) {
 }
 
 bool isIntegral(const Expr &e) {
-  return e->type != ExprType::Float &&
-         std::all_of(e->args.begin(), e->args.end(),
-                     [&](const Expr &a) { return e->kind == ExprKind::Load || isIntegral(a); });
+  return e->type != ExprType::Float && std::all_of(e->args.begin(), e->args.end(), [&](const Expr &a) {
+           return e->kind == ExprKind::Load || isIntegral(a);
+         });
 }
 
 class ConditionBuilder {
@@ -201,9 +197,8 @@ public:
       return (n.value != 0) != negated ? Terms{Term()} : Terms{};
     case ExprKind::And:
     case ExprKind::Or:
-      return (n.kind == ExprKind::Or) != negated
-                 ? both(build(n.args[0], negated), build(n.args[1], negated), true)
-                 : both(build(n.args[0], negated), build(n.args[1], negated), false);
+      return (n.kind == ExprKind::Or) != negated ? both(build(n.args[0], negated), build(n.args[1], negated), true)
+                                                 : both(build(n.args[0], negated), build(n.args[1], negated), false);
     case ExprKind::Not:
       return build(n.args[0], !negated);
     case ExprKind::Xor:
@@ -244,8 +239,7 @@ private:
 
   /// a xor b (negated: a = b).
   Terms exclusive(const Expr &a, const Expr &b, bool negated) {
-    return both(both(build(a, false), build(b, !negated), false),
-                both(build(a, true), build(b, negated), false), true);
+    return both(both(build(a, false), build(b, !negated), false), both(build(a, true), build(b, negated), false), true);
   }
 
   Terms cases(const Expr &e, bool negated, const Expr &what) {
@@ -311,8 +305,6 @@ private:
 
 } // namespace
 
-Terms conditionTerms(const Expr &condition, bool negated) {
-  return ConditionBuilder().build(condition, negated);
-}
+Terms conditionTerms(const Expr &condition, bool negated) { return ConditionBuilder().build(condition, negated); }
 
 } // namespace heddle

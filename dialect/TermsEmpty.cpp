@@ -160,8 +160,8 @@ private:
       return it->second;
     }
     const unsigned v = s.count++;
-    const bool isQuotient = atom->kind == ExprKind::FloorDiv &&
-                            atom->args[1]->kind == ExprKind::Int && atom->args[1]->value > 0;
+    const bool isQuotient =
+        atom->kind == ExprKind::FloorDiv && atom->args[1]->kind == ExprKind::Int && atom->args[1]->value > 0;
     if (isQuotient) {
       // 0 <= N - n * v <= n - 1.
       const int64_t n = atom->args[1]->value;
@@ -175,8 +175,8 @@ private:
       s.rows.push_back(std::move(low));
       s.rows.push_back(std::move(high));
     } else if (key[0] != '#') {
-      const bool isPosition = atom->kind == ExprKind::Symbol && atom->symbol >= Sym::Query &&
-                              atom->symbol <= Sym::KeyEnd;
+      const bool isPosition =
+          atom->kind == ExprKind::Symbol && atom->symbol >= Sym::Query && atom->symbol <= Sym::KeyEnd;
       s.hasFree |= !isPosition;
     }
     return v;
@@ -274,8 +274,7 @@ bool holds(const Literal &l, const ExprEnv &env) {
 }
 
 bool holds(const Term &t, const ExprEnv &env) {
-  return std::all_of(t.literals().begin(), t.literals().end(),
-                     [&](const Literal &l) { return holds(l, env); });
+  return std::all_of(t.literals().begin(), t.literals().end(), [&](const Literal &l) { return holds(l, env); });
 }
 
 ExprEnv envOf(const TermSample &p) {
@@ -303,8 +302,7 @@ bool isClosed(const Term &t) {
     if (l.kind == Literal::Opaque) {
       return isClosed(l.condition);
     }
-    return std::all_of(l.form.terms.begin(), l.form.terms.end(),
-                       [](const auto &f) { return isClosed(f.second.atom); });
+    return std::all_of(l.form.terms.begin(), l.form.terms.end(), [](const auto &f) { return isClosed(f.second.atom); });
   });
 }
 
@@ -319,16 +317,14 @@ void EmptinessOracle::remember(const TermSample &p) {
 }
 
 bool EmptinessOracle::hasKnownPoint(const Term &t) {
-  return std::any_of(points.rbegin(), points.rend(),
-                     [&](const TermSample &p) { return holds(t, envOf(p)); });
+  return std::any_of(points.rbegin(), points.rend(), [&](const TermSample &p) { return holds(t, envOf(p)); });
 }
 
 bool EmptinessOracle::scan(const Term &t) {
   constexpr int64_t kKeys = 16;
   TermSample p{0, 0, 50, 40};
   ExprEnv env = envOf(p);
-  for (int64_t i : {0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 17, 20, 23, 27, 32, 41, 64, 130, -1, -2, -4,
-                    -7, -16}) {
+  for (int64_t i : {0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 17, 20, 23, 27, 32, 41, 64, 130, -1, -2, -4, -7, -16}) {
     env.i = i;
     int64_t lo = INT64_MIN, hi = INT64_MAX;
     bool live = true;

@@ -214,8 +214,7 @@ private:
     }
     Terms rest(terms.begin() + static_cast<ptrdiff_t>(first), terms.end());
     Expr residual = disjunction(late) && !disjunction(earlier);
-    return maskedBy(residual, coverOf(rest),
-                    "more than " + std::to_string(limits.maxTerms) + " strata");
+    return maskedBy(residual, coverOf(rest), "more than " + std::to_string(limits.maxTerms) + " strata");
   }
 
   static bool onKeyAlone(const Term &t) {
@@ -325,26 +324,47 @@ private:
 
   static Cover coverOf(const Terms &terms) {
     Cover all;
-    for (size_t k = 0; k < terms.size(); ++k) {
-      Cover own;
-      for (const Literal &l : terms[k].literals()) {
-        if (l.kind <= Literal::Upper && l.modulus == 0) {
-          (l.kind == Literal::Lower ? own.lower : own.upper).push_back(l.form.expr());
-        }
-      }
-      if (k == 0) {
-        all = std::move(own);
-      } else {
-        hull(all.lower, own.lower, true);
-        hull(all.upper, own.upper, false);
-      }
-    }
+    all.lower = outermost(terms, Literal::Lower);
+    all.upper = outermost(terms, Literal::Upper);
     return all;
   }
 
-  Stratum masked(const Pattern &p, const std::string &why) {
-    return maskedBy(predicate(p), coverOf(p), why);
+  /// One bound of j that holds for all terms, or none: the outermost of one
+  /// bound of each term, as long as few remain.
+  static std::vector<Expr> outermost(const Terms &terms, Literal::Kind kind) {
+    constexpr size_t kMaxBounds = 6;
+    std::vector<LinearForm> kept;
+    // True where a is certainly no tighter than b.
+    auto covers = [&](const LinearForm &a, const LinearForm &b) {
+      std::optional<int64_t> top = upperBound(kind == Literal::Lower ? a - b : b - a);
+      return top && *top <= 0;
+    };
+    for (const Term &t : terms) {
+      auto l = std::find_if(t.literals().begin(), t.literals().end(),
+                            [&](const Literal &c) { return c.kind == kind && c.modulus == 0; });
+      if (l == t.literals().end()) {
+        return {};
+      }
+      if (std::any_of(kept.begin(), kept.end(), [&](const LinearForm &k) { return covers(k, l->form); })) {
+        continue;
+      }
+      std::erase_if(kept, [&](const LinearForm &k) { return covers(l->form, k); });
+      kept.push_back(l->form);
+      if (kept.size() > kMaxBounds) {
+        return {};
+      }
+    }
+    if (kept.empty()) {
+      return {};
+    }
+    Expr all = kept[0].expr();
+    for (size_t k = 1; k < kept.size(); ++k) {
+      all = kind == Literal::Lower ? min(all, kept[k].expr()) : max(all, kept[k].expr());
+    }
+    return {all};
   }
+
+  Stratum masked(const Pattern &p, const std::string &why) { return maskedBy(predicate(p), coverOf(p), why); }
 
   Stratum maskedBy(Expr residual, Cover c, const std::string &why) const {
     Stratum s;
@@ -368,8 +388,7 @@ std::vector<Stratum> strataOfHeads(const Pattern &p, const StrataLimits &limits)
   std::vector<std::pair<Pattern, std::vector<int64_t>>> groups;
   for (int64_t h = 0; h < period; ++h) {
     Pattern own = canonicalize(forHead(p, h));
-    auto it = std::find_if(groups.begin(), groups.end(),
-                           [&](const auto &g) { return g.first.same(own); });
+    auto it = std::find_if(groups.begin(), groups.end(), [&](const auto &g) { return g.first.same(own); });
     if (it == groups.end()) {
       groups.push_back({own, {h}});
     } else {

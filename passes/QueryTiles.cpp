@@ -20,8 +20,7 @@ bool isQuery(const Expr &e) {
   return e->kind == ExprKind::Symbol && (e->symbol == Sym::Query || e->symbol == Sym::QueryRow);
 }
 bool isQuotient(const Expr &e) {
-  return e->kind == ExprKind::FloorDiv && e->args[1]->kind == ExprKind::Int &&
-         e->args[1]->value > 0;
+  return e->kind == ExprKind::FloorDiv && e->args[1]->kind == ExprKind::Int && e->args[1]->value > 0;
 }
 bool dependsOnQuery(const Expr &e) {
   return e.mentions(Sym::Query) || e.mentions(Sym::QueryRow) || e.mentions(Sym::Key);
@@ -54,8 +53,7 @@ bool collectSlices(const LinearForm &e, int64_t n, std::vector<QuerySlice> &out)
     }
     const int64_t c = -t.factor / m;
     auto found = rest.terms.find(numerator.terms.begin()->first);
-    if (found == rest.terms.end() || found->second.factor != c ||
-        numerator.terms.begin()->second.factor != 1) {
+    if (found == rest.terms.end() || found->second.factor != c || numerator.terms.begin()->second.factor != 1) {
       continue;
     }
     const int64_t need = n / std::gcd(c, n);
@@ -75,8 +73,7 @@ bool collectSlices(const LinearForm &e, int64_t n, std::vector<QuerySlice> &out)
       const int64_t m = t.atom->args[1]->value;
       LinearForm numerator = LinearForm::of(t.atom->args[0]);
       const bool plain = numerator.constant == 0 && numerator.terms.size() == 1 &&
-                         isQuery(numerator.terms.begin()->second.atom) &&
-                         numerator.terms.begin()->second.factor == 1;
+                         isQuery(numerator.terms.begin()->second.atom) && numerator.terms.begin()->second.factor == 1;
       if (plain) {
         out.push_back({m, m * need});
       } else if (!collectSlices(numerator, m * need, out)) {
@@ -89,7 +86,7 @@ bool collectSlices(const LinearForm &e, int64_t n, std::vector<QuerySlice> &out)
   return true;
 }
 
-/// Radices n of quotients `i floordiv n` in an expression.
+/// Radices n of quotients `i floordiv n` in an expression, also inside remainders.
 void collectRadices(const Expr &e, std::set<int64_t> &out) {
   if (e.isNull()) {
     return;
@@ -97,6 +94,10 @@ void collectRadices(const Expr &e, std::set<int64_t> &out) {
   if ((e->kind == ExprKind::FloorDiv || e->kind == ExprKind::Mod) && isQuery(e->args[0]) &&
       e->args[1]->kind == ExprKind::Int && e->args[1]->value > 1) {
     out.insert(e->args[1]->value);
+  }
+  if (e->kind == ExprKind::Mod && isQuotient(e->args[0]) && isQuery(e->args[0]->args[0]) &&
+      e->args[1]->kind == ExprKind::Int) {
+    out.insert(e->args[0]->args[1]->value * e->args[1]->value);
   }
   for (const Expr &a : e->args) {
     collectRadices(a, out);
@@ -181,8 +182,7 @@ private:
     const int64_t tiles = (d.extent + d.tile - 1) / d.tile;
     addTiles(query, k + 1, 0, weight, next, work, queries);
     if (tiles > 2) {
-      addTiles(query, k + 1, tiles / 2 * d.tile, weight * static_cast<double>(tiles - 2), next,
-               work, queries);
+      addTiles(query, k + 1, tiles / 2 * d.tile, weight * static_cast<double>(tiles - 2), next, work, queries);
     }
     if (tiles > 1) {
       addTiles(query, k + 1, (tiles - 1) * d.tile, weight, next, work, queries);
@@ -232,15 +232,13 @@ private:
 };
 
 /// Digits of a chain of radices; `uniform` digits get tile 1.
-std::vector<QueryDigit> digitsOf(const std::set<int64_t> &radices,
-                                 const std::vector<QuerySlice> &uniform) {
+std::vector<QueryDigit> digitsOf(const std::set<int64_t> &radices, const std::vector<QuerySlice> &uniform) {
   std::vector<QueryDigit> digits;
   int64_t above = 0;
   for (auto it = radices.rbegin(); it != radices.rend(); ++it) {
     const int64_t radix = *it;
-    const bool fixed = std::any_of(uniform.begin(), uniform.end(), [&](const QuerySlice &u) {
-      return u.radix <= radix && radix < u.modulus;
-    });
+    const bool fixed = std::any_of(uniform.begin(), uniform.end(),
+                                   [&](const QuerySlice &u) { return u.radix <= radix && radix < u.modulus; });
     digits.push_back({radix, above == 0 ? 0 : above / radix, fixed ? 1 : 0});
     above = radix;
   }
@@ -250,8 +248,7 @@ std::vector<QueryDigit> digitsOf(const std::set<int64_t> &radices,
 /// Tries every split of the lanes over the free digits (those of tile 0).
 class TileSearch {
 public:
-  TileSearch(const Stratum &s, int64_t lanes, bool canSample)
-      : counter(s, lanes), lanes(lanes), canSample(canSample) {}
+  TileSearch(const Stratum &s, int64_t lanes, bool canSample) : counter(s, lanes), lanes(lanes), canSample(canSample) {}
 
   void search(std::vector<QueryDigit> digits) {
     std::vector<size_t> open;
@@ -272,8 +269,7 @@ private:
   double bestCost = 0;
   int tried = 0;
 
-  void descend(std::vector<QueryDigit> &digits, const std::vector<size_t> &open, size_t n,
-               int64_t left) {
+  void descend(std::vector<QueryDigit> &digits, const std::vector<size_t> &open, size_t n, int64_t left) {
     if (n == open.size()) {
       consider(digits);
       return;
@@ -324,8 +320,7 @@ std::optional<std::vector<QuerySlice>> slicesOf(const LinearForm &e, int64_t n) 
   return out;
 }
 
-bool chooseQueryDigits(Stratum &s, const std::vector<QuerySlice> &uniform,
-                       const StrataLimits &limits) {
+bool chooseQueryDigits(Stratum &s, const std::vector<QuerySlice> &uniform, const StrataLimits &limits) {
   std::set<int64_t> forced = {1};
   for (const QuerySlice &u : uniform) {
     forced.insert(u.radix);
@@ -345,9 +340,8 @@ bool chooseQueryDigits(Stratum &s, const std::vector<QuerySlice> &uniform,
     fixed = {{1, all}};
   }
   std::vector<Expr> bounds = expressionsOf(s);
-  const bool canSample = std::all_of(bounds.begin(), bounds.end(), [](const Expr &e) {
-    return isSampled(e) && !isLargerThan(e, 400);
-  });
+  const bool canSample =
+      std::all_of(bounds.begin(), bounds.end(), [](const Expr &e) { return isSampled(e) && !isLargerThan(e, 400); });
   TileSearch search(s, limits.lanes, canSample);
   search.search(digitsOf(forced, fixed));
   std::set<int64_t> radices, wide = forced;

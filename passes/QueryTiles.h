@@ -23,8 +23,7 @@ std::optional<std::vector<QuerySlice>> slicesOf(const LinearForm &e, int64_t n);
 /// Sets s.query: every slice in `uniform` is constant in a tile, and among the
 /// shapes with at most `limits.lanes` queries the one that walks the fewest keys
 /// per query on sample tiles. False where the slices have no common digits.
-bool chooseQueryDigits(Stratum &s, const std::vector<QuerySlice> &uniform,
-                       const StrataLimits &limits);
+bool chooseQueryDigits(Stratum &s, const std::vector<QuerySlice> &uniform, const StrataLimits &limits);
 
 } // namespace heddle
 

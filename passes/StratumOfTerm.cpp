@@ -58,8 +58,7 @@ public:
   Stratum assemble() {
     reduceSteps();
     turnBoundsIntoGuards();
-    placeDigits();
-    placeSteps();
+    place();
     emitKeyDigits();
     while (!chooseQueryDigits(s, uniform(), limits)) {
       dropStep();
@@ -91,9 +90,8 @@ private:
         (isLower ? rootLower : rootUpper).push_back(l.form);
         return;
       }
-      auto it = std::find_if(digits.begin(), digits.end(), [&](const DigitBounds &d) {
-        return d.radix == l.radix && d.modulus == l.modulus;
-      });
+      auto it = std::find_if(digits.begin(), digits.end(),
+                             [&](const DigitBounds &d) { return d.radix == l.radix && d.modulus == l.modulus; });
       if (it == digits.end()) {
         it = digits.insert(digits.end(), DigitBounds{l.radix, l.modulus, {}, {}});
       }
@@ -129,7 +127,7 @@ private:
   }
 
   void leaveOver(const Literal &l, const char *why) {
-    if (s.note.empty()) {
+    if (s.note.empty() && onQuery(l.form.expr())) {
       s.note = l.expr().str() + ": " + why;
     }
     condition(l.expr());
@@ -190,6 +188,9 @@ private:
     }
   }
 
+  /// The digit modulo the step is the plain quotient modulo the step.
+  static bool isResidueOfQuotient(const Literal &l) { return l.modulus == 0 || l.modulus / l.radix % l.step == 0; }
+
   bool fits(int64_t radix, int64_t modulus) const {
     std::set<int64_t> with = radices;
     with.insert(radix);
@@ -206,34 +207,47 @@ private:
     // A digit with bounds must stay in one piece, and so must one with a step
     // unless the step divides the lower part.
     auto splits = [&](int64_t r) {
-      return std::any_of(kept.begin(), kept.end(), [&](const DigitBounds &d) {
-               return d.radix < r && r < d.modulus;
-             }) ||
+      return std::any_of(kept.begin(), kept.end(),
+                         [&](const DigitBounds &d) { return d.radix < r && r < d.modulus; }) ||
              std::any_of(placed.begin(), placed.end(), [&](const Placed &p) {
                const int64_t end = endOf(p.radix);
-               return p.radix < r && (end == 0 || r < end) && r / p.radix % p.step.step != 0;
+               return p.radix < r && (end == 0 || r < end) &&
+                      (!isResidueOfQuotient(p.step) || r / p.radix % p.step.step != 0);
              });
     };
     return !splits(radix) && !splits(modulus);
   }
 
   bool splitsRadices(int64_t radix, int64_t modulus) const {
-    return std::any_of(radices.begin(), radices.end(),
-                       [&](int64_t r) { return radix < r && r < modulus; });
+    return std::any_of(radices.begin(), radices.end(), [&](int64_t r) { return radix < r && r < modulus; });
   }
 
-  void placeDigits() {
-    std::sort(digits.begin(), digits.end(), [](const DigitBounds &a, const DigitBounds &b) {
-      return std::tuple(a.share(), a.radix, a.modulus) < std::tuple(b.share(), b.radix, b.modulus);
-    });
-    for (const DigitBounds &d : digits) {
-      if (fits(d.radix, d.modulus) && !splitsRadices(d.radix, d.modulus)) {
-        radices.insert(d.radix);
-        radices.insert(d.modulus);
-        kept.push_back(d);
+  /// The most selective conditions get their digits first.
+  void place() {
+    std::vector<std::tuple<double, bool, size_t>> order;
+    for (size_t k = 0; k < steps.size(); ++k) {
+      order.emplace_back(1.0 / static_cast<double>(steps[k].step), false, k);
+    }
+    for (size_t k = 0; k < digits.size(); ++k) {
+      order.emplace_back(digits[k].share(), true, k);
+    }
+    std::sort(order.begin(), order.end());
+    for (const auto &[share, isDigit, k] : order) {
+      if (isDigit) {
+        placeDigit(digits[k]);
       } else {
-        leaveOver(d);
+        placeStep(steps[k]);
       }
+    }
+  }
+
+  void placeDigit(const DigitBounds &d) {
+    if (fits(d.radix, d.modulus) && !splitsRadices(d.radix, d.modulus)) {
+      radices.insert(d.radix);
+      radices.insert(d.modulus);
+      kept.push_back(d);
+    } else {
+      leaveOver(d);
     }
   }
 
@@ -243,33 +257,30 @@ private:
     return it == radices.end() ? 0 : *it;
   }
 
-  void placeSteps() {
-    for (const Literal &l : steps) {
-      if (!slicesOf(l.form, l.step)) {
-        leaveOver(l, "the residue differs from query to query");
-        continue;
-      }
-      const bool taken = std::any_of(placed.begin(), placed.end(),
-                                     [&](const Placed &p) { return p.radix == l.radix; });
-      if (taken || !fits(l.radix, 0)) {
-        leaveOver(l, "no common digits");
-        continue;
-      }
-      std::set<int64_t> before = radices;
-      radices.insert(l.radix);
-      int64_t end = endOf(l.radix);
-      if (end == 0 && l.modulus != 0 && fits(l.radix, l.modulus)) {
-        radices.insert(l.modulus);
-        end = l.modulus;
-      }
-      // The step divides the digit, or the digit is the step's own.
-      const bool divides = end == 0 ? l.modulus == 0 : end / l.radix % l.step == 0;
-      if ((divides && (l.modulus == 0 || (end != 0 && end <= l.modulus))) || end == l.modulus) {
-        placed.push_back({l, l.radix});
-      } else {
-        radices = std::move(before);
-        leaveOver(l, "no common digits");
-      }
+  void placeStep(const Literal &l) {
+    if (!slicesOf(l.form, l.step)) {
+      leaveOver(l, "the residue differs from query to query");
+      return;
+    }
+    const bool taken = std::any_of(placed.begin(), placed.end(), [&](const Placed &p) { return p.radix == l.radix; });
+    if (taken || !fits(l.radix, 0)) {
+      leaveOver(l, "no common digits");
+      return;
+    }
+    std::set<int64_t> before = radices;
+    radices.insert(l.radix);
+    int64_t end = endOf(l.radix);
+    if (end == 0 && l.modulus != 0 && fits(l.radix, l.modulus)) {
+      radices.insert(l.modulus);
+      end = l.modulus;
+    }
+    // The step divides the digit, or the digit is the step's own.
+    const bool divides = isResidueOfQuotient(l) && (end == 0 || end / l.radix % l.step == 0);
+    if (divides || (l.modulus != 0 && end == l.modulus)) {
+      placed.push_back({l, l.radix});
+    } else {
+      radices = std::move(before);
+      leaveOver(l, "no common digits");
     }
   }
 
@@ -299,8 +310,7 @@ private:
     for (int side = 0; side < 2; ++side) {
       for (const LinearForm &f : side == 0 ? rootLower : rootUpper) {
         std::optional<LinearForm> q = radix > 1 ? f.dividedBy(radix) : std::nullopt;
-        std::vector<Expr> &place = q ? (side == 0 ? s.key[0].lower : s.key[0].upper)
-                                     : (side == 0 ? s.lower : s.upper);
+        std::vector<Expr> &place = q ? (side == 0 ? s.key[0].lower : s.key[0].upper) : (side == 0 ? s.lower : s.upper);
         place.push_back((q ? *q : f).expr());
       }
     }
@@ -323,9 +333,8 @@ private:
 
   /// Gives up the smallest step: its query digits do not fit the others.
   void dropStep() {
-    auto it = std::min_element(placed.begin(), placed.end(), [](const Placed &a, const Placed &b) {
-      return a.step.step < b.step.step;
-    });
+    auto it = std::min_element(placed.begin(), placed.end(),
+                               [](const Placed &a, const Placed &b) { return a.step.step < b.step.step; });
     for (KeyDigit &d : s.key) {
       if (d.radix == it->radix) {
         d.step = 1;
@@ -366,8 +375,6 @@ private:
 
 } // namespace
 
-Stratum stratumOfTerm(const Term &t, const StrataLimits &limits) {
-  return Assembler(t, limits).assemble();
-}
+Stratum stratumOfTerm(const Term &t, const StrataLimits &limits) { return Assembler(t, limits).assemble(); }
 
 } // namespace heddle

@@ -18,7 +18,8 @@ static void appendChunk(std::string &out, const std::string &type, const std::st
   appendWord(out, static_cast<uint32_t>(data.size()));
   std::string body = type + data;
   out += body;
-  appendWord(out, static_cast<uint32_t>(crc32(0, reinterpret_cast<const Bytef *>(body.data()), static_cast<uInt>(body.size()))));
+  appendWord(out, static_cast<uint32_t>(
+                      crc32(0, reinterpret_cast<const Bytef *>(body.data()), static_cast<uInt>(body.size()))));
 }
 
 std::string Picture::png() const {

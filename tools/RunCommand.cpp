@@ -154,7 +154,8 @@ CheckRun checkRun(const Bench &bench, const RunOptions &options) {
     for (size_t g = 0; g < problem.nk.size(); ++g) {
       sizes += ",nk" + std::to_string(g) + "=" + std::to_string(shrink(problem.nk[g]));
     }
-    for (const auto &[name, value] : Shape(text).all()) {
+    Shape given(text);
+    for (const auto &[name, value] : given.all()) {
       if (name != "b" && name != "n" && name.rfind("nq", 0) != 0 && name.rfind("nk", 0) != 0) {
         sizes += "," + name + "=" + std::to_string(value);
       }

@@ -52,7 +52,8 @@ constexpr Kind kKinds[] = {
 };
 
 /// The pairs of one segment, for one head of the first batch.
-Grid drawSegment(const Explained &explained, const Schedule &schedule, size_t segment, ExprEnv env, int64_t rows, int64_t keys) {
+Grid drawSegment(const Explained &explained, const Schedule &schedule, size_t segment, ExprEnv env, int64_t rows,
+                 int64_t keys) {
   Grid grid;
   grid.rows = rows;
   grid.keys = keys;
@@ -63,7 +64,14 @@ Grid drawSegment(const Explained &explained, const Schedule &schedule, size_t se
     }
     forEachExecutedPair(s, env, rows, keys, [&](int64_t i, int64_t j, bool masked) {
       Pixel &pixel = grid.at(i - env.qOffset, j - env.kOffset);
-      bool mine = pixel.kind < 0 || contains(s, [&] { ExprEnv pair = env; pair.i = i; pair.j = j; return pair; }());
+      bool mine = pixel.kind < 0 || contains(
+                                        s,
+                                        [&] {
+                                          ExprEnv pair = env;
+                                          pair.i = i;
+                                          pair.j = j;
+                                          return pair;
+                                        }());
       if (mine) {
         pixel.kind = static_cast<int8_t>(s.kind);
         pixel.full = !masked;
@@ -96,9 +104,13 @@ Picture paint(std::vector<Grid> &grids, int64_t width) {
     across += grid.keys;
   }
   across += gap * static_cast<int64_t>(grids.size() - 1);
-  double scale = static_cast<double>(width > 0 ? width : std::max<int64_t>(across, 1) * std::max<int64_t>(1, 512 / std::max<int64_t>(across, 1))) /
-                 static_cast<double>(std::max<int64_t>(across, 1));
-  auto pixelsFor = [&](int64_t pairs) { return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(pairs) * scale + 0.5)); };
+  double scale =
+      static_cast<double>(
+          width > 0 ? width : std::max<int64_t>(across, 1) * std::max<int64_t>(1, 512 / std::max<int64_t>(across, 1))) /
+      static_cast<double>(std::max<int64_t>(across, 1));
+  auto pixelsFor = [&](int64_t pairs) {
+    return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(pairs) * scale + 0.5));
+  };
   Picture picture(pixelsFor(across), pixelsFor(rows));
   for (int64_t y = 0; y < picture.height; ++y) {
     int64_t row = std::min(rows - 1, static_cast<int64_t>(static_cast<double>(y) / scale));
@@ -153,7 +165,8 @@ void draw(std::vector<Grid> &grids) {
     std::printf("%s\n", line.c_str());
   }
   std::printf("# live%s  . executed but dead%s\n", cell > 1 ? "  + some live" : "",
-              cell > 1 ? (", " + std::to_string(cell) + " x " + std::to_string(cell) + " pairs a character").c_str() : "");
+              cell > 1 ? (", " + std::to_string(cell) + " x " + std::to_string(cell) + " pairs a character").c_str()
+                       : "");
 }
 
 void legend(std::vector<Grid> &grids) {

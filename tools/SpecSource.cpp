@@ -135,8 +135,8 @@ Spec specAround(const SpecSource &source) {
   Spec spec;
   spec.name = "<pattern>";
   spec.firstLine = 3;
-  spec.text = head + source.pattern + "\n  )" + offset + " : " + q + " segment(" + k + ", " + v + ")" + operands + " -> " + out +
-              "\n  return %o : " + out + "\n}\n";
+  spec.text = head + source.pattern + "\n  )" + offset + " : " + q + " segment(" + k + ", " + v + ")" + operands +
+              " -> " + out + "\n  return %o : " + out + "\n}\n";
   return spec;
 }
 

@@ -109,7 +109,8 @@ static void identifyCompiler() {
   static const bool done = [] {
     std::error_code ignored;
     auto folder = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
-    for (const char *place : {"../lib/libheddle-compiler.so", "libheddle-compiler.so", "../heddle/libheddle-compiler.so"}) {
+    for (const char *place :
+         {"../lib/libheddle-compiler.so", "libheddle-compiler.so", "../heddle/libheddle-compiler.so"}) {
       if (std::filesystem::exists(folder / place, ignored)) {
         heddle_set_build_id_from_file((folder / place).c_str());
         break;

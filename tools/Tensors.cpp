@@ -257,8 +257,9 @@ static std::vector<int64_t> shapeOf(const Slot &slot, const Problem &p) {
     } else if (!isOperand || axis == 'b') {
       shape[n] = p.b;
     } else {
-      // A table that a region reads: by convention [heads], [.., positions], or [.., relative position].
-      shape[n] = shape.size() == 1 ? p.h : n + 1 == shape.size() ? longest : n == 0 ? p.b : n == 1 ? p.h : longest;
+      // A table that a region reads, as [b, h, i, j] or less: what is not read is harmless.
+      size_t fromEnd = shape.size() - n;
+      shape[n] = fromEnd <= 2 ? std::max(longest, p.h) : fromEnd == 3 ? p.h : p.b;
     }
   }
   return shape;
@@ -329,6 +330,13 @@ std::string Problem::sizes() const {
   for (size_t g = 0; g < nk.size(); ++g) {
     text += "," + nkName(static_cast<int64_t>(g)) + "=" + std::to_string(nk[g]);
   }
+  // Once there are values: what explain counts with.
+  for (size_t n = 0; n < values.size(); ++n) {
+    bool isOffset = args[n].role == "q_offset" || args[n].role == "k_offset";
+    if (values[n].view().dtype == HEDDLE_I64 && values[n].size() > 0 && (args[n].scalar || isOffset)) {
+      text += "," + args[n].name + "=" + std::to_string(static_cast<int64_t>(values[n].get(0)));
+    }
+  }
   return text;
 }
 
@@ -392,7 +400,7 @@ public:
     if (slot.scalar) {
       tensor.set(0, scalar(slot));
     } else if (slot.role == "q_offset" || slot.role == "k_offset") {
-      int64_t value = slot.role == "q_offset" ? p.nk[0] - p.nq : 0;
+      int64_t value = slot.role == "q_offset" ? p.nk.back() - p.nq : 0;
       constant(tensor, static_cast<double>(shape.get(slot.role, value)));
     } else if (tensor.view().dtype <= HEDDLE_F64) {
       slot.role == "operand" ? uniform(tensor, 0, 0.5) : normal(tensor);
@@ -411,7 +419,7 @@ private:
       return 1 / std::sqrt(static_cast<double>(std::max<int64_t>(p.d, 1)));
     }
     if (slot.role == "q_offset") {
-      return static_cast<double>(p.nk[0] - p.nq);
+      return static_cast<double>(p.nk.back() - p.nq);
     }
     if (slot.role == "k_offset") {
       return 0;

@@ -160,8 +160,9 @@ void addCache(CLI::App &app, std::function<int()> &action, CacheOptions &options
 int usageError(const CLI::ParseError &error, const CLI::App &app, int argc, char **argv) {
   std::string command;
   if (app.get_subcommands().empty() && (argc < 2 || argv[1][0] != '-')) {
-    std::fprintf(stderr, "heddle: error: expected compile, run, explain, show or cache, but got %s\n(heddle --help has "
-                         "examples)\n",
+    std::fprintf(stderr,
+                 "heddle: error: expected compile, run, explain, show or cache, but got %s\n(heddle --help has "
+                 "examples)\n",
                  argc < 2 ? "no command" : ("'" + std::string(argv[1]) + "'").c_str());
     return 2;
   }
@@ -175,6 +176,7 @@ int usageError(const CLI::ParseError &error, const CLI::App &app, int argc, char
 } // namespace
 
 int main(int argc, char **argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0); // results stand before what stderr says next
   CLI::App app(kAbout, "heddle");
   app.footer(kAboutFooter);
   app.require_subcommand(1);

@@ -4,8 +4,8 @@
 // complement is not used.
 //
 //===----------------------------------------------------------------------===//
-#include "RandomPattern.h"
 #include "dialect/PatternSet.h"
+#include "RandomPattern.h"
 
 #include "mlir/Analysis/Presburger/PresburgerRelation.h"
 
@@ -65,13 +65,10 @@ TEST_P(Equal, TwoSpellingsOfOneSet) {
 INSTANTIATE_TEST_SUITE_P(
     Pairs, Equal,
     testing::Values(
-        Spellings{"window(63, 0)", "causal & window(63, 63)"},
-        Spellings{"~~stride(5)", "stride(5)"},
-        Spellings{"~(~causal | ~window(4, 4))", "window(4, 0)"},
-        Spellings{"block(8)", "coarse(8, window(0, 0))"},
+        Spellings{"window(63, 0)", "causal & window(63, 63)"}, Spellings{"~~stride(5)", "stride(5)"},
+        Spellings{"~(~causal | ~window(4, 4))", "window(4, 0)"}, Spellings{"block(8)", "coarse(8, window(0, 0))"},
         Spellings{"window(3, 3, dilation = 4)", "stride(4) & window(12, 12)"},
-        Spellings{"~stride(2)", "stride(2, phase = 1)"},
-        Spellings{"grid(7, window(0, 0), full)", "block(7)"},
+        Spellings{"~stride(2)", "stride(2, phase = 1)"}, Spellings{"grid(7, window(0, 0), full)", "block(7)"},
         Spellings{"grid(1, window(1, 1), full)", "window(1, 1)"},
         Spellings{"coarse(3, stride(2)) | coarse(3, stride(2, phase = 1))", "full"},
         Spellings{"parent(4)", "affine_set<(i, j) : (j - 4*i >= 0, 4*i + 3 - j >= 0)>"},
@@ -80,8 +77,9 @@ INSTANTIATE_TEST_SUITE_P(
         Spellings{"holds(b, h, i, j : i // 8 == j // 8)", "block(8)"},
         Spellings{"holds(b, h, i, j : (i - j) % 5 == 2)", "stride(5, phase = 2)"},
         Spellings{"holds(b, h, i, j : abs(i - j) <= 6)", "window(6, 6)"},
-        Spellings{"holds(b, h, i, j : (j < 4) | ((i >= j) & (i - j <= 9)))",
-                  "keys([0 to 4]) | keys([-100000 to 0]) & ~causal(-100000) | window(9, 0) | holds(b, h, i, j : j < 4)"},
+        Spellings{
+            "holds(b, h, i, j : (j < 4) | ((i >= j) & (i - j <= 9)))",
+            "keys([0 to 4]) | keys([-100000 to 0]) & ~causal(-100000) | window(9, 0) | holds(b, h, i, j : j < 4)"},
         Spellings{"per_head([causal, causal & full])", "causal"},
         Spellings{"keys([0 to end])", "affine_set<(i, j)[nq, nk] : (j >= 0, nk - j - 1 >= 0)>"},
         Spellings{"neighborhood(5, 24)",
@@ -90,7 +88,8 @@ INSTANTIATE_TEST_SUITE_P(
                   "grid(6, window(1, 1), causal)"}));
 
 TEST(PatternSet, FindsAPairWhereTheyDiffer) {
-  for (auto [a, b] : {std::pair("window(5, 5)", "window(5, 4)"), {"full", "~offsets([1000])"},
+  for (auto [a, b] : {std::pair("window(5, 5)", "window(5, 4)"),
+                      {"full", "~offsets([1000])"},
                       {"causal", "causal & ~(keys([777]) & queries([999]))"},
                       {"block(64)", "block(64) - keys([4096 to 4097])"},
                       {"keys([3 to end])", "keys([3 to end - 1])"},
@@ -122,8 +121,7 @@ TEST(PatternSet, OperandsAreUnknownButFixed) {
   SetAnswer answer = isSubset(same, p);
   EXPECT_EQ(answer.verdict, SetAnswer::Undecided);
   EXPECT_NE(answer.reason.find("run-time operands"), std::string::npos) << answer.reason;
-  EXPECT_EQ(isEqual(parsed("random_blocks(8, 2, 1)"), parsed("full")).verdict,
-            SetAnswer::Undecided);
+  EXPECT_EQ(isEqual(parsed("random_blocks(8, 2, 1)"), parsed("full")).verdict, SetAnswer::Undecided);
 }
 
 TEST(PatternSet, RandomPairsAgreeWithBruteForce) {
@@ -137,15 +135,13 @@ TEST(PatternSet, RandomPairsAgreeWithBruteForce) {
     const std::string textA = random.text(k % 6);
     // Every other pair is equal by construction.
     const std::string other = random.text(2);
-    const std::string textB = k % 2 == 0 ? random.text(k % 6)
-                              : k % 4 == 1
-                                  ? "((" + textA + " & " + other + ") | (" + textA + " - " + other + "))"
-                                  : "~(~" + textA + " & ~(" + textA + " & " + other + "))";
+    const std::string textB = k % 2 == 0   ? random.text(k % 6)
+                              : k % 4 == 1 ? "((" + textA + " & " + other + ") | (" + textA + " - " + other + "))"
+                                           : "~(~" + textA + " & ~(" + textA + " & " + other + "))";
     Pattern a = parsed(textA), b = parsed(textB);
     const std::clock_t start = std::clock();
     SetAnswer answer = isEqual(a, b);
-    const double time =
-        static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    const double time = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
     if (time > slowest) {
       slowest = time;
       slow = textA + "  ==  " + textB;
@@ -162,8 +158,7 @@ TEST(PatternSet, RandomPairsAgreeWithBruteForce) {
       ASSERT_EQ(k % 2, 0) << textA << "\n" << textB;
     }
   }
-  std::printf("%d equal, %d undecided of %d; slowest %.0f ms: %s\n", equal, undecided, n,
-              slowest * 1e3, slow.c_str());
+  std::printf("%d equal, %d undecided of %d; slowest %.0f ms: %s\n", equal, undecided, n, slowest * 1e3, slow.c_str());
   EXPECT_LE(undecided, n / 50);
   EXPECT_GE(equal, n / 3);
 }

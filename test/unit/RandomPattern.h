@@ -46,9 +46,7 @@ public:
   }
 
   /// A number in [lo, hi].
-  int64_t upTo(int64_t lo, int64_t hi) {
-    return std::uniform_int_distribution<int64_t>(lo, hi)(random);
-  }
+  int64_t upTo(int64_t lo, int64_t hi) { return std::uniform_int_distribution<int64_t>(lo, hi)(random); }
 
 private:
   std::mt19937 random;
@@ -110,9 +108,9 @@ private:
     case 12:
       return "past_blocks(" + number(1, 5) + ")";
     case 13:
-      return upTo(0, 1) == 0 ? "parent(" + number(1, 5) + ")"
-                             : "neighborhood(" + number(1, 5) + ", " + number(8, 24) +
-                                   ", stride = " + number(1, 1) + ")";
+      return upTo(0, 1) == 0
+                 ? "parent(" + number(1, 5) + ")"
+                 : "neighborhood(" + number(1, 5) + ", " + number(8, 24) + ", stride = " + number(1, 1) + ")";
     default:
       return offsets();
     }

@@ -1,11 +1,12 @@
 """Decodes a PNG that `heddle show` wrote and compares its live pixels with a predicate on (i, j)."""
 
+import pathlib
 import struct
 import sys
 import zlib
 
 path, n, predicate = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-data = open(path, "rb").read()
+data = pathlib.Path(path).read_bytes()
 assert data[:8] == b"\x89PNG\r\n\x1a\n"
 at, packed, width, height = 8, b"", 0, 0
 while at < len(data):

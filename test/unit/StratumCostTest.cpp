@@ -1,0 +1,109 @@
+//===- StratumCostTest.cpp - Counts of explain against the definition -----===//
+//
+// What explain says of a pattern must be what the definition says: live pairs
+// are counted exactly, every live pair lies in a tile that is executed, and a
+// pair that is called unmasked is live.
+//
+//===----------------------------------------------------------------------===//
+#include "codegen/StratumCost.h"
+#include "RandomPattern.h"
+#include "passes/BuildStrata.h"
+
+#include <gtest/gtest.h>
+
+using namespace heddle;
+using namespace heddle::test;
+
+namespace {
+
+struct Rows {
+  int64_t rows, keys, qOffset, kOffset;
+};
+
+ExprEnv environment(const Rows &r) {
+  ExprEnv env;
+  env.qOffset = r.qOffset;
+  env.kOffset = r.kOffset;
+  env.nq = r.qOffset + r.rows;
+  env.nk = r.kOffset + r.keys;
+  return env;
+}
+
+void expectCountsOf(const std::string &text, const Rows &r) {
+  SCOPED_TRACE(text + " on " + std::to_string(r.rows) + " x " + std::to_string(r.keys) + " from (" +
+               std::to_string(r.qOffset) + ", " + std::to_string(r.kOffset) + ")");
+  Pattern p = parsed(text);
+  std::vector<int> live(static_cast<size_t>(r.rows * r.keys)), executed = live, unmasked = live;
+  int64_t expected = 0;
+  ExprEnv env = environment(r);
+  for (int64_t i = 0; i < r.rows; ++i) {
+    for (int64_t j = 0; j < r.keys; ++j) {
+      env.i = r.qOffset + i;
+      env.j = r.kOffset + j;
+      live[static_cast<size_t>(i * r.keys + j)] = p.contains(env);
+      expected += p.contains(env);
+    }
+  }
+  double counted = 0, inTiles = 0;
+  for (const Stratum &s : buildStrata(p, 0)) {
+    if (!isLiveForHead(s, 0)) {
+      continue;
+    }
+    StratumCost cost = costOf(s, environment(r), r.rows, r.keys, 96);
+    EXPECT_TRUE(cost.exact);
+    counted += cost.live;
+    inTiles += cost.executed;
+    EXPECT_LE(cost.unmasked, cost.executed);
+    EXPECT_LE(cost.unmasked, cost.live);
+    forEachExecutedPair(s, environment(r), r.rows, r.keys, [&](int64_t i, int64_t j, bool masked) {
+      ASSERT_TRUE(i >= r.qOffset && i < r.qOffset + r.rows && j >= r.kOffset && j < r.kOffset + r.keys)
+          << i << ", " << j;
+      auto at = static_cast<size_t>((i - r.qOffset) * r.keys + j - r.kOffset);
+      (masked ? executed : unmasked)[at] = 1;
+    });
+  }
+  EXPECT_EQ(counted, static_cast<double>(expected));
+  EXPECT_GE(inTiles, counted);
+  for (size_t at = 0; at < live.size(); ++at) {
+    ASSERT_GE(executed[at], live[at]) << "a live pair that no tile executes: row " << at / static_cast<size_t>(r.keys)
+                                      << ", key " << at % static_cast<size_t>(r.keys);
+    ASSERT_LE(unmasked[at], live[at]) << "a dead pair without a mask";
+  }
+}
+
+constexpr Rows kShapes[] = {{100, 100, 0, 0}, {17, 90, 73, 0}, {70, 41, -20, 11}, {1, 200, 199, 0}};
+
+TEST(StratumCost, NamedPatterns) {
+  for (const char *text : {"full", "causal", "window(5, 3)", "stride(7)", "causal & (window(7, 0) | stride(8))",
+                           "window(4, 4, 3)", "block(16)", "keys([0 to 4, 9])", "queries([3])", "coarse(8, causal(1))",
+                           "grid(10, window(2, 2), window(1, 1))", "key_mod(8, 2, 5)", "parent(4)", "past_blocks(4)",
+                           "neighborhood(7, 100)", "offsets([0, 1, 2, 4, 8])", "causal - window(3, 0)"}) {
+    for (const Rows &r : kShapes) {
+      expectCountsOf(text, r);
+    }
+  }
+}
+
+TEST(StratumCost, RandomPatterns) {
+  RandomPattern random(20);
+  for (int n = 0; n < 150; ++n) {
+    expectCountsOf(random.text(3), kShapes[n % 4]);
+  }
+}
+
+TEST(StratumCost, NoRowsOrKeys) {
+  expectCountsOf("causal", {0, 100, 0, 0});
+  expectCountsOf("causal", {100, 0, 0, 0});
+}
+
+TEST(StratumCost, DenseNeedsNoMask) {
+  std::vector<Stratum> strata = buildStrata(parsed("full"), 0);
+  ASSERT_EQ(strata.size(), 1u);
+  StratumCost cost = costOf(strata[0], environment({128, 192, 0, 0}), 128, 192, 96);
+  EXPECT_EQ(cost.executed, 128.0 * 192);
+  EXPECT_EQ(cost.unmasked, cost.executed);
+  EXPECT_EQ(cost.fullTiles, 4);
+  EXPECT_EQ(cost.partialTiles, 0);
+}
+
+} // namespace

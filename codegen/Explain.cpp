@@ -187,9 +187,13 @@ private:
     return sizes.get(sizes.has(own) ? own : name, otherwise);
   }
 
+  int64_t keysOf(int64_t g) const {
+    return sizes.dimension("nk" + std::to_string(g), op.getKeys()[g], 2, sizes.get("nk", nq));
+  }
+
   ExprEnv environment(int64_t g, int64_t keys) const {
     ExprEnv env;
-    int64_t end = keys - nq;
+    int64_t end = keysOf(0) - nq;
     env.qOffset = op.getQOffsetEnd() ? end : offset(op.getQOffsetOr(), "q_offset", op.getQOffset() ? end : 0);
     env.kOffset = offset(op.getKOffset(g), "k_offset" + std::to_string(g), 0);
     env.nq = env.qOffset + nq;
@@ -202,7 +206,7 @@ private:
   json::Object explainSegment(int64_t g) {
     auto name = [this](int64_t n) { return operandName(n); };
     const Pattern &pattern = op.getPattern(g);
-    int64_t keys = sizes.dimension("nk" + std::to_string(g), op.getKeys()[g], 2, sizes.get("nk", nq));
+    int64_t keys = keysOf(g);
     keyCounts[op.getNumSegments() == 1 ? "nk" : "nk" + std::to_string(g)] = keys;
     json::Object segment{{"pattern", pattern.str(name)},
                          {"nk", keys},

@@ -258,7 +258,7 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
   return cost;
 }
 
-void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys,
+void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk,
                          const std::function<void(int64_t, int64_t, bool)> &visit) {
   Span existing = {env.kOffset, env.kOffset + keys};
   QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
@@ -279,7 +279,7 @@ void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t ke
       }
     };
     each(tile.any, true);
-    if (tile.whole) {
+    if (tile.whole && countKeys(s, tile.all) >= keyChunk) {
       each(tile.all, false);
     }
   }

@@ -29,8 +29,9 @@ struct StratumCost {
 StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk);
 
 /// Calls visit(i, j, masked) for each pair of positions that a tile executes; a
-/// pair of a full tile comes a second time, with masked = false.
-void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys,
+/// pair of a tile with at least one full chunk of keys comes a second time, with
+/// masked = false, where it is live for all rows of the tile.
+void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk,
                          const std::function<void(int64_t, int64_t, bool)> &visit);
 
 /// True where the stratum has pairs for query head h.

@@ -603,6 +603,9 @@ void AttendRunner::reduce(const std::vector<std::vector<LivePair>> &pairs, int64
   }
   std::fill(out.begin(), out.end(), 0);
   lse = -infinity;
+  if (softmax && !anyLive) {
+    return; // zeros and -inf, with or without a sink
+  }
   if (softmax && (anyNaN || m == infinity)) {
     std::fill(out.begin(), out.end(), std::nan(""));
     lse = std::nan("");

@@ -63,9 +63,15 @@ struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePas
     limits.maxSuperTile = superTileCap(ShapedType::isDynamic(v.getDimSize(3)) ? 64 : v.getDimSize(3));
     Schedule schedule;
     for (int64_t g = 0; g < op.getNumSegments(); ++g) {
-      for (Stratum &s : buildStrata(op.getPattern(g), g, limits)) {
-        schedule.strata.push_back(std::move(s));
+      std::vector<Stratum> strata;
+      try {
+        strata = buildStrata(op.getPattern(g), g, limits);
+      } catch (const std::exception &e) {
+        op.emitOpError() << "expected a pattern that can be scheduled for segment " << g << ", but got one where "
+                         << e.what();
+        return signalPassFailure();
       }
+      std::move(strata.begin(), strata.end(), std::back_inserter(schedule.strata));
     }
     schedule.superTile = superTileFor(schedule.strata, limits);
     for (auto [n, s] : llvm::enumerate(schedule.strata)) {

@@ -23,7 +23,7 @@ namespace heddle {
 namespace {
 
 /// Calls of the integer solver for one pattern, and pieces of one term.
-constexpr int64_t kSolverCalls = 250;
+constexpr int64_t kSolverCalls = 120;
 constexpr size_t kMaxPieces = 8;
 
 /// Terms that leave simple remainders come first: bands, then constant
@@ -166,8 +166,8 @@ private:
   std::vector<Stratum> disjointStrata(Terms terms) {
     terms = withListsJoined(std::move(terms));
     terms = ranked(terms);
-    std::vector<Stratum> out;
-    Terms earlier;
+    std::vector<Stratum> out, perPair;
+    Terms earlier, perPairTerms;
     for (const Term &t : terms) {
       Terms rest = {t};
       size_t overlaps = 0;
@@ -189,6 +189,7 @@ private:
       const bool tooMany = rest.size() > kMaxPieces + overlaps;
       const size_t more = tooMany ? 1 : rest.size();
       if (out.size() + more >= static_cast<size_t>(limits.maxTerms) && &t != &terms.back()) {
+        addPerPair(out, std::move(perPair), perPairTerms);
         out.push_back(maskedRest(terms, static_cast<size_t>(&t - terms.data())));
         return out;
       }
@@ -196,14 +197,37 @@ private:
         out.push_back(withoutEarlier(t, earlier));
       } else {
         for (const Term &r : rest) {
-          out.push_back(stratumOfTerm(r, limits));
+          Stratum s = stratumOfTerm(r, limits);
+          if (s.kind == StratumKind::Masked) {
+            perPair.push_back(std::move(s));
+            perPairTerms.push_back(r);
+          } else {
+            out.push_back(std::move(s));
+          }
         }
       }
       if (!rest.empty()) {
         earlier.push_back(t);
       }
     }
+    addPerPair(out, std::move(perPair), perPairTerms);
     return out;
+  }
+
+  /// Appends masked strata: a few as they are, many as one with their
+  /// disjunction, so that a key that several of them walk is scored once.
+  void addPerPair(std::vector<Stratum> &out, std::vector<Stratum> perPair, const Terms &terms) {
+    constexpr size_t kMaxMasked = 2;
+    if (perPair.size() <= kMaxMasked) {
+      std::move(perPair.begin(), perPair.end(), std::back_inserter(out));
+      return;
+    }
+    std::vector<Expr> conditions;
+    for (const Term &t : terms) {
+      conditions.push_back(t.expr());
+    }
+    out.push_back(maskedBy(disjunction(conditions), coverOf(terms),
+                           std::to_string(terms.size()) + " pieces with a condition per pair"));
   }
 
   /// The terms from `first` on as one masked stratum, without the earlier ones.

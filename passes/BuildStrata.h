@@ -14,7 +14,7 @@ namespace heddle {
 
 struct StrataLimits {
   int64_t lanes = 64;          ///< queries of one tile
-  int64_t maxTerms = 64;       ///< strata of one pattern; past it, one masked stratum
+  int64_t maxTerms = 24;       ///< strata of one pattern; past it, one masked stratum
   int64_t maxSuperTile = 4096; ///< query positions that may share one softmax state
 };
 

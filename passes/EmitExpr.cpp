@@ -59,7 +59,10 @@ private:
   Emitter &e;
   const ExprScope &scope;
 
+  llvm::DenseMap<const ExprNode *, Value> known; ///< shared subexpressions
+
   Value symbol(Sym s);
+  Value compute(const Expr &expr);
   Value load(const ExprNode &n);
   Value asInt(Value v) { return Emitter::elementType(v).isInteger(64) ? v : e.toInt(v, e.i64); }
   Value asFloat(Value v);
@@ -233,6 +236,19 @@ Value ExprEmitter::function(ExprKind kind, Value x) {
 }
 
 Value ExprEmitter::emit(const Expr &expr) {
+  if (expr->args.empty()) {
+    return compute(expr);
+  }
+  auto found = known.find(&*expr);
+  if (found != known.end()) {
+    return found->second;
+  }
+  Value v = compute(expr);
+  known[&*expr] = v;
+  return v;
+}
+
+Value ExprEmitter::compute(const Expr &expr) {
   const ExprNode &n = *expr;
   for (auto [node, value] : scope.given) {
     if (node == &n) {

@@ -67,11 +67,12 @@ FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
   auto arg = [&](Value v, const Twine &what) { return argumentNumber(func, op, v, what); };
 
   FailureOr<int64_t> q = arg(op.getQ(), "q");
-  FailureOr<int64_t> dv = staticLast(op, op.getValues()[0], "v");
-  if (failed(q) || failed(dv)) {
+  FailureOr<int64_t> d = staticLast(op, op.getQ(), "q"), dv = staticLast(op, op.getValues()[0], "v");
+  if (failed(q) || failed(d) || failed(dv)) {
     return failure();
   }
   s.q = *q;
+  s.d = *d;
   s.dv = *dv;
   s.storage = cast<RankedTensorType>(op.getQ().getType()).getElementType();
 

@@ -28,7 +28,7 @@ struct DotSource {
 struct SegmentSignature {
   int64_t v = 0;
   llvm::SmallVector<DotSource> dots;
-  NumberSource kOffset, scale; ///< scale 0 without an argument: the default, 1/sqrt(D) of each dot
+  NumberSource kOffset, scale; ///< scale 0 without an argument: the default, 1/sqrt(D) of q
 };
 
 struct KernelSignature {
@@ -36,7 +36,7 @@ struct KernelSignature {
   mutable mlir::func::FuncOp func;
   mutable attn::AttendOp attend;
   mlir::Type storage; ///< f32, f16 or bf16
-  int64_t q = 0, dv = 0;
+  int64_t q = 0, d = 0, dv = 0; ///< d: of q
   int64_t out = -1, lse = -1; ///< result numbers; -1: not returned
   int64_t sink = -1;
   bool qOffsetEnd = false;

@@ -325,7 +325,7 @@ Value AttendTiler::scaleOf(const Uniform &u, const Pack &pack) {
   const NumberSource &scale = sig.segments[pack.segment].scale;
   double factor = pack.base2 ? kLog2E : 1.0;
   if (scale.arg < 0) {
-    double s = scale.real != 0 ? scale.real : 1.0 / std::sqrt(double(pack.d));
+    double s = scale.real != 0 ? scale.real : 1.0 / std::sqrt(double(sig.d));
     return e.constant(e.f32, s * factor);
   }
   Value s = e.load(e.f64, e.toPtr(slot(u.args, sig.argSlot(scale.arg))), 8);
@@ -1032,6 +1032,10 @@ private:
   Value value(Value v) {
     if (Value known = map.lookupOrNull(v)) {
       return known;
+    }
+    if (auto constant = v.getDefiningOp<arith::ConstantOp>()) {
+      clone(*constant); // hoisted out of the region
+      return map.lookup(v);
     }
     // A captured scalar: its record points to a double or an i64.
     int64_t slot = sig.argSlot(cast<BlockArgument>(v).getArgNumber());

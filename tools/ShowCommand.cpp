@@ -62,7 +62,7 @@ Grid drawSegment(const Explained &explained, const Schedule &schedule, size_t se
     if (s.segment != static_cast<int64_t>(segment) || !isLiveForHead(s, env.h)) {
       continue;
     }
-    forEachExecutedPair(s, env, rows, keys, [&](int64_t i, int64_t j, bool masked) {
+    forEachExecutedPair(s, env, rows, keys, schedule.keyChunk, [&](int64_t i, int64_t j, bool masked) {
       Pixel &pixel = grid.at(i - env.qOffset, j - env.kOffset);
       bool mine = pixel.kind < 0 || contains(
                                         s,

@@ -9,11 +9,13 @@
 
 #include "Core.h"
 
+#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 
 namespace heddle::python {
 namespace {
@@ -43,9 +45,9 @@ public:
        const std::vector<std::pair<bool, bool>> &segments, bool rowsFirst, bool lse, py::object compile)
       : rowsFirst(rowsFirst), lse(lse), compile(std::move(compile)) {
     static const std::map<std::string, Kind> kinds = {
-        {"q", Kind::Query},      {"k", Kind::Key},         {"v", Kind::Value},     {"dot_q", Kind::DotQuery},
-        {"dot_k", Kind::DotKey}, {"tensor", Kind::Tensor}, {"index", Kind::Index}, {"float", Kind::Float},
-        {"finite", Kind::Finite}};
+        {"q", Kind::Query},        {"k", Kind::Key},        {"v", Kind::Value},
+        {"dot_q", Kind::DotQuery}, {"dot_k", Kind::DotKey}, {"tensor", Kind::Tensor},
+        {"index", Kind::Index},    {"float", Kind::Float},  {"finite", Kind::Finite}};
     for (const auto &[kind, segment, name] : arguments) {
       args.push_back({kinds.at(kind), segment, name});
     }
@@ -85,6 +87,8 @@ public:
       outObject = py::reinterpret_borrow<py::object>(out);
       viewTensor(out, "out", results[0]);
       checkOut(results[0].tensor, q.dtype, shape);
+      checkWritable(out, results[0]);
+      checkApart(results[0].tensor, call);
     }
     resultTensors[0] = results[0].tensor;
     if (rowsFirst) {
@@ -102,8 +106,8 @@ public:
     heddle_error *error;
     {
       py::gil_scoped_release release;
-      error = heddle_kernel_run(kernel->kernel, tensors.data(), static_cast<int32_t>(tensors.size()), resultTensors, lse ? 2 : 1,
-                                &options);
+      error = heddle_kernel_run(kernel->kernel, tensors.data(), static_cast<int32_t>(tensors.size()), resultTensors,
+                                lse ? 2 : 1, &options);
     }
     check(error);
     if (lse) {
@@ -330,6 +334,43 @@ private:
     for (int32_t a = 0; a < 4; ++a) {
       if (t.strides[a] == 0 && t.shape[a] > 1) {
         valueError("expected out without overlapping elements, but got stride 0");
+      }
+    }
+  }
+
+  static void checkWritable(py::handle out, const View &view) {
+    if (view.origin == Origin::NumPy && !py::reinterpret_borrow<py::array>(out).writeable()) {
+      valueError("expected an out that may be written, but got a read-only array");
+    }
+    refuseGrad(out, view, "out");
+  }
+
+  /// First and last byte of a tensor without gaps; nothing where there are gaps (a slice of a packed buffer
+  /// may lie between the elements of another).
+  static std::optional<std::pair<const char *, const char *>> span(const heddle_tensor &t) {
+    int64_t low = 0, high = 0, count = 1;
+    for (int32_t a = 0; a < t.rank; ++a) {
+      if (t.shape[a] == 0) {
+        return std::nullopt;
+      }
+      int64_t reach = (t.shape[a] - 1) * t.strides[a];
+      (reach < 0 ? low : high) += reach;
+      count *= t.shape[a];
+    }
+    if (high - low + 1 > count) {
+      return std::nullopt;
+    }
+    auto size = static_cast<int64_t>(dtypeSize(t.dtype));
+    const char *base = static_cast<const char *>(t.data);
+    return std::pair(base + low * size, base + high * size + size - 1);
+  }
+
+  void checkApart(const heddle_tensor &out, const Call &call) const {
+    auto written = span(out);
+    for (size_t a = 0; written && a < args.size(); ++a) {
+      auto read = call.tensors[a].rank > 0 ? span(call.tensors[a]) : std::nullopt;
+      if (read && read->first <= written->second && written->first <= read->second) {
+        valueError("expected out that shares no memory with " + args[a].name + ", but got one that does");
       }
     }
   }

@@ -352,6 +352,16 @@ py::object allocate(py::handle model, const View &like, heddle_dtype dtype, int3
     strides[axes[n]] = step;
     step *= std::max<int64_t>(shape[axes[n]], 1);
   }
+  if (like.origin == Origin::Torch && order && dtype == like.tensor.dtype && rank == like.tensor.rank &&
+      std::equal(shape, shape + rank, like.tensor.shape) && std::equal(strides, strides + rank, order)) {
+    // The common case, dense and of q's own shape: torch's shortest way.
+    static PyObject *emptyLike = py::object(py::module_::import("torch").attr("empty_like")).release().ptr();
+    PyObject *result = PyObject_CallOneArg(emptyLike, model.ptr());
+    if (!result) {
+      throw py::error_already_set();
+    }
+    return py::reinterpret_steal<py::object>(result);
+  }
   if (like.origin == Origin::Torch) {
     static PyObject *empty = nullptr, *key = nullptr, *dtypes[8] = {};
     if (!empty) {

@@ -85,7 +85,8 @@ def attend(
     k, v
         ``[B, Hk, Nk, D]`` and ``[B, Hv, Nk, Dv]``; Hk and Hv divide Hq, B may be 1.
     where
-        Which pairs are live: a `Pattern`, or a function of (b, h, i, j).
+        Which pairs are live: a `Pattern`, a function of (b, h, i, j) such as a FlexAttention ``mask_mod``, or a
+        ``BlockMask``, of which only the ``mask_mod`` is used.
     score
         A function of (s, b, h, i, j) on traced scalars, after scaling.
     scale

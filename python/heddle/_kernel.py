@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from typing import Any
 
 from . import _core
@@ -100,18 +99,6 @@ class Kernel:
 
     def __repr__(self) -> str:
         return f"<heddle.Kernel {self._manifest.get('name', '')} for {self._target}>"
-
-
-class Traced:
-    """A Python function that `compile` traces; see `kernel`."""
-
-    __slots__ = ("fn",)
-
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self.fn = fn
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.fn(*args, **kwargs)
 
 
 def compile(spec: Spec | str | os.PathLike[str], target: str = "native") -> Kernel:

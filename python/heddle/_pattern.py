@@ -15,7 +15,7 @@ from typing import Any, TypeVar, Union, cast
 from . import _core
 from ._core import Pattern as CorePattern
 from ._emit import to_expr
-from ._scalars import Scalar, Tensor, Traced, as_traced, capture_identity, scalar, symbols
+from ._scalars import Scalar, Tensor, Traced, as_traced, capture_identity, dtype_name, scalar, symbols
 from ._trace import run_traced
 
 _USE_OPERATORS = (
@@ -133,17 +133,29 @@ class Canonical:
     __slots__ = ("core", "depends_on_query", "operands", "text")
 
     def __init__(self, core: _core.Pattern, operands: tuple[Any, ...]) -> None:
-        core = core.canonical()
-        order = core.operand_order()
-        if order:
-            to = [0] * (max(order) + 1)
-            for new, old in enumerate(order):
-                to[old] = new
-            core = core.renumber(to)
-        self.core = core
+        found = _canonical_cores.get(id(core))
+        if found is None:
+            found = _canonical_cores[id(core)] = _canonical_core(core)
+            if len(_canonical_cores) > 1024:
+                _canonical_cores.pop(next(iter(_canonical_cores)))
+        _, self.core, order, self.text, self.depends_on_query = found
         self.operands = tuple(operands[n] for n in order)
-        self.text = core.text()
-        self.depends_on_query = core.depends_on_query
+
+
+_canonical_cores: dict[int, tuple[Any, ...]] = {}
+"""By the tree's identity: the tree (so that its identity stays its own) and what `_canonical_core` found."""
+
+
+def _canonical_core(given: CorePattern) -> tuple[Any, ...]:
+    """(given, canonical tree with operands in order of first use, that order, its text, depends on i)."""
+    core = given.canonical()
+    order = core.operand_order()
+    if order:
+        to = [0] * (max(order) + 1)
+        for new, old in enumerate(order):
+            to[old] = new
+        core = core.renumber(to)
+    return given, core, order, core.text(), core.depends_on_query
 
 
 class Pattern:
@@ -488,11 +500,13 @@ def _literal(kind: str, names: tuple[str, ...], values: tuple[Any, ...], childre
 
 
 def as_pattern(x: Any) -> Pattern:
-    """A pattern as it is; a function of (b, h, i, j) traced; None means `full`."""
+    """A pattern as it is; a function of (b, h, i, j), or FlexAttention's BlockMask, traced; None means `full`."""
     if isinstance(x, Pattern):
         return x
     if x is None:
         return full
+    if callable(getattr(x, "mask_mod", None)):
+        return holds(x.mask_mod)
     if callable(x):
         return holds(x)
     raise TypeError(f"expected a pattern or a function of (b, h, i, j), but got {type(x).__name__}")
@@ -552,7 +566,7 @@ def _positions(kind: str, positions: Any) -> Pattern:
 
 
 def _flags(kind: str, data: Any) -> Pattern:
-    if str(data.dtype).rsplit(".", 1)[-1] != "bool":
+    if dtype_name(data) != "bool":
         raise TypeError(f"expected a list of positions or boolean flags [B, N] for {kind}, but got {data.dtype}")
     if len(data.shape) != 2:
         raise ValueError(f"expected flags of shape [B, N] for {kind}, but got {list(data.shape)}")
@@ -737,7 +751,7 @@ def affine_set(text: str) -> Pattern:
 
 def _ids(name: str, x: Any) -> Any:
     x = as_operand(x)
-    if isinstance(x, Scalar) or not str(x.dtype).rsplit(".", 1)[-1].startswith("int"):
+    if isinstance(x, Scalar) or not dtype_name(x).startswith("int"):
         raise TypeError(f"expected a tensor of integers for {name}, but got {getattr(x, 'dtype', x)}")
     if len(x.shape) not in (2, 3):
         raise ValueError(f"expected {name} of shape [B, N] or [B, H, N], but got {list(x.shape)}")
@@ -772,7 +786,7 @@ def lengths(len: Any) -> Pattern:
     """j's row < len[b]; `len` is integers ``[B]``."""
     builder = _Builder()
     x = as_operand(len)
-    if isinstance(x, Scalar) or not str(x.dtype).rsplit(".", 1)[-1].startswith("int"):
+    if isinstance(x, Scalar) or not dtype_name(x).startswith("int"):
         raise TypeError(f"expected a tensor of integers for lengths, but got {getattr(x, 'dtype', x)}")
     if x.ndim != 1:
         raise ValueError(f"expected lengths of shape [B], but got {list(x.shape)}")

@@ -73,9 +73,17 @@ def scalar(value: Any) -> Scalar:
     return Scalar(value)
 
 
-def _dtype_of(data: Any) -> str:
-    name = str(getattr(data, "dtype", ""))
-    return name.rsplit(".", 1)[-1]
+_dtype_names: dict[Any, str] = {}
+
+
+def dtype_name(data: Any) -> str:
+    """The name of a tensor's dtype without its module: "float32"; "" where it has none."""
+    dtype = getattr(data, "dtype", "")
+    try:
+        return _dtype_names[dtype]
+    except KeyError:
+        name = _dtype_names[dtype] = str(dtype).rsplit(".", 1)[-1]
+        return name
 
 
 def _type_of_dtype(name: str) -> str:
@@ -104,7 +112,7 @@ class Tensor:
         if isinstance(data, (list, tuple)):
             raise TypeError(f"expected a NumPy array or a torch tensor, but got {type(data).__name__}")
         _core.describe(data, "the captured tensor")
-        if _dtype_of(data) == "float64":
+        if dtype_name(data) == "float64":
             raise TypeError(
                 "expected a captured tensor of float32, float16, bfloat16, bool or integers, but got float64; "
                 "convert it (NumPy: x.astype(np.float32), torch: x.float())"
@@ -115,7 +123,7 @@ class Tensor:
         return _load(self.data, index)
 
     def __repr__(self) -> str:
-        return f"hd.tensor({_dtype_of(self.data)}{list(self.data.shape)})"
+        return f"hd.tensor({dtype_name(self.data)}{list(self.data.shape)})"
 
 
 def tensor(data: Any) -> Tensor:
@@ -172,7 +180,7 @@ class Partial:
             raise IndexError(f"expected {rank} indices of a captured tensor, but got {len(at)}")
         if len(at) < rank:
             return Partial(self.data, at)
-        return Traced("load", at, _type_of_dtype(_dtype_of(self.data)), self.data)
+        return Traced("load", at, _type_of_dtype(dtype_name(self.data)), self.data)
 
     def __getitem__(self, index: Any) -> Any:
         return self.extend(index)
@@ -462,7 +470,7 @@ def as_traced(x: Any) -> Traced:
         if type(x).__module__ == "numpy" and not hasattr(x, "__setitem__"):  # a NumPy scalar
             return as_traced(x.item())
         if len(x.shape) == 0:
-            return Traced("scalar", (), "float" if _type_of_dtype(_dtype_of(x)) == "float" else "int", Scalar(x))
+            return Traced("scalar", (), "float" if _type_of_dtype(dtype_name(x)) == "float" else "int", Scalar(x))
         raise TypeError(
             f"expected a scalar in a traced function, but got a tensor of shape {list(x.shape)}; index it by b, h, i, j"
         )

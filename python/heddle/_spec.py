@@ -15,7 +15,7 @@ from typing import Any
 from . import _core
 from ._emit import score_lines
 from ._pattern import Canonical, Pattern, Unbound, as_pattern, full
-from ._scalars import Scalar, Tensor, capture_identity
+from ._scalars import Scalar, Tensor, capture_identity, dtype_name
 from ._trace import Trace, run_traced
 
 DTYPES = ("f32", "f16", "bf16", "f64", "i1", "i8", "i32", "i64")
@@ -121,7 +121,7 @@ def offset_kind(x: Any, name: str) -> tuple[str, Any]:
         x = x.data
     shape = getattr(x, "shape", None)
     if shape is not None and len(shape) == 1:
-        dtype = str(x.dtype).rsplit(".", 1)[-1]
+        dtype = dtype_name(x)
         if dtype == "int64":
             return "tensor", x
         if not dtype.startswith(("int", "uint")):

@@ -349,11 +349,26 @@ def test_gradients_are_refused_only_in_grad_mode() -> None:
         hd.attend(q, k, v)
 
 
-def test_bad_out_is_not_written() -> None:
-    q, k, v = inputs()
-    out = np.broadcast_to(np.zeros((1, 4, 40, 16), np.float32), (2, 4, 40, 16))
-    with pytest.raises((ValueError, TypeError)):
-        hd.attend(q, k, v, out=out)
+def test_bad_out_is_refused() -> None:
+    q, k, v = inputs(hk=4)
+    with pytest.raises(ValueError, match=r"stride 0|read-only"):
+        hd.attend(q, k, v, out=np.broadcast_to(np.zeros((1, 4, 40, 16), np.float32), (2, 4, 40, 16)))
+    frozen = np.zeros_like(q)
+    frozen.setflags(write=False)
+    with pytest.raises(ValueError, match="read-only"):
+        hd.attend(q, k, v, out=frozen)
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        before = x.copy()
+        with pytest.raises(ValueError, match=f"shares no memory with {name}"):
+            hd.attend(q, k, v, out=x)
+        assert (x == before).all()
+    with pytest.raises(ValueError, match="expected out without gradient"):
+        hd.attend(*(torch.from_numpy(x) for x in (q, k, v)), out=torch.zeros(2, 4, 40, 16, requires_grad=True))
+    packed = np.zeros((2, 4, 40, 4, 16), np.float32)
+    for n, x in enumerate((q, k, v)):
+        packed[:, :, :, n] = x
+    hd.attend(*(packed[:, :, :, n] for n in range(3)), out=packed[:, :, :, 3])
+    close(packed[:, :, :, 3], formula(q, k, v, True)[0])
 
 
 # One kernel, many calls

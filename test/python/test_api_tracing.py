@@ -252,32 +252,47 @@ def test_functions_are_keyed_by_code_and_closure_values() -> None:
     assert _formula(where=mask(5)) != _formula(where=mask(6))
 
 
-def test_a_function_is_traced_once() -> None:
-    runs = []
+def test_a_function_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = []
+    finish = _trace._finish
+    monkeypatch.setattr(_trace, "_finish", lambda root, captures: roots.append(root) or finish(root, captures))
 
-    def make():
-        def score(s, b, h, i, j):
-            runs.append(1)
-            return s * 2
+    def make(factor: float):
+        table = torch.rand(3)
+        return lambda s, b, h, i, j: s * factor + table[h]
 
-        return score
+    keys = {_formula(score=make(0.375)) for _ in range(5)}
+    assert len(keys) == 1
+    assert len(roots) == 1
+    _formula(score=make(0.875))
+    assert len(roots) == 2
 
-    log = runs  # one closure value of its own
-    assert log is runs
-    fn = make()
-    assert _formula(score=fn) == _formula(score=fn)
-    first = len(runs)
 
-    def plain(s, b, h, i, j):
-        return s * 3
+def test_a_cached_trace_holds_no_tensors() -> None:
+    import gc
+    import weakref
 
-    before = len(_trace._cache)
-    _formula(score=plain)
-    grown = len(_trace._cache)
-    _formula(score=plain)
-    assert grown == before + 1
-    assert len(_trace._cache) == grown
-    assert first >= 1
+    table = torch.rand(5)
+    alive = weakref.ref(table)
+    _formula(score=_alibi(table, 0.625))
+    del table
+    gc.collect()
+    assert alive() is None
+
+
+def test_what_has_no_key_is_traced_anew() -> None:
+    class Settings:
+        factor = 2.0
+
+    settings = Settings()
+
+    def score(s, b, h, i, j):
+        return s * settings.factor
+
+    first = _formula(score=score)
+    assert _formula(score=score) == first
+    settings.factor = 3.0
+    assert _formula(score=score) != first
 
 
 def test_global_values_are_part_of_the_key() -> None:

@@ -55,7 +55,7 @@ void expectCountsOf(const std::string &text, const Rows &r) {
     inTiles += cost.executed;
     EXPECT_LE(cost.unmasked, cost.executed);
     EXPECT_LE(cost.unmasked, cost.live);
-    forEachExecutedPair(s, environment(r), r.rows, r.keys, [&](int64_t i, int64_t j, bool masked) {
+    forEachExecutedPair(s, environment(r), r.rows, r.keys, 16, [&](int64_t i, int64_t j, bool masked) {
       ASSERT_TRUE(i >= r.qOffset && i < r.qOffset + r.rows && j >= r.kOffset && j < r.kOffset + r.keys)
           << i << ", " << j;
       auto at = static_cast<size_t>((i - r.qOffset) * r.keys + j - r.kOffset);

@@ -24,8 +24,8 @@ namespace heddle {
 /// Structural equality and hash, which attributes are uniqued by.
 inline bool operator==(const Pattern &a, const Pattern &b) { return a.same(b); }
 inline llvm::hash_code hash_value(const Pattern &p) { return p.hash(); }
-inline bool operator==(const Schedule &a, const Schedule &b) { return str(a) == str(b); }
-inline llvm::hash_code hash_value(const Schedule &s) { return llvm::hash_value(str(s)); }
+inline bool operator==(const Schedule &a, const Schedule &b) { return a.same(b); }
+inline llvm::hash_code hash_value(const Schedule &s) { return s.hash(); }
 
 } // namespace heddle
 

@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <limits>
 #include <stdexcept>
+#include <unordered_map>
 
 namespace heddle {
 
@@ -24,8 +25,20 @@ namespace {
 constexpr uint32_t maxDepth = 2000;
 
 Expr finish(ExprNode n) {
+  auto mix = [&](uint64_t x) { n.hash = (n.hash ^ x) * 0x9e3779b97f4a7c15u + (n.hash >> 29); };
+  mix(static_cast<uint64_t>(n.kind) * 64 + static_cast<uint64_t>(n.type));
+  mix(static_cast<uint64_t>(n.value));
+  mix(std::isnan(n.num) ? 1 : std::bit_cast<uint64_t>(n.num));
+  if (n.kind == ExprKind::Symbol) {
+    mix(static_cast<uint64_t>(n.symbol));
+    n.mentioned = 1u << static_cast<unsigned>(n.symbol);
+  }
+  n.loads = n.kind == ExprKind::Load;
   for (const Expr &a : n.args) {
     n.depth = std::max(n.depth, a->depth + 1);
+    n.mentioned |= a->mentioned;
+    n.loads |= a->loads;
+    mix(a->hash);
   }
   if (n.depth > maxDepth) {
     throw std::length_error("expected an expression nested at most 2000 deep");
@@ -330,7 +343,7 @@ bool Expr::same(const Expr &o) const {
   if (node == o.node) {
     return true;
   }
-  if (!node || !o.node || node->kind != o->kind || node->type != o->type || node->value != o->value ||
+  if (!node || !o.node || node->hash != o->hash || node->kind != o->kind || node->type != o->type || node->value != o->value ||
       node->args.size() != o->args.size()) {
     return false;
   }
@@ -349,44 +362,50 @@ bool Expr::same(const Expr &o) const {
   return true;
 }
 
-Expr Expr::substitute(const std::function<Expr(const ExprNode &)> &fn) const {
-  if (!node) {
-    return *this;
+/// Replaces leaves below `e`; `done` holds what shared nodes became.
+static Expr substituted(const Expr &e, const std::function<Expr(const ExprNode &)> &fn,
+                        std::unordered_map<const ExprNode *, Expr> &done) {
+  if (e.isNull()) {
+    return e;
   }
-  if (node->args.empty() || node->kind == ExprKind::Load) {
-    if (Expr r = fn(*node)) {
+  if (e->args.empty() || e->kind == ExprKind::Load) {
+    if (Expr r = fn(*e)) {
       return r;
     }
   }
-  if (node->args.empty()) {
-    return *this;
+  if (e->args.empty()) {
+    return e;
+  }
+  auto found = done.find(&*e);
+  if (found != done.end()) {
+    return found->second;
   }
   std::vector<Expr> args;
   bool changed = false;
-  for (const Expr &a : node->args) {
-    args.push_back(a.substitute(fn));
-    changed |= args.back().node != a.node;
+  for (const Expr &a : e->args) {
+    args.push_back(substituted(a, fn, done));
+    changed |= &*args.back() != &*a;
   }
-  if (!changed) {
-    return *this;
+  Expr result = e;
+  if (changed) {
+    result = e->kind == ExprKind::Load ? Expr::load(e->value, std::move(args), e->type)
+                                       : Expr::make(e->kind, std::move(args));
   }
-  return node->kind == ExprKind::Load ? load(node->value, std::move(args), node->type)
-                                      : make(node->kind, std::move(args));
+  done.emplace(&*e, result);
+  return result;
+}
+
+Expr Expr::substitute(const std::function<Expr(const ExprNode &)> &fn) const {
+  std::unordered_map<const ExprNode *, Expr> done;
+  return substituted(*this, fn, done);
 }
 
 bool Expr::mentions(Sym s) const {
-  if (!node) {
-    return false;
-  }
-  if (node->kind == ExprKind::Symbol) {
-    return node->symbol == s;
-  }
-  return std::any_of(node->args.begin(), node->args.end(), [s](const Expr &a) { return a.mentions(s); });
+  return node && (node->mentioned >> static_cast<unsigned>(s) & 1) != 0;
 }
 
 bool Expr::hasLoad() const {
-  return node && (node->kind == ExprKind::Load ||
-                  std::any_of(node->args.begin(), node->args.end(), [](const Expr &a) { return a.hasLoad(); }));
+  return node && node->loads;
 }
 
 //===----------------------------------------------------------------------===//

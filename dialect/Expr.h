@@ -135,7 +135,12 @@ struct ExprNode {
   double num = 0;
   Sym symbol = Sym::Query;
   std::vector<Expr> args;
-  uint32_t depth = 1; ///< Height of the tree; kept by Expr's builders, at most 2000.
+  // Kept by Expr's builders. Subexpressions are shared (random_blocks repeats its
+  // draws), so a question must not walk the tree.
+  uint32_t depth = 1;     ///< Height of the tree, at most 2000.
+  uint32_t mentioned = 0; ///< Bit s: Sym s occurs.
+  bool loads = false;     ///< A Load occurs.
+  size_t hash = 0;        ///< Of the structure.
 };
 
 /// The text of a leaf (`i`, `nq`, `qrow`, ...) and of an operator or function.

@@ -21,6 +21,50 @@
 
 namespace heddle {
 
+//===----------------------------------------------------------------------===//
+// Equality
+//===----------------------------------------------------------------------===//
+
+static bool same(const Expr &a, const Expr &b) { return a.isNull() || b.isNull() ? a.isNull() == b.isNull() : a.same(b); }
+
+static bool same(const std::vector<Expr> &a, const std::vector<Expr> &b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Expr &x, const Expr &y) { return same(x, y); });
+}
+
+static bool same(const Stratum &a, const Stratum &b) {
+  auto sameQuery = [](const QueryDigit &x, const QueryDigit &y) {
+    return x.radix == y.radix && x.extent == y.extent && x.tile == y.tile;
+  };
+  auto sameKey = [](const KeyDigit &x, const KeyDigit &y) {
+    return x.radix == y.radix && x.extent == y.extent && x.step == y.step && same(x.phase, y.phase) &&
+           same(x.lower, y.lower) && same(x.upper, y.upper);
+  };
+  return a.kind == b.kind && a.segment == b.segment && a.headPeriod == b.headPeriod && a.heads == b.heads &&
+         a.note == b.note && std::equal(a.query.begin(), a.query.end(), b.query.begin(), b.query.end(), sameQuery) &&
+         std::equal(a.key.begin(), a.key.end(), b.key.begin(), b.key.end(), sameKey) && same(a.lower, b.lower) &&
+         same(a.upper, b.upper) && same(a.guard, b.guard) && same(a.keep, b.keep) && same(a.residual, b.residual);
+}
+
+bool Schedule::same(const Schedule &o) const {
+  return superTile == o.superTile && keyChunk == o.keyChunk &&
+         std::equal(strata.begin(), strata.end(), o.strata.begin(), o.strata.end(),
+                    [](const Stratum &a, const Stratum &b) { return heddle::same(a, b); });
+}
+
+size_t Schedule::hash() const {
+  size_t h = static_cast<size_t>(superTile) * 31 + strata.size();
+  for (const Stratum &s : strata) {
+    h = h * 31 + static_cast<size_t>(s.kind) + s.key.size() * 7;
+    for (const std::vector<Expr> *list : {&s.lower, &s.upper}) {
+      for (const Expr &e : *list) {
+        h = h * 31 + e->hash;
+      }
+    }
+    h = h * 31 + (s.residual.isNull() ? 0 : s.residual->hash);
+  }
+  return h;
+}
+
 namespace {
 
 constexpr const char *kindNames[] = {"band", "lattice", "block", "grid", "columns", "rows", "gathered", "masked"};

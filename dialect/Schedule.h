@@ -67,6 +67,10 @@ struct Schedule {
   /// Query positions that share one online-softmax state (a multiple of every
   /// stratum's tile alignment), and keys of one chunk.
   int64_t superTile = 64, keyChunk = 96;
+
+  /// Structural equality and hash.
+  bool same(const Schedule &o) const;
+  size_t hash() const;
 };
 
 /// Membership of a pair in one stratum (for tests).

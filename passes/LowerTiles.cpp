@@ -6,6 +6,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/Math/Transforms/Passes.h"
+#include "mlir/Transforms/WalkPatternRewriteDriver.h"
 #include "passes/Passes.h"
 #include "passes/TileKernels.h"
 #include "passes/VectorTargets.h"
@@ -23,6 +25,10 @@ struct LowerTilesPass : impl::LowerTilesPassBase<LowerTilesPass> {
         emitTileKernel(fn, vectorTarget(width));
       }
     }
+    // LLVM has no erf: a rational approximation, below 2^-22 off for f32.
+    mlir::RewritePatternSet patterns(&getContext());
+    mlir::populatePolynomialApproximateErfPattern(patterns);
+    mlir::walkAndApplyPatterns(getOperation(), std::move(patterns));
   }
 };
 } // namespace

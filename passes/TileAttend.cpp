@@ -187,8 +187,13 @@ Pack &AttendTiler::packOf(int64_t segment, int64_t dot) {
 static void hoistable(const Expr &x, SmallVectorImpl<Expr> &out) {
   bool key = x.mentions(Sym::Key) || x.mentions(Sym::KeyRow);
   bool query = x.mentions(Sym::Query) || x.mentions(Sym::QueryRow);
-  if (!key && query && x->kind != ExprKind::Symbol) {
-    out.push_back(x);
+  if (!query) {
+    return;
+  }
+  if (!key && x->kind != ExprKind::Symbol) {
+    if (llvm::none_of(out, [&](const Expr &seen) { return &*seen == &*x; })) {
+      out.push_back(x);
+    }
     return;
   }
   for (const Expr &arg : x->args) {

@@ -267,6 +267,7 @@ void bindKernels(py::module_ &m) {
     d["disk_hits"] = s.disk_hits;
     d["compiles"] = s.compiles;
     d["dropped"] = s.dropped;
+    d["write_failures"] = s.write_failures;
     d["disk_entries"] = s.disk_entries;
     d["disk_bytes"] = s.disk_bytes;
     d["disk_limit_bytes"] = s.disk_limit_bytes;

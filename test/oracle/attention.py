@@ -205,7 +205,7 @@ def attend(
     empty = (keys == 0)[..., None]
     out = np.where(empty, 0.0, out)
     weight = np.where(empty, 0.0, weight)
-    if normalizer == "softmax" and sink is None:
+    if normalizer == "softmax":
         lse = np.where(keys == 0, -np.inf, lse)
     return Result(out, lse, lives, keys, weight, top, terms)
 

@@ -199,8 +199,7 @@ def plain(q, segments, sink=None) -> tuple[np.ndarray, np.ndarray]:
                     terms.append((score(s, bb, hh, i, j), v[bb, hk, j]))
         terms = [t for t in terms if t[0] != -math.inf]
         if not terms:
-            lse[bb, hh, i] = -math.inf if sink is None else sink[hh]
-            continue
+            continue  # zeros and -inf, with or without a sink
         m = max(t[0] for t in terms)
         z = sum(math.exp(t[0] - m) for t in terms)
         if sink is not None:

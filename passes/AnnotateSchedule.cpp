@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "dialect/Attn.h"
+#include "llvm/ADT/DenseSet.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Remarks.h"
 #include "passes/BuildStrata.h"
@@ -49,6 +50,29 @@ static int64_t superTileCap(int64_t dv) {
   return cap;
 }
 
+/// Distinct operations of a schedule's expressions: what its code is made of.
+static int64_t operationsOf(const Schedule &schedule) {
+  llvm::DenseSet<const ExprNode *> seen;
+  std::function<void(const Expr &)> visit = [&](const Expr &x) {
+    if (!x.isNull() && seen.insert(&*x).second) {
+      llvm::for_each(x->args, visit);
+    }
+  };
+  for (const Stratum &s : schedule.strata) {
+    llvm::for_each(s.lower, visit);
+    llvm::for_each(s.upper, visit);
+    for (const KeyDigit &d : s.key) {
+      llvm::for_each(d.lower, visit);
+      llvm::for_each(d.upper, visit);
+    }
+    llvm::for_each(std::array{s.guard, s.keep, s.residual}, visit);
+  }
+  return static_cast<int64_t>(seen.size());
+}
+
+/// More would take minutes to compile.
+static constexpr int64_t kMaxOperations = 20000;
+
 namespace {
 struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePass> {
   using Base::Base;
@@ -72,6 +96,11 @@ struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePas
         return signalPassFailure();
       }
       std::move(strata.begin(), strata.end(), std::back_inserter(schedule.strata));
+    }
+    if (int64_t n = operationsOf(schedule); n > kMaxOperations) {
+      op.emitOpError() << "expected a pattern whose bounds and conditions take at most " << kMaxOperations
+                       << " operations, but got " << n << " (random_blocks nested in another pattern repeats its draws)";
+      return signalPassFailure();
     }
     schedule.superTile = superTileFor(schedule.strata, limits);
     for (auto [n, s] : llvm::enumerate(schedule.strata)) {

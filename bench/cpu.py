@@ -264,6 +264,12 @@ def page(data: dict[str, Any], plot: str) -> str:
         f"{m['commit'] or 'unknown'}. Medians of interleaved rounds in one process; batch 1, {data['heads']} heads.",
         "",
     ]
+    if m["load"] > 0.5:
+        lines += [
+            f"Other work ran on the machine at the time (load {m['load']:.1f} before the first measurement): single "
+            "figures are noisy, ratios less so, since all that is compared ran in turn.",
+            "",
+        ]
     for run in data["runs"]:
         t = run["threads"]
         peak = sorted(run["peak_gflops"])[len(run["peak_gflops"]) // 2]

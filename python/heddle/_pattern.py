@@ -351,12 +351,33 @@ class Pattern:
             and all(capture_identity(x) is capture_identity(y) for x, y in zip(a.operands, b.operands, strict=True))
         )
 
+    def _same_masks(self, other: Pattern) -> bool:
+        """Equality of patterns with run-time tensors: pair by pair on the positions that the tensors cover."""
+        shapes: list[tuple[int, ...]] = [
+            tuple(getattr(o, "shape", ())) for o in (*self._values({}), *other._values({}))
+        ]
+        if not shapes or not all(len(s) >= 1 for s in shapes):
+            for pattern in (self, other):
+                pattern._closed_text("==")
+        n = max(s[-1] for s in shapes)
+        batch = max((s[0] for s in shapes if len(s) > 1), default=1)
+        heads = max((s[1] for s in shapes if len(s) > 2), default=1)
+        return all(
+            bool((self.mask(n, b=b, h=h) == other.mask(n, b=b, h=h)).all()) for b in range(batch) for h in range(heads)
+        )
+
     def __eq__(self, other: object) -> bool:
+        """The same set of pairs of positions (i >= 0, j >= 0), proved for all lengths.
+
+        Patterns with run-time tensors are compared with the tensors they hold, on the positions that these cover.
+        """
         if not isinstance(other, Pattern):
             return NotImplemented
         if self is other or self._identical(other):
             return True
-        if not self._operands and not other._operands and self._core.fingerprint() != other._core.fingerprint():
+        if self._operands or other._operands:
+            return self._same_masks(other)
+        if self._core.fingerprint() != other._core.fingerprint():
             return False
         return _core.pattern_is_equal(self._closed_text("=="), other._closed_text("=="))
 

@@ -20,9 +20,7 @@ def built(p: patterns.Pattern, operands: Mapping[str, Any]) -> Any:
     if p.kind in ("and", "or", "sub"):
         out = sub[0]
         for s in sub[1:]:
-            out = {"and": lambda a, b: a & b, "or": lambda a, b: a | b, "sub": lambda a, b: a - b}[
-                p.kind
-            ](out, s)
+            out = {"and": lambda a, b: a & b, "or": lambda a, b: a | b, "sub": lambda a, b: a - b}[p.kind](out, s)
         return out
     if p.kind == "not":
         return ~sub[0]
@@ -33,19 +31,13 @@ def built(p: patterns.Pattern, operands: Mapping[str, Any]) -> Any:
         return hd.per_head(sub)
     if p.kind in ("holds", "affine_set"):
         names = {n: operands[n] for n in p.operands()}
-        bound = {
-            n: hd.scalar(int(x)) if np.ndim(x) == 0 else hd.tensor(x) for n, x in names.items()
-        }
+        bound = {n: hd.scalar(int(x)) if np.ndim(x) == 0 else hd.tensor(x) for n, x in names.items()}
         expr = p.exprs[0]
-        return hd.holds(
-            lambda b, h, i, j: patterns.evaluate(expr, {**bound, "b": b, "h": h, "i": i, "j": j}, hd)
-        )
+        return hd.holds(lambda b, h, i, j: patterns.evaluate(expr, {**bound, "b": b, "h": h, "i": i, "j": j}, hd))
     if p.kind == "offsets":
         return hd.offsets(ints)
     if p.ranges:
-        return getattr(hd, p.kind)(
-            [(_integer(lo, operands), _integer(hi, operands)) for lo, hi in p.ranges]
-        )
+        return getattr(hd, p.kind)([(_integer(lo, operands), _integer(hi, operands)) for lo, hi in p.ranges])
     tensors = [operands[n] for n in p.names]
     return getattr(hd, p.kind)(*tensors, *ints, *sub)
 
@@ -84,9 +76,7 @@ def compare(
     want = attention.attend(*exact, where=where, **spec)
     rounded = None
     if dtype != "f32":
-        rounded = attention.attend(
-            *exact, where=where, round_weights=lambda w: tolerance.round_to(w, dtype), **spec
-        )
+        rounded = attention.attend(*exact, where=where, round_weights=lambda w: tolerance.round_to(w, dtype), **spec)
     lse = lse and kw.get("normalizer", "softmax") == "softmax"
     got = hd.attend(
         q,
@@ -113,7 +103,7 @@ def compare(
 
 def array(x: Any) -> np.ndarray:
     """A result as a float64 array."""
-    return (x.detach().double().numpy() if isinstance(x, torch.Tensor) else np.asarray(x, np.float64))
+    return x.detach().double().numpy() if isinstance(x, torch.Tensor) else np.asarray(x, np.float64)
 
 
 def compare_problem(p: cases.Problem, seed: int = 0, **kw: Any) -> np.ndarray:

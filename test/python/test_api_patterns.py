@@ -217,10 +217,20 @@ def test_names_are_bound_later() -> None:
         p.bind(valid=flags, nobody=1)
 
 
-def test_comparing_runtime_patterns_is_refused() -> None:
+def test_runtime_patterns_are_equal_on_their_data() -> None:
+    ids = torch.zeros(1, 4, dtype=torch.int64)
+    assert hd.same(ids) != hd.causal
+    assert hd.same(ids) == hd.same(ids + 3)
+    assert hd.same(torch.tensor([[0, 0, 1, 1]])) == hd.block(2)
+    assert hd.same(torch.tensor([[0, 0, 1, 2]])) != hd.block(2)
+
+
+def test_proofs_about_runtime_patterns_are_refused() -> None:
     ids = torch.zeros(1, 4, dtype=torch.int64)
     with pytest.raises(ValueError, match="without run-time operands"):
-        _ = hd.same(ids) == hd.causal
+        _ = hd.window(hd.scalar(3), 0) == hd.causal
+    with pytest.raises(ValueError, match="without run-time operands"):
+        _ = hd.same(ids) <= hd.causal
     with pytest.raises(ValueError, match="without run-time operands"):
         hd.same(ids).is_empty()
 

@@ -135,6 +135,8 @@ def test_document_mask_is_same() -> None:
     def document(b, h, q_idx, kv_idx):
         return (docs[b, q_idx] == docs[b, kv_idx]) & (q_idx >= kv_idx)
 
+    assert hd.holds(document) == hd.same(docs) & hd.causal
+    assert hd.holds(document) != hd.same(docs)
     for b in range(2):
         assert (hd.holds(document).mask(8, b=b) == (hd.same(docs) & hd.causal).mask(8, b=b)).all()
 

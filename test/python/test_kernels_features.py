@@ -68,9 +68,7 @@ def test_normalizers(normalizer: str, where: str) -> None:
     compare(q, k, v, where, normalizer=normalizer)
 
 
-def segments_agree(
-    q: torch.Tensor, parts: list[dict], dtype: str = "f32", operands: dict | None = None, **kw
-) -> None:
+def segments_agree(q: torch.Tensor, parts: list[dict], dtype: str = "f32", operands: dict | None = None, **kw) -> None:
     """Several segments on both sides; a part's `score` is a name, its `where` a text."""
     operands, heads = operands or {}, q.shape[1]
     theirs, ours = [], []
@@ -78,9 +76,7 @@ def segments_agree(
         part = dict(part)
         name, where, k, v = part.pop("score", None), part.pop("where", "full"), part.pop("k"), part.pop("v")
         theirs.append(
-            attention.Segment(
-                array(k), array(v), where, name and scores.SCORES[name](scalars, heads), **part
-            )
+            attention.Segment(array(k), array(v), where, name and scores.SCORES[name](scalars, heads), **part)
         )
         ours.append(
             hd.segment(
@@ -111,9 +107,7 @@ def segments_agree(
 
 
 def test_two_segments_share_one_softmax() -> None:
-    q, k, v, k2, v2 = tensors(
-        5, (2, 4, 60, 32), (2, 2, 60, 32), (2, 2, 60, 16), (2, 2, 15, 32), (2, 2, 15, 16)
-    )
+    q, k, v, k2, v2 = tensors(5, (2, 4, 60, 32), (2, 2, 60, 32), (2, 2, 60, 16), (2, 2, 15, 32), (2, 2, 15, 16))
     segments_agree(
         q,
         [{"k": k, "v": v, "where": "causal & block(16)"}, {"k": k2, "v": v2, "where": "past_blocks(4)"}],
@@ -159,9 +153,7 @@ def test_segments_in_bf16() -> None:
 
 
 def test_segments_with_operands_and_sparse_patterns() -> None:
-    q, k, v, k2, v2 = tensors(
-        21, (2, 4, 80, 16), (2, 2, 80, 16), (2, 2, 80, 8), (2, 1, 40, 16), (2, 1, 40, 8)
-    )
+    q, k, v, k2, v2 = tensors(21, (2, 4, 80, 16), (2, 2, 80, 16), (2, 2, 80, 8), (2, 1, 40, 16), (2, 1, 40, 8))
     rng = np.random.default_rng(0)
     operands = {
         "valid": rng.random((2, 80)) < 0.6,
@@ -211,9 +203,7 @@ def dots_agree(normalizer: str, score, dots, q, k, v, where: str) -> None:
     want = attention.attend(
         array(q),
         segments=[
-            attention.Segment(
-                array(k), array(v), where, score(scalars), dots=[(array(a), array(b)) for a, b in dots]
-            )
+            attention.Segment(array(k), array(v), where, score(scalars), dots=[(array(a), array(b)) for a, b in dots])
         ],
         normalizer=normalizer,
     )

@@ -119,19 +119,14 @@ def test_different_sets_are_unequal_and_show_a_pair() -> None:
         assert not first <= second, f"{ta}\n{tb}"
         i, j = first.example(second)
         assert min(i, j) >= 0
-        inside, outside = (
-            patterns.mask(t, 1, 1, q_offset=i, k_offset=j)[0, 0] for t in (ta, tb)
-        )
+        inside, outside = (patterns.mask(t, 1, 1, q_offset=i, k_offset=j)[0, 0] for t in (ta, tb))
         assert inside, f"({i}, {j}) is not in {ta}"
         assert not outside, f"({i}, {j}) is in {tb}"
 
 
 def test_containment_of_random_expressions() -> None:
     for seed in range(30):
-        a, b = (
-            random_patterns.seeded(s + seed, 1, leaves=CLOSED, nodes=PLAIN_NODES)
-            for s in (70_000, 80_000)
-        )
+        a, b = (random_patterns.seeded(s + seed, 1, leaves=CLOSED, nodes=PLAIN_NODES) for s in (70_000, 80_000))
         p, q = hd.parse(a), hd.parse(b)
         assert (p & q) <= p, f"{a}\n{b}"
         assert p <= (p | q), f"{a}\n{b}"

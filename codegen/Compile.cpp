@@ -150,7 +150,8 @@ heddle_error *compileModule(const char *spec, const char *target, std::string &a
   os << llvm::json::Value(std::move(c.manifest));
   void *bytes = nullptr;
   size_t size = 0;
-  if (heddle_error *e = heddle_artifact_write(manifest.data(), manifest.size(), object.data(), object.size(), &bytes, &size)) {
+  if (heddle_error *e =
+          heddle_artifact_write(manifest.data(), manifest.size(), object.data(), object.size(), &bytes, &size)) {
     return e;
   }
   artifact.assign(static_cast<const char *>(bytes), size);

@@ -172,9 +172,8 @@ json::Object describeKernel(const KernelSignature &sig) {
   }
   for (auto [n, type] : llvm::enumerate(sig.func.getResultTypes())) {
     auto t = cast<RankedTensorType>(type);
-    resultList.push_back(json::Object{{"type", typeName(t.getElementType())},
-                                      {"dims", dims(t)},
-                                      {"role", int64_t(n) == sig.out ? "out" : "lse"}});
+    resultList.push_back(json::Object{
+        {"type", typeName(t.getElementType())}, {"dims", dims(t)}, {"role", int64_t(n) == sig.out ? "out" : "lse"}});
   }
   json::Object offset = source(sig.qOffset);
   if (sig.qOffsetEnd) {

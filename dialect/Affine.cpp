@@ -254,8 +254,7 @@ std::optional<Linear> linearize(const Expr &e, const VariableRanges &ranges) {
 int64_t evaluate(const Linear &f, const std::function<int64_t(const std::string &)> &value) {
   auto sum = static_cast<uint64_t>(f.constant);
   for (const auto &[key, term] : f.terms) {
-    int64_t v = term.numerator ? floorDivInt(evaluate(*term.numerator, value), term.divisor)
-                               : value(key);
+    int64_t v = term.numerator ? floorDivInt(evaluate(*term.numerator, value), term.divisor) : value(key);
     sum += static_cast<uint64_t>(term.coefficient) * static_cast<uint64_t>(v);
   }
   return static_cast<int64_t>(sum);
@@ -282,8 +281,7 @@ std::optional<PeriodAndSlope> periodOf(const Linear &f, const std::string &varia
     if (period > PeriodicSet::maxPeriod) {
       return std::nullopt;
     }
-    Wide slope = Wide(all.slope) * (period / all.period) +
-                 Wide(one.slope) * (period / one.period) * term.coefficient;
+    Wide slope = Wide(all.slope) * (period / all.period) + Wide(one.slope) * (period / one.period) * term.coefficient;
     if (slope > maxCoefficient || slope < -maxCoefficient) {
       return std::nullopt;
     }
@@ -347,8 +345,7 @@ std::optional<PeriodicSet> solve(const Linear &f, const std::string &variable, b
     }
   }
   std::optional<PeriodicSet> near = PeriodicSet::ofIntervals(std::move(pieces));
-  std::optional<PeriodicSet> ray =
-      slope > 0 ? PeriodicSet::from(most) : PeriodicSet::below(least + 1);
+  std::optional<PeriodicSet> ray = slope > 0 ? PeriodicSet::from(most) : PeriodicSet::below(least + 1);
   if (slope < 0 && most > least) {
     // x = most itself is live; [least, most) is listed above.
     std::optional<PeriodicSet> last = PeriodicSet::interval(most, most + 1);

@@ -24,7 +24,7 @@ namespace heddle {
 struct Linear {
   struct Term {
     int64_t coefficient = 0;
-    Expr variable;                         ///< null for a quotient
+    Expr variable;                           ///< null for a quotient
     std::shared_ptr<const Linear> numerator; ///< of a quotient
     int64_t divisor = 1;
   };

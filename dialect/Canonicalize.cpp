@@ -149,9 +149,7 @@ template <typename Fn> Tree distribute(const Tree &t, const Fn &fn) {
   return t->kind == Node::PerHead ? perHead(std::move(items)) : nary(t->kind, std::move(items));
 }
 
-bool isSpread(const Tree &t) {
-  return t->kind == Node::And || t->kind == Node::Or || t->kind == Node::PerHead;
-}
+bool isSpread(const Tree &t) { return t->kind == Node::And || t->kind == Node::Or || t->kind == Node::PerHead; }
 
 Tree coarse(int64_t n, int64_t m, const Tree &t) {
   if ((n == 1 && m == 1) || isFull(t) || isEmpty(t)) {
@@ -277,8 +275,7 @@ private:
     if (isFull(inner) || isEmpty(inner)) {
       return inner;
     }
-    return kind == Node::Columns && inner->kind == Node::Diff ? columns(n, inner)
-                                                              : innerTree(kind, n, m, {inner});
+    return kind == Node::Columns && inner->kind == Node::Diff ? columns(n, inner) : innerTree(kind, n, m, {inner});
   }
 
   /// Keeps `t` unless it is neutral; notes what absorbs all others.
@@ -441,14 +438,11 @@ private:
     return leafTree(Pattern::make(std::move(n)));
   }
 
-  Expr atomOf(const Linear &f) const {
-    return equality ? equal(f.expr(), Expr(0)) : f.expr() >= Expr(0);
-  }
+  Expr atomOf(const Linear &f) const { return equality ? equal(f.expr(), Expr(0)) : f.expr() >= Expr(0); }
 
   /// i = d + j leaves no j.
   std::optional<PeriodicSet> differences() const {
-    std::optional<Linear> f =
-        linearize(replaceLeaves(e, {{queryPosition, difference + keyPosition}}));
+    std::optional<Linear> f = linearize(replaceLeaves(e, {{queryPosition, difference + keyPosition}}));
     if (!f || f->variables() != std::set<std::string>{difference.str()}) {
       return std::nullopt;
     }
@@ -606,9 +600,7 @@ Tree readCondition(const Condition &c) {
 Tree build(const Pattern &p, bool negated);
 
 bool isConstant(const PatternNode &n) {
-  auto literal = [](const IntArg &a) {
-    return a.kind == IntArg::Literal || a.kind == IntArg::Infinity;
-  };
+  auto literal = [](const IntArg &a) { return a.kind == IntArg::Literal || a.kind == IntArg::Infinity; };
   return n.operands.empty() && std::all_of(n.ints.begin(), n.ints.end(), literal);
 }
 
@@ -664,9 +656,8 @@ std::optional<PeriodicSet> primitiveDiffs(const PatternNode &n) {
 std::optional<PeriodicSet> listSet(const std::vector<RangeArg> &ranges) {
   PeriodicSet all;
   for (const RangeArg &r : ranges) {
-    std::optional<PeriodicSet> one = r.hi.kind == IntArg::Infinity
-                                         ? PeriodicSet::from(r.lo.value)
-                                         : PeriodicSet::interval(r.lo.value, r.hi.value);
+    std::optional<PeriodicSet> one =
+        r.hi.kind == IntArg::Infinity ? PeriodicSet::from(r.lo.value) : PeriodicSet::interval(r.lo.value, r.hi.value);
     std::optional<PeriodicSet> sum = one ? all.unite(*one) : std::nullopt;
     if (!sum) {
       return std::nullopt;
@@ -678,9 +669,7 @@ std::optional<PeriodicSet> listSet(const std::vector<RangeArg> &ranges) {
 
 Tree negatedLeaf(const Pattern &p, bool negated) { return leafTree(negated ? ~p : p); }
 
-Tree ofSet(Node::Kind kind, const PeriodicSet &s, bool negated) {
-  return setTree(kind, negated ? s.complement() : s);
-}
+Tree ofSet(Node::Kind kind, const PeriodicSet &s, bool negated) { return setTree(kind, negated ? s.complement() : s); }
 
 /// keys, queries and global_tokens: constant ranges become a set, others stay.
 Tree lists(const PatternNode &n, PatternKind kind, bool negated) {
@@ -788,8 +777,8 @@ Tree coordinates(const Pattern &p, bool negated) {
   case PatternKind::Coarse:
     return coarse(n.ints[0].value, n.ints[1].value, inner[0]);
   case PatternKind::Grid:
-    return nary(negated ? Node::Or : Node::And, {coarse(n.ints[0].value, n.ints[0].value, inner[0]),
-                                                 columns(n.ints[0].value, inner[1])});
+    return nary(negated ? Node::Or : Node::And,
+                {coarse(n.ints[0].value, n.ints[0].value, inner[0]), columns(n.ints[0].value, inner[1])});
   case PatternKind::Shift:
     if (n.ints[0].kind == IntArg::Literal) {
       return shifted(n.ints[0].value, inner[0]);
@@ -797,8 +786,7 @@ Tree coordinates(const Pattern &p, bool negated) {
     if (inner[0]->kind == Node::Diff) {
       return inner[0];
     }
-    return wrapLeaf(inner[0],
-                    [&](const Pattern &c) { return wrap(PatternKind::Shift, n.ints, {c}); });
+    return wrapLeaf(inner[0], [&](const Pattern &c) { return wrap(PatternKind::Shift, n.ints, {c}); });
   default: {
     std::vector<Tree> items = {negated ? emptyTree() : fullTree()};
     for (size_t k = 0; k < inner.size(); ++k) {
@@ -829,8 +817,8 @@ Tree primitive(const Pattern &p, bool negated) {
   case PatternKind::Queries:
     return lists(n, n.kind, negated);
   case PatternKind::GlobalTokens:
-    return nary(negated ? Node::And : Node::Or, {lists(n, PatternKind::Keys, negated),
-                                                 lists(n, PatternKind::Queries, negated)});
+    return nary(negated ? Node::And : Node::Or,
+                {lists(n, PatternKind::Keys, negated), lists(n, PatternKind::Queries, negated)});
   case PatternKind::KeyMod:
     return modSet(p, Node::Key, negated);
   case PatternKind::QueryMod:
@@ -865,8 +853,7 @@ Tree build(const Pattern &p, bool negated) {
     return nary((n.kind == PatternKind::And) != negated ? Node::And : Node::Or, std::move(items));
   }
   case PatternKind::Sub:
-    return nary(negated ? Node::Or : Node::And,
-                {build(n.children[0], negated), build(n.children[1], !negated)});
+    return nary(negated ? Node::Or : Node::And, {build(n.children[0], negated), build(n.children[1], !negated)});
   case PatternKind::PerHead: {
     std::vector<Tree> items;
     for (const Pattern &c : n.children) {

@@ -60,9 +60,7 @@ Expr withoutBits(const Expr &e) {
     return Expr::load(e->value, std::move(args), e->type);
   }
   if (args.size() == 2 && e->type == ExprType::Int) {
-    auto literal = [](const Expr &x) {
-      return x->kind == ExprKind::Int && x->type == ExprType::Int;
-    };
+    auto literal = [](const Expr &x) { return x->kind == ExprKind::Int && x->type == ExprType::Int; };
     if (e->kind == ExprKind::And) {
       for (int k : {0, 1}) {
         const Expr &mask = args[static_cast<size_t>(k)], &x = args[static_cast<size_t>(1 - k)];
@@ -118,9 +116,7 @@ Expr replaced(const Expr &e, const Expr &node, const Expr &by) {
 
 enum class Trend : uint8_t { Constant, Grows, Falls, Unknown };
 
-Trend opposite(Trend t) {
-  return t == Trend::Grows ? Trend::Falls : t == Trend::Falls ? Trend::Grows : t;
-}
+Trend opposite(Trend t) { return t == Trend::Grows ? Trend::Falls : t == Trend::Falls ? Trend::Grows : t; }
 
 Trend sum(Trend a, Trend b) {
   if (a == Trend::Constant || a == b) {
@@ -192,8 +188,7 @@ Condition Splitter::opaque(const Expr &e, bool negated) {
     real |= a->type == ExprType::Float; // NaN: not (a < b) is not a >= b.
   }
   if (!real && e->kind >= ExprKind::Lt && e->kind <= ExprKind::Ne) {
-    constexpr ExprKind flipped[] = {ExprKind::Ge, ExprKind::Gt, ExprKind::Le,
-                                    ExprKind::Lt, ExprKind::Ne, ExprKind::Eq};
+    constexpr ExprKind flipped[] = {ExprKind::Ge, ExprKind::Gt, ExprKind::Le, ExprKind::Lt, ExprKind::Ne, ExprKind::Eq};
     auto k = static_cast<size_t>(e->kind) - static_cast<size_t>(ExprKind::Lt);
     return {Condition::Opaque, {}, Expr::make(flipped[k], e->args)};
   }
@@ -219,8 +214,7 @@ bool Splitter::isSupported(const Expr &e) const {
   case ExprKind::Max:
   case ExprKind::Abs:
     return e->type == ExprType::Int &&
-           std::all_of(e->args.begin(), e->args.end(),
-                       [this](const Expr &a) { return isSupported(a); });
+           std::all_of(e->args.begin(), e->args.end(), [this](const Expr &a) { return isSupported(a); });
   default:
     return false;
   }
@@ -228,14 +222,11 @@ bool Splitter::isSupported(const Expr &e) const {
 
 Condition Splitter::cases(const Expr &e, const Expr &node, bool equality) {
   auto both = [&](Condition::Kind kind, const Expr &x, const Expr &y) {
-    return nary(kind, affine(replaced(e, node, x), equality),
-                affine(replaced(e, node, y), equality));
+    return nary(kind, affine(replaced(e, node, x), equality), affine(replaced(e, node, y), equality));
   };
   auto either = [&](const Expr &condition, const Expr &x, const Expr &y) {
-    Condition first = nary(Condition::And, split(condition, false),
-                           affine(replaced(e, node, x), equality));
-    Condition second = nary(Condition::And, split(condition, true),
-                            affine(replaced(e, node, y), equality));
+    Condition first = nary(Condition::And, split(condition, false), affine(replaced(e, node, x), equality));
+    Condition second = nary(Condition::And, split(condition, true), affine(replaced(e, node, y), equality));
     return nary(Condition::Or, std::move(first), std::move(second));
   };
   if (node->kind == ExprKind::Select) {
@@ -298,8 +289,7 @@ Condition Splitter::comparison(const Expr &original, bool negated) {
   Condition result;
   // Everything as e >= 0 or e == 0.
   if (negated) {
-    constexpr ExprKind flipped[] = {ExprKind::Ge, ExprKind::Gt, ExprKind::Le,
-                                    ExprKind::Lt, ExprKind::Ne, ExprKind::Eq};
+    constexpr ExprKind flipped[] = {ExprKind::Ge, ExprKind::Gt, ExprKind::Le, ExprKind::Lt, ExprKind::Ne, ExprKind::Eq};
     kind = flipped[static_cast<size_t>(kind) - static_cast<size_t>(ExprKind::Lt)];
   }
   switch (kind) {

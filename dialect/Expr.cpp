@@ -343,8 +343,8 @@ bool Expr::same(const Expr &o) const {
   if (node == o.node) {
     return true;
   }
-  if (!node || !o.node || node->hash != o->hash || node->kind != o->kind || node->type != o->type || node->value != o->value ||
-      node->args.size() != o->args.size()) {
+  if (!node || !o.node || node->hash != o->hash || node->kind != o->kind || node->type != o->type ||
+      node->value != o->value || node->args.size() != o->args.size()) {
     return false;
   }
   if (node->kind == ExprKind::Symbol && node->symbol != o->symbol) {
@@ -400,13 +400,9 @@ Expr Expr::substitute(const std::function<Expr(const ExprNode &)> &fn) const {
   return substituted(*this, fn, done);
 }
 
-bool Expr::mentions(Sym s) const {
-  return node && (node->mentioned >> static_cast<unsigned>(s) & 1) != 0;
-}
+bool Expr::mentions(Sym s) const { return node && (node->mentioned >> static_cast<unsigned>(s) & 1) != 0; }
 
-bool Expr::hasLoad() const {
-  return node && node->loads;
-}
+bool Expr::hasLoad() const { return node && node->loads; }
 
 //===----------------------------------------------------------------------===//
 // Text

@@ -623,7 +623,7 @@ private:
       return first({atLeast(0, 0, "a left count"), atLeast(1, 0, "a right count"), divisor(2, "dilation")});
     case PatternKind::Stride:
       return stride();
-    case PatternKind::Block: // block_c1
+    case PatternKind::Block:  // block_c1
     case PatternKind::Parent: // parent_c1
       return divisor(0, "block");
     case PatternKind::KeyMod:

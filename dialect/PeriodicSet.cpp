@@ -32,8 +32,7 @@ void append(std::vector<Interval> &list, Interval x) {
 }
 
 /// The tail's intervals in [begin, end); stops after `cap` of them.
-void listTail(const PeriodicSet::Tail &t, int64_t begin, int64_t end, std::vector<Interval> &out,
-              size_t cap) {
+void listTail(const PeriodicSet::Tail &t, int64_t begin, int64_t end, std::vector<Interval> &out, size_t cap) {
   if (begin >= end || t.isEmpty()) {
     return;
   }
@@ -67,8 +66,7 @@ Wide tailPrefix(const PeriodicSet::Tail &t, int64_t x) {
 
 bool inMask(const PeriodicSet::Tail &t, int64_t x) {
   int64_t r = floorModulo(x, t.period);
-  auto it = std::upper_bound(t.mask.begin(), t.mask.end(), r,
-                             [](int64_t v, const Interval &m) { return v < m.begin; });
+  auto it = std::upper_bound(t.mask.begin(), t.mask.end(), r, [](int64_t v, const Interval &m) { return v < m.begin; });
   return it != t.mask.begin() && r < std::prev(it)->end;
 }
 
@@ -117,8 +115,7 @@ std::optional<int64_t> commonPeriod(int64_t a, int64_t b) {
   return lcm <= PeriodicSet::maxPeriod ? std::optional(lcm) : std::nullopt;
 }
 
-std::optional<PeriodicSet::Tail> combineTails(const PeriodicSet::Tail &a,
-                                              const PeriodicSet::Tail &b, unsigned table) {
+std::optional<PeriodicSet::Tail> combineTails(const PeriodicSet::Tail &a, const PeriodicSet::Tail &b, unsigned table) {
   // A constant tail keeps or drops the other one whatever its period.
   std::optional<int64_t> period = commonPeriod(a.period, b.period);
   if (!period) {
@@ -154,9 +151,8 @@ PeriodicSet::Tail negatedTail(const PeriodicSet::Tail &t) {
 
 } // namespace
 
-std::vector<Interval> combineIntervals(const std::vector<Interval> &a,
-                                       const std::vector<Interval> &b, int64_t begin, int64_t end,
-                                       unsigned table) {
+std::vector<Interval> combineIntervals(const std::vector<Interval> &a, const std::vector<Interval> &b, int64_t begin,
+                                       int64_t end, unsigned table) {
   std::vector<Interval> out;
   size_t ka = 0, kb = 0;
   int64_t x = begin;
@@ -210,10 +206,8 @@ std::optional<PeriodicSet> PeriodicSet::normalized(Tail left, Tail right, int64_
   for (const Interval &m : middle) {
     append(leftPart, m);
   }
-  std::vector<Interval> departs =
-      combineIntervals(fromLeft, rightPart, lo, hi + *period, keepDifferent);
-  std::vector<Interval> arrives =
-      combineIntervals(fromRight, leftPart, lo - *period, hi, keepDifferent);
+  std::vector<Interval> departs = combineIntervals(fromLeft, rightPart, lo, hi + *period, keepDifferent);
+  std::vector<Interval> arrives = combineIntervals(fromRight, leftPart, lo - *period, hi, keepDifferent);
   if (departs.empty()) { // The left tail everywhere.
     s.right = s.left;
     return s;
@@ -252,17 +246,12 @@ std::optional<PeriodicSet> PeriodicSet::interval(int64_t begin, int64_t end) {
   return normalized({}, {}, begin, end, {{begin, end}});
 }
 
-std::optional<PeriodicSet> PeriodicSet::from(int64_t begin) {
-  return normalized({}, {1, {{0, 1}}}, begin, begin, {});
-}
+std::optional<PeriodicSet> PeriodicSet::from(int64_t begin) { return normalized({}, {1, {{0, 1}}}, begin, begin, {}); }
 
-std::optional<PeriodicSet> PeriodicSet::below(int64_t end) {
-  return normalized({1, {{0, 1}}}, {}, end, end, {});
-}
+std::optional<PeriodicSet> PeriodicSet::below(int64_t end) { return normalized({1, {{0, 1}}}, {}, end, end, {}); }
 
 std::optional<PeriodicSet> PeriodicSet::ofIntervals(std::vector<Interval> intervals) {
-  std::sort(intervals.begin(), intervals.end(),
-            [](const Interval &a, const Interval &b) { return a.begin < b.begin; });
+  std::sort(intervals.begin(), intervals.end(), [](const Interval &a, const Interval &b) { return a.begin < b.begin; });
   std::vector<Interval> middle;
   for (const Interval &x : intervals) {
     append(middle, x);
@@ -278,8 +267,7 @@ std::optional<PeriodicSet> PeriodicSet::periodic(int64_t n, std::vector<Interval
   if (n <= 0 || n > maxPeriod) {
     return std::nullopt;
   }
-  std::sort(residues.begin(), residues.end(),
-            [](const Interval &a, const Interval &b) { return a.begin < b.begin; });
+  std::sort(residues.begin(), residues.end(), [](const Interval &a, const Interval &b) { return a.begin < b.begin; });
   Tail t{n, {}};
   for (const Interval &x : residues) {
     append(t.mask, {std::max<int64_t>(x.begin, 0), std::min(x.end, n)});
@@ -294,8 +282,7 @@ bool PeriodicSet::contains(int64_t x) const {
   if (x >= hi) {
     return inMask(right, x);
   }
-  auto it = std::upper_bound(middle.begin(), middle.end(), x,
-                             [](int64_t v, const Interval &m) { return v < m.begin; });
+  auto it = std::upper_bound(middle.begin(), middle.end(), x, [](int64_t v, const Interval &m) { return v < m.begin; });
   return it != middle.begin() && x < std::prev(it)->end;
 }
 
@@ -321,19 +308,12 @@ std::optional<PeriodicSet> PeriodicSet::combine(const PeriodicSet &o, unsigned t
   if (a.size() > maxIntervals || b.size() > maxIntervals) {
     return std::nullopt;
   }
-  return normalized(std::move(*newLeft), std::move(*newRight), begin, end,
-                    combineIntervals(a, b, begin, end, table));
+  return normalized(std::move(*newLeft), std::move(*newRight), begin, end, combineIntervals(a, b, begin, end, table));
 }
 
-std::optional<PeriodicSet> PeriodicSet::unite(const PeriodicSet &o) const {
-  return combine(o, keepEither);
-}
-std::optional<PeriodicSet> PeriodicSet::intersect(const PeriodicSet &o) const {
-  return combine(o, keepBoth);
-}
-std::optional<PeriodicSet> PeriodicSet::subtract(const PeriodicSet &o) const {
-  return combine(o, keepFirstOnly);
-}
+std::optional<PeriodicSet> PeriodicSet::unite(const PeriodicSet &o) const { return combine(o, keepEither); }
+std::optional<PeriodicSet> PeriodicSet::intersect(const PeriodicSet &o) const { return combine(o, keepBoth); }
+std::optional<PeriodicSet> PeriodicSet::subtract(const PeriodicSet &o) const { return combine(o, keepFirstOnly); }
 
 PeriodicSet PeriodicSet::complement() const {
   // Canonical already: the boundaries of a set and of its complement agree.
@@ -458,9 +438,8 @@ std::string PeriodicSet::str() const {
     }
     return s + "}";
   };
-  return list(left.mask) + " mod " + std::to_string(left.period) + " < " + std::to_string(lo) +
-         " " + list(middle) + " " + std::to_string(hi) + " <= " + list(right.mask) + " mod " +
-         std::to_string(right.period);
+  return list(left.mask) + " mod " + std::to_string(left.period) + " < " + std::to_string(lo) + " " + list(middle) +
+         " " + std::to_string(hi) + " <= " + list(right.mask) + " mod " + std::to_string(right.period);
 }
 
 } // namespace heddle

@@ -29,11 +29,9 @@ struct Interval {
 
 /// Boolean combination of two sorted lists of disjoint intervals inside
 /// [begin, end); bit 2 * inA + inB of `table` says what is kept.
-std::vector<Interval> combineIntervals(const std::vector<Interval> &a,
-                                       const std::vector<Interval> &b, int64_t begin, int64_t end,
-                                       unsigned table);
-constexpr unsigned keepBoth = 0b1000, keepEither = 0b1110, keepFirstOnly = 0b0100,
-                   keepDifferent = 0b0110;
+std::vector<Interval> combineIntervals(const std::vector<Interval> &a, const std::vector<Interval> &b, int64_t begin,
+                                       int64_t end, unsigned table);
+constexpr unsigned keepBoth = 0b1000, keepEither = 0b1110, keepFirstOnly = 0b0100, keepDifferent = 0b0110;
 
 class PeriodicSet {
 public:

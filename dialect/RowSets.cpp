@@ -19,9 +19,7 @@ namespace {
 __extension__ using Wide = __int128;
 using Intervals = std::vector<Interval>;
 
-int64_t clampWide(Wide v, int64_t lo, int64_t hi) {
-  return static_cast<int64_t>(std::clamp<Wide>(v, lo, hi));
-}
+int64_t clampWide(Wide v, int64_t lo, int64_t hi) { return static_cast<int64_t>(std::clamp<Wide>(v, lo, hi)); }
 
 /// One prepared node.
 struct Part {
@@ -70,9 +68,7 @@ struct Span {
   int64_t begin, end;
 };
 
-Intervals clipped(const Intervals &list, Span span) {
-  return combineIntervals(list, {}, span.begin, span.end, 0b1100);
-}
+Intervals clipped(const Intervals &list, Span span) { return combineIntervals(list, {}, span.begin, span.end, 0b1100); }
 
 /// Appends keeping maximal intervals; list is ascending.
 void push(Intervals &list, int64_t begin, int64_t end) {
@@ -125,13 +121,12 @@ public:
       return sum;
     }
     case PatternKind::Sub:
-      return combineIntervals(live(part.children[0], span), live(part.children[1], span),
-                              span.begin, span.end, keepFirstOnly);
+      return combineIntervals(live(part.children[0], span), live(part.children[1], span), span.begin, span.end,
+                              keepFirstOnly);
     case PatternKind::Not:
       return combineIntervals(live(part.children[0], span), {}, span.begin, span.end, 0b0011);
     case PatternKind::PerHead:
-      return live(part.children[static_cast<size_t>(
-                      floorModInt(env.h, static_cast<int64_t>(part.children.size())))],
+      return live(part.children[static_cast<size_t>(floorModInt(env.h, static_cast<int64_t>(part.children.size())))],
                   span);
     case PatternKind::Coarse:
     case PatternKind::Grid:
@@ -218,8 +213,7 @@ private:
     for (const Interval &x : rows) {
       for (int64_t block = x.begin; block < x.end; ++block) {
         for (const Interval &c : columns) {
-          push(keys, std::max(block * width + c.begin, span.begin),
-               std::min(block * width + c.end, span.end));
+          push(keys, std::max(block * width + c.begin, span.begin), std::min(block * width + c.end, span.end));
         }
       }
     }
@@ -285,8 +279,7 @@ private:
 
   bool queryInRanges(const PatternNode &n) const {
     return std::any_of(n.ranges.begin(), n.ranges.end(), [&](const RangeArg &r) {
-      return value(r.lo, env.nq) <= env.i &&
-             (r.hi.kind == IntArg::Infinity || env.i < value(r.hi, env.nq));
+      return value(r.lo, env.nq) <= env.i && (r.hi.kind == IntArg::Infinity || env.i < value(r.hi, env.nq));
     });
   }
 
@@ -294,16 +287,14 @@ private:
     Intervals keys;
     for (const RangeArg &r : n.ranges) {
       Wide end = r.hi.kind == IntArg::Infinity ? Wide(span.end) : Wide(value(r.hi, env.nk));
-      keys = combineIntervals(keys, interval(value(r.lo, env.nk), end, span), span.begin, span.end,
-                              keepEither);
+      keys = combineIntervals(keys, interval(value(r.lo, env.nk), end, span), span.begin, span.end, keepEither);
     }
     return keys;
   }
 
   Intervals neighborhood(const PatternNode &n, Span span) const {
     int64_t dilation = integer(n, 3);
-    KeyWindow w = neighborhoodOfRow(env.i, integer(n, 0), integer(n, 1), integer(n, 2), dilation,
-                                    integer(n, 4) != 0);
+    KeyWindow w = neighborhoodOfRow(env.i, integer(n, 0), integer(n, 1), integer(n, 2), dilation, integer(n, 4) != 0);
     Wide begin = Wide(w.begin) * dilation + w.phase, end = Wide(w.end) * dilation;
     end = std::min<Wide>(end, integer(n, 1));
     Span s = within(std::max<Wide>(begin, 0), end, span);
@@ -320,14 +311,14 @@ private:
     return keys;
   }
 
-  double load(int64_t operand, std::vector<int64_t> at) const {
-    return env.load ? env.load(operand, at) : 0;
-  }
+  double load(int64_t operand, std::vector<int64_t> at) const { return env.load ? env.load(operand, at) : 0; }
 
   /// Keys with lo <= row < hi, bounds as doubles (NaN: none).
   Intervals keyRows(double lo, double hi, Span span) const {
     auto whole = [](double x) -> Wide { // Least integer >= x.
-      return x >= 0x1p62 ? Wide(1) << 62 : x <= -0x1p62 ? -(Wide(1) << 62) : Wide(static_cast<int64_t>(x)) + (static_cast<double>(static_cast<int64_t>(x)) < x);
+      return x >= 0x1p62    ? Wide(1) << 62
+             : x <= -0x1p62 ? -(Wide(1) << 62)
+                            : Wide(static_cast<int64_t>(x)) + (static_cast<double>(static_cast<int64_t>(x)) < x);
     };
     if (!(lo < hi)) {
       return {};
@@ -381,8 +372,7 @@ private:
     case PatternKind::Lengths:
       return keyRows(-0x1p62, load(n.operands[0], {env.b}), span);
     case PatternKind::Between:
-      return keyRows(load(n.operands[0], {env.b, env.h, row}),
-                     load(n.operands[1], {env.b, env.h, row}), span);
+      return keyRows(load(n.operands[0], {env.b, env.h, row}), load(n.operands[1], {env.b, env.h, row}), span);
     default:
       return pairByPair(p, span);
     }
@@ -434,8 +424,7 @@ struct RowSets::Impl {
   }
 };
 
-RowSets::RowSets(const Pattern &p, RowShape shape)
-    : impl(new Impl{prepare(canonicalize(p)), std::move(shape)}) {}
+RowSets::RowSets(const Pattern &p, RowShape shape) : impl(new Impl{prepare(canonicalize(p)), std::move(shape)}) {}
 RowSets::~RowSets() = default;
 RowSets::RowSets(RowSets &&) noexcept = default;
 RowSets &RowSets::operator=(RowSets &&) noexcept = default;
@@ -506,9 +495,7 @@ std::vector<TileClass> RowSets::tiles(int64_t bq, int64_t bk) const {
   return classes;
 }
 
-std::vector<uint8_t> mask(const Pattern &p, const RowShape &shape) {
-  return RowSets(p, shape).mask();
-}
+std::vector<uint8_t> mask(const Pattern &p, const RowShape &shape) { return RowSets(p, shape).mask(); }
 int64_t count(const Pattern &p, const RowShape &shape) { return RowSets(p, shape).count(); }
 
 } // namespace heddle

@@ -25,7 +25,9 @@ namespace heddle {
 // Equality
 //===----------------------------------------------------------------------===//
 
-static bool same(const Expr &a, const Expr &b) { return a.isNull() || b.isNull() ? a.isNull() == b.isNull() : a.same(b); }
+static bool same(const Expr &a, const Expr &b) {
+  return a.isNull() || b.isNull() ? a.isNull() == b.isNull() : a.same(b);
+}
 
 static bool same(const std::vector<Expr> &a, const std::vector<Expr> &b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Expr &x, const Expr &y) { return same(x, y); });
@@ -259,8 +261,8 @@ private:
   Expr expr() {
     static const std::map<std::string, Expr> names = [] {
       std::map<std::string, Expr> m;
-      for (Sym s :
-           {Sym::Batch, Sym::Head, Sym::Query, Sym::Key, Sym::QueryEnd, Sym::KeyEnd, Sym::QueryRow, Sym::KeyRow, Sym::KeyOffset}) {
+      for (Sym s : {Sym::Batch, Sym::Head, Sym::Query, Sym::Key, Sym::QueryEnd, Sym::KeyEnd, Sym::QueryRow, Sym::KeyRow,
+                    Sym::KeyOffset}) {
         m.emplace(spelling(s), Expr::symbol(s));
       }
       return m;

@@ -33,8 +33,8 @@ const IntArg infinity{IntArg::Infinity, 0};
 class Speller {
 public:
   virtual ~Speller() = default;
-  virtual Pattern from(int64_t x) const = 0;          ///< [x, inf)
-  virtual Pattern upTo(int64_t x) const = 0;          ///< (-inf, x]
+  virtual Pattern from(int64_t x) const = 0; ///< [x, inf)
+  virtual Pattern upTo(int64_t x) const = 0; ///< (-inf, x]
   virtual Pattern finite(const std::vector<Interval> &list) const = 0;
   virtual Pattern periodic(const PeriodicSet::Tail &t) const = 0;
   /// Some finite sets read better as a whole (dilated windows).
@@ -99,8 +99,7 @@ class Diffs : public Speller {
 public:
   Pattern from(int64_t x) const override { return leaf(PatternKind::Causal, {x}); }
   Pattern upTo(int64_t x) const override {
-    return x >= 0 ? leaf(PatternKind::Window, {x, infinity, 1})
-                  : negatedPattern(leaf(PatternKind::Causal, {x + 1}));
+    return x >= 0 ? leaf(PatternKind::Window, {x, infinity, 1}) : negatedPattern(leaf(PatternKind::Causal, {x + 1}));
   }
 
   Pattern finite(const std::vector<Interval> &list) const override {
@@ -148,8 +147,8 @@ private:
     if (first > 0) {
       return andPattern({leaf(PatternKind::Causal, {first}), leaf(PatternKind::Window, {last, 0, 1})});
     }
-    return andPattern({negatedPattern(leaf(PatternKind::Causal, {last + 1})),
-                       leaf(PatternKind::Window, {0, -first, 1})});
+    return andPattern(
+        {negatedPattern(leaf(PatternKind::Causal, {last + 1})), leaf(PatternKind::Window, {0, -first, 1})});
   }
 
   /// Three or more equidistant points around 0.
@@ -219,8 +218,7 @@ Pattern naryPattern(PatternKind kind, std::vector<Pattern> parts) {
       flat.emplace_back(p.str(), p);
     }
   }
-  std::sort(flat.begin(), flat.end(),
-            [](const auto &a, const auto &b) { return a.first < b.first; });
+  std::sort(flat.begin(), flat.end(), [](const auto &a, const auto &b) { return a.first < b.first; });
   PatternNode n;
   n.kind = kind;
   const std::string *previous = nullptr;
@@ -258,17 +256,14 @@ Pattern negatedPattern(const Pattern &p) {
     for (const Pattern &c : p->children) {
       children.push_back(negatedPattern(c));
     }
-    return p->kind == PatternKind::And ? orPattern(std::move(children))
-                                       : andPattern(std::move(children));
+    return p->kind == PatternKind::And ? orPattern(std::move(children)) : andPattern(std::move(children));
   default:
     return ~p;
   }
 }
 
 Pattern patternOfDiffs(const PeriodicSet &diffs) { return Diffs().spell(diffs); }
-Pattern patternOfKeys(const PeriodicSet &keys) {
-  return Lists(PatternKind::Keys, PatternKind::KeyMod).spell(keys);
-}
+Pattern patternOfKeys(const PeriodicSet &keys) { return Lists(PatternKind::Keys, PatternKind::KeyMod).spell(keys); }
 Pattern patternOfQueries(const PeriodicSet &queries) {
   return Lists(PatternKind::Queries, PatternKind::QueryMod).spell(queries);
 }

@@ -6,11 +6,11 @@
 //===----------------------------------------------------------------------===//
 
 #include "dialect/Attn.h"
-#include "llvm/ADT/DenseSet.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Remarks.h"
 #include "passes/BuildStrata.h"
 #include "passes/Passes.h"
+#include "llvm/ADT/DenseSet.h"
 
 using namespace mlir;
 
@@ -99,7 +99,8 @@ struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePas
     }
     if (int64_t n = operationsOf(schedule); n > kMaxOperations) {
       op.emitOpError() << "expected a pattern whose bounds and conditions take at most " << kMaxOperations
-                       << " operations, but got " << n << " (random_blocks nested in another pattern repeats its draws)";
+                       << " operations, but got " << n
+                       << " (random_blocks nested in another pattern repeats its draws)";
       return signalPassFailure();
     }
     schedule.superTile = superTileFor(schedule.strata, limits);

@@ -35,9 +35,9 @@ struct KernelSignature {
   // Handles, whose methods MLIR does not mark const.
   mutable mlir::func::FuncOp func;
   mutable attn::AttendOp attend;
-  mlir::Type storage; ///< f32, f16 or bf16
+  mlir::Type storage;           ///< f32, f16 or bf16
   int64_t q = 0, d = 0, dv = 0; ///< d: of q
-  int64_t out = -1, lse = -1; ///< result numbers; -1: not returned
+  int64_t out = -1, lse = -1;   ///< result numbers; -1: not returned
   int64_t sink = -1;
   bool qOffsetEnd = false;
   NumberSource qOffset;

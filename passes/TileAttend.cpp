@@ -67,8 +67,8 @@ struct Pack {
 /// An interval of a stratum whose ends differ by lane: j itself, or a key digit.
 struct LaneInterval {
   const std::vector<Expr> *lower, *upper;
-  bool varies;      ///< some bound is given (or, for j, a guard)
-  int64_t lo, hi;   ///< scratch: i32 for each lane
+  bool varies;    ///< some bound is given (or, for j, a guard)
+  int64_t lo, hi; ///< scratch: i32 for each lane
 };
 
 struct Strata {
@@ -339,8 +339,18 @@ Value AttendTiler::scaleOf(const Uniform &u, const Pack &pack) {
 
 ExprScope AttendTiler::scope(const Uniform &u, int64_t segment, Value query, Value key) {
   Value koff = kOffset(u, segment);
-  return {u.args, u.b, u.h, u.heads, query, key, u.qOffset, koff, e.add(u.qOffset, u.nq),
-          e.add(koff, keyRows(u, segment)), patternRecords, {}};
+  return {u.args,
+          u.b,
+          u.h,
+          u.heads,
+          query,
+          key,
+          u.qOffset,
+          koff,
+          e.add(u.qOffset, u.nq),
+          e.add(koff, keyRows(u, segment)),
+          patternRecords,
+          {}};
 }
 
 SmallVector<LaneInterval> AttendTiler::intervals(const Stratum &s) {
@@ -510,8 +520,7 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value
     // Lanes without a query share the state's last row.
     e.store(position, e.at(positions, e.mul(lane, 8)), 8);
     Value row = direct ? l : e.sub(position, e.splat(first));
-    e.store(e.select(valid, row, e.constant(e.vec(e.i64), stateRows())),
-            e.at(state, e.mul(lane, 8)), 8);
+    e.store(e.select(valid, row, e.constant(e.vec(e.i64), stateRows())), e.at(state, e.mul(lane, 8)), 8);
     return Values{e.min(acc[0], e.select(valid, position, farAway)), e.max(acc[1], e.select(valid, l, none))};
   });
   Value lowest = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MINSI, found[0]);
@@ -558,9 +567,7 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value
     Value lanes = e.load(e.i64, in(u, fLanes), 8);
     e.loop(e.c(0), lanes, 1, [&](Value lane) {
       Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
-      e.ifThen(e.eq(row, lane), [&] {
-        finishRow(u, lane, e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8));
-      });
+      e.ifThen(e.eq(row, lane), [&] { finishRow(u, lane, e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8)); });
     });
   });
 }
@@ -640,8 +647,8 @@ SmallVector<AttendTiler::Range> AttendTiler::emitBounds(const Uniform &u, const 
       for (auto [n, i] : llvm::enumerate(intervals)) {
         // A lane without a live key widens nothing and lets no tile be full.
         Value lo = e.select(dead, plus, ends[n].first), hi = e.select(dead, minus, ends[n].second);
-        next.append({e.min(acc[4 * n], lo), e.max(acc[4 * n + 1], hi), e.max(acc[4 * n + 2], lo),
-                     e.min(acc[4 * n + 3], hi)});
+        next.append(
+            {e.min(acc[4 * n], lo), e.max(acc[4 * n + 1], hi), e.max(acc[4 * n + 2], lo), e.min(acc[4 * n + 3], hi)});
         e.store(e.toInt(lo, e.i32), e.at(in(u, i.lo), e.mul(lane, 4)), 4);
         e.store(e.toInt(hi, e.i32), e.at(in(u, i.hi), e.mul(lane, 4)), 4);
       }
@@ -783,16 +790,16 @@ Value AttendTiler::emitBracket(const Uniform &u, const Stratum &s, Range &keys) 
                          return Values{e.min(acc[0], id), e.max(acc[1], id)};
                        });
   Value least = reduce(Kind::MINSI, span[0]), most = reduce(Kind::MAXSI, span[1]);
-  Values found = e.loop(keys.lo, keys.hi, vl,
-                        {e.constant(lanes, kFar), e.constant(lanes, -kFar), e.constant(lanes, int64_t(0))},
-                        [&](Value j, ValueRange acc) {
-                          Value key = e.add(e.splat(j), e.iota());
-                          Value id = e.splat(emitExpr(e, ids->second, scope(u, s.segment, {}, key)));
-                          Value hit = e.both(e.ge(id, e.splat(least)), e.le(id, e.splat(most)));
-                          hit = e.both(hit, e.lt(key, e.splat(keys.hi)));
-                          return Values{e.min(acc[0], e.select(hit, key, acc[0])), e.max(acc[1], e.select(hit, key, acc[1])),
-                                        e.add(acc[2], e.toInt(hit, e.i64))};
-                        });
+  Values found =
+      e.loop(keys.lo, keys.hi, vl, {e.constant(lanes, kFar), e.constant(lanes, -kFar), e.constant(lanes, int64_t(0))},
+             [&](Value j, ValueRange acc) {
+               Value key = e.add(e.splat(j), e.iota());
+               Value id = e.splat(emitExpr(e, ids->second, scope(u, s.segment, {}, key)));
+               Value hit = e.both(e.ge(id, e.splat(least)), e.le(id, e.splat(most)));
+               hit = e.both(hit, e.lt(key, e.splat(keys.hi)));
+               return Values{e.min(acc[0], e.select(hit, key, acc[0])), e.max(acc[1], e.select(hit, key, acc[1])),
+                             e.add(acc[2], e.toInt(hit, e.i64))};
+             });
   keys.lo = e.max(keys.lo, reduce(Kind::MINSI, found[0]));
   keys.hi = e.min(keys.hi, e.add(reduce(Kind::MAXSI, found[1]), 1));
   if (s.residual->kind != ExprKind::Eq) {
@@ -927,8 +934,7 @@ void AttendTiler::emitPush(int64_t n) {
     }
   };
   if (bool(s.residual) && s.residual.hasLoad()) {
-    e.ifElse(
-        e.cmp(arith::CmpIPredicate::ne, masked, e.c(0)), [&] { filtered(wantedByALane); }, unfiltered);
+    e.ifElse(e.cmp(arith::CmpIPredicate::ne, masked, e.c(0)), [&] { filtered(wantedByALane); }, unfiltered);
   } else {
     unfiltered();
   }
@@ -950,7 +956,8 @@ void AttendTiler::emitFlush(int64_t n) {
   auto stage = [&](int64_t record, int64_t d, int64_t table, int64_t buffer) {
     Value stride = elementStride(u, record);
     auto copy = [&] {
-      e.call(declareTileKernel(module, TileKernel::Stage, d, sig.storage), {}, {in(u, table), count, stride, in(u, buffer)});
+      e.call(declareTileKernel(module, TileKernel::Stage, d, sig.storage), {},
+             {in(u, table), count, stride, in(u, buffer)});
     };
     if (sig.storage.isF32()) {
       e.ifThen(e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)), copy);
@@ -996,8 +1003,7 @@ void AttendTiler::emitFlush(int64_t n) {
     if (!scored) {
       plain = e.either(finite, arith::XOrIOp::create(builder, e.loc, masked, e.constant(e.i1, int64_t(1))));
     }
-    e.ifElse(
-        plain, [&] { accumulate(TileKernel::Accumulate); }, [&] { accumulate(TileKernel::AccumulateExact); });
+    e.ifElse(plain, [&] { accumulate(TileKernel::Accumulate); }, [&] { accumulate(TileKernel::AccumulateExact); });
   } else {
     accumulate(TileKernel::Accumulate);
   }
@@ -1121,7 +1127,8 @@ void AttendTiler::emitScore(int64_t n, bool masked) {
     Value query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
     SmallVector<std::pair<Value, Value>> ends;
     for (const LaneInterval &i : list) {
-      ends.emplace_back(e.load(e.vec(e.i32), e.at(in(u, i.lo), byte), 4), e.load(e.vec(e.i32), e.at(in(u, i.hi), byte), 4));
+      ends.emplace_back(e.load(e.vec(e.i32), e.at(in(u, i.lo), byte), 4),
+                        e.load(e.vec(e.i32), e.at(in(u, i.hi), byte), 4));
     }
     if (masked) {
       giveHoisted(u, n, lane, at);

@@ -215,8 +215,7 @@ void Body::stage() {
 /// register where the tile has no more queries (decoding). The table and S have room for whole groups of keys.
 void Body::dots() {
   int64_t columns = target.registers >= 32 ? 4 : 2;
-  ifElse(
-      le(args[2], c(vl)), [&] { dotsBlock(c(vl), 1); }, [&] { dotsBlock(c(kLanes), columns); });
+  ifElse(le(args[2], c(vl)), [&] { dotsBlock(c(vl), 1); }, [&] { dotsBlock(c(kLanes), columns); });
 }
 
 /// The dots of lanes [0, end), `columns` registers at once.

@@ -56,27 +56,31 @@ INLINE void product(const float *a, long row, long step, const float *b, float *
 #pragma clang loop unroll(full)
   for (int r = 0; r < ROWS; ++r) {
 #pragma clang loop unroll(full)
-    for (int v = 0; v < VECTORS; ++v)
+    for (int v = 0; v < VECTORS; ++v) {
       s[r][v] = accumulate ? *(const vf *)(c + r * QUERIES + v * LANES) : splat(0);
+    }
   }
   for (int k = 0; k < depth; ++k) {
     vf x[VECTORS];
 #pragma clang loop unroll(full)
-    for (int v = 0; v < VECTORS; ++v)
+    for (int v = 0; v < VECTORS; ++v) {
       x[v] = *(const vf *)(b + (long)k * QUERIES + v * LANES);
+    }
 #pragma clang loop unroll(full)
     for (int r = 0; r < ROWS; ++r) {
       vf w = splat(a[r * row + k * step]);
 #pragma clang loop unroll(full)
-      for (int v = 0; v < VECTORS; ++v)
+      for (int v = 0; v < VECTORS; ++v) {
         s[r][v] = fma3(w, x[v], s[r][v]);
+      }
     }
   }
 #pragma clang loop unroll(full)
   for (int r = 0; r < ROWS; ++r) {
 #pragma clang loop unroll(full)
-    for (int v = 0; v < VECTORS; ++v)
+    for (int v = 0; v < VECTORS; ++v) {
       *(vf *)(c + r * QUERIES + v * LANES) = s[r][v];
+    }
   }
 }
 
@@ -85,27 +89,32 @@ typedef struct {
 } __attribute__((aligned(64))) Scratch;
 
 // One block of queries of one head; n is a multiple of ROWS.
-INLINE void block(const float *q, const float *k, const float *v, float *o, long n, int first, const int D, Scratch *t) {
+INLINE void block(const float *q, const float *k, const float *v, float *o, long n, int first, const int D,
+                  Scratch *t) {
   int rows = n - first < QUERIES ? (int)(n - first) : QUERIES;
   float scale = 1.44269504f / sqrtf((float)D);
   for (int d = 0; d < D; ++d) {
-    for (int i = 0; i < QUERIES; ++i)
+    for (int i = 0; i < QUERIES; ++i) {
       t->q[d * QUERIES + i] = i < rows ? q[(long)(first + i) * D + d] * scale : 0;
+    }
   }
   memset(t->o, 0, sizeof(float) * D * QUERIES);
-  for (int i = 0; i < QUERIES; ++i)
+  for (int i = 0; i < QUERIES; ++i) {
     t->m[i] = -1e30f, t->l[i] = 0;
+  }
   for (long j0 = 0; j0 < n; j0 += KEYS) {
     int keys = n - j0 < KEYS ? (int)(n - j0) : KEYS;
     // S^T = K Q^T
-    for (int r = 0; r < keys; r += ROWS)
+    for (int r = 0; r < keys; r += ROWS) {
       product(k + (j0 + r) * D, D, 1, t->q, t->s + (long)r * QUERIES, D, 0);
+    }
     // m' = max(m, max_j s), l' = l 2^(m - m') + sum_j 2^(s - m')
     vf m[VECTORS], l[VECTORS], a[VECTORS];
     for (int x = 0; x < VECTORS; ++x) {
       vf old = *(vf *)(t->m + x * LANES), top = old;
-      for (int r = 0; r < keys; ++r)
+      for (int r = 0; r < keys; ++r) {
         top = larger(top, *(vf *)(t->s + (long)r * QUERIES + x * LANES));
+      }
       m[x] = top, a[x] = power2(old - top), l[x] = *(vf *)(t->l + x * LANES) * a[x];
       *(vf *)(t->m + x * LANES) = top;
     }
@@ -117,22 +126,26 @@ INLINE void block(const float *q, const float *k, const float *v, float *o, long
         *s = p, l[x] += p;
       }
     }
-    for (int x = 0; x < VECTORS; ++x)
+    for (int x = 0; x < VECTORS; ++x) {
       *(vf *)(t->l + x * LANES) = l[x];
+    }
     // O^T = O^T 2^(m - m') + V^T P
     if (j0) {
       for (int d = 0; d < D; ++d) {
 #pragma clang loop unroll(full)
-        for (int x = 0; x < VECTORS; ++x)
+        for (int x = 0; x < VECTORS; ++x) {
           *(vf *)(t->o + d * QUERIES + x * LANES) *= a[x];
+        }
       }
     }
-    for (int d = 0; d < D; d += ROWS)
+    for (int d = 0; d < D; d += ROWS) {
       product(v + j0 * D + d, 1, D, t->s, t->o + (long)d * QUERIES, keys, 1);
+    }
   }
   for (int i = 0; i < rows; ++i) {
-    for (int d = 0; d < D; ++d)
+    for (int d = 0; d < D; ++d) {
       o[(long)(first + i) * D + d] = t->o[d * QUERIES + i] / t->l[i];
+    }
   }
 }
 
@@ -156,8 +169,9 @@ static void *work(void *arg) {
   long blocks = (job->n + QUERIES - 1) / QUERIES;
   for (;;) {
     long task = atomic_fetch_add(&job->next, 1);
-    if (task >= job->heads * blocks)
+    if (task >= job->heads * blocks) {
       break;
+    }
     long at = task / blocks * job->n * job->d;
     int first = (int)(task % blocks * QUERIES);
     (job->d == 64 ? block64 : block128)(job->q + at, job->k + at, job->v + at, job->o + at, job->n, first, t);
@@ -168,15 +182,18 @@ static void *work(void *arg) {
 
 // q, k, v, o: contiguous [heads, n, d]; d is 64 or 128, n a multiple of 8. Returns 0, or -1 for sizes it does not do.
 int limit_attention(const float *q, const float *k, const float *v, float *o, long heads, long n, long d, int threads) {
-  if ((d != 64 && d != 128) || n % ROWS || threads < 1 || threads > 256)
+  if ((d != 64 && d != 128) || n % ROWS || threads < 1 || threads > 256) {
     return -1;
+  }
   Job job = {q, k, v, o, heads, n, d, 0};
   pthread_t others[256];
-  for (int t = 1; t < threads; ++t)
+  for (int t = 1; t < threads; ++t) {
     pthread_create(&others[t], 0, work, &job);
+  }
   work(&job);
-  for (int t = 1; t < threads; ++t)
+  for (int t = 1; t < threads; ++t) {
     pthread_join(others[t], 0);
+  }
   return 0;
 }
 
@@ -191,17 +208,20 @@ static volatile float sink;
 static void *multiply_adds(void *arg) {
   enum { CHAINS = 24 };
   vf s[CHAINS], x = splat(0.999f), y = splat(1e-6f);
-  for (int c = 0; c < CHAINS; ++c)
+  for (int c = 0; c < CHAINS; ++c) {
     s[c] = splat((float)c);
+  }
   for (long r = *(long *)arg; r > 0; --r) {
 #pragma clang loop unroll(full)
-    for (int c = 0; c < CHAINS; ++c)
+    for (int c = 0; c < CHAINS; ++c) {
       s[c] = fma3(s[c], x, y);
+    }
     __asm__ volatile("" : "+v"(s[0]), "+v"(s[7]), "+v"(s[15])); // keeps the loop
   }
   vf total = s[0];
-  for (int c = 1; c < CHAINS; ++c)
+  for (int c = 1; c < CHAINS; ++c) {
     total += s[c];
+  }
   sink = total[0];
   return 0;
 }
@@ -212,14 +232,17 @@ double limit_peak(int threads, double seconds) {
   for (;;) {
     pthread_t others[256];
     double t = now();
-    for (int i = 1; i < threads; ++i)
+    for (int i = 1; i < threads; ++i) {
       pthread_create(&others[i], 0, multiply_adds, &rounds);
+    }
     multiply_adds(&rounds);
-    for (int i = 1; i < threads; ++i)
+    for (int i = 1; i < threads; ++i) {
       pthread_join(others[i], 0);
+    }
     t = now() - t;
-    if (t >= seconds)
+    if (t >= seconds) {
       return 2e-9 * 24 * LANES * (double)rounds * threads / t;
+    }
     rounds *= 2;
   }
 }
@@ -232,16 +255,19 @@ typedef struct {
 static void *read_all(void *arg) {
   Part *p = arg;
   vf s[8];
-  for (int c = 0; c < 8; ++c)
+  for (int c = 0; c < 8; ++c) {
     s[c] = splat(0);
+  }
   for (long i = 0; i + 8 * LANES <= p->count; i += 8 * LANES) {
 #pragma clang loop unroll(full)
-    for (int c = 0; c < 8; ++c)
+    for (int c = 0; c < 8; ++c) {
       s[c] += *(const vf *)(p->data + i + c * LANES);
+    }
   }
   vf total = s[0];
-  for (int c = 1; c < 8; ++c)
+  for (int c = 1; c < 8; ++c) {
     total += s[c];
+  }
   sink = total[0];
   return 0;
 }
@@ -250,8 +276,9 @@ static void *read_all(void *arg) {
 double limit_bandwidth(int threads, long bytes) {
   long count = bytes / 4 / threads;
   float *data = malloc((size_t)count * 4 * threads);
-  for (long i = 0; i < count * threads; ++i)
+  for (long i = 0; i < count * threads; ++i) {
     data[i] = 1;
+  }
   double best = 0;
   for (int repeat = 0; repeat < 5; ++repeat) {
     pthread_t others[256];
@@ -259,12 +286,14 @@ double limit_bandwidth(int threads, long bytes) {
     double t = now();
     for (int i = 0; i < threads; ++i) {
       parts[i] = (Part){data + i * count, count};
-      if (i)
+      if (i) {
         pthread_create(&others[i], 0, read_all, &parts[i]);
+      }
     }
     read_all(&parts[0]);
-    for (int i = 1; i < threads; ++i)
+    for (int i = 1; i < threads; ++i) {
       pthread_join(others[i], 0);
+    }
     t = now() - t;
     double rate = 4e-9 * (double)count * threads / t;
     best = rate > best ? rate : best;

@@ -1,14 +1,16 @@
 // RUN: heddle-opt %s --split-input-file --attn-annotate-schedule --attn-tile-attend -verify-diagnostics | FileCheck %s
 
-// Every pair of `full` is live: no mask code exists.
+// Every pair of `full` is live: no mask code exists. With one group of strata a query tile finishes its own rows.
 // CHECK-NOT: @attend_score
 // CHECK-LABEL: func.func private @attend_flush_0
 // CHECK: call @tile_dots_d64
 // CHECK: call @tile_softmax_d40
 // CHECK: call @tile_accumulate_d40
+// CHECK-LABEL: func.func private @attend_group_0
+// CHECK: call @tile_finish_d40_bf16
 // CHECK-LABEL: func.func @heddle_task
 // CHECK: call @attend_group_0
-// CHECK: call @tile_finish_d40_bf16
+// CHECK-NOT: call @tile_finish
 func.func @dense(%q: tensor<?x8x?x64xbf16>, %k: tensor<?x8x?x64xbf16>, %v: tensor<?x8x?x40xbf16>)
     -> tensor<?x8x?x40xbf16> {
   %o = attn.attend %q segment(%k, %v)

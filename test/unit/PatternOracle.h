@@ -46,8 +46,8 @@ inline int64_t quotientDown(int64_t a, int64_t b) {
 inline int64_t remainderOf(int64_t a, int64_t b) { return a - b * quotientDown(a, b); }
 
 /// NATTEN's window: walk the residue class and clamp.
-inline bool isNeighbor(int64_t i, int64_t j, int64_t size, int64_t extent, int64_t stride,
-                       int64_t dilation, bool causal) {
+inline bool isNeighbor(int64_t i, int64_t j, int64_t size, int64_t extent, int64_t stride, int64_t dilation,
+                       bool causal) {
   if (i < 0 || j < 0 || i >= extent || j >= extent || i % dilation != j % dilation) {
     return false;
   }
@@ -72,9 +72,7 @@ class OracleGenerator {
 public:
   explicit OracleGenerator(unsigned seed) : random(seed) {}
 
-  int64_t upTo(int64_t lo, int64_t hi) {
-    return std::uniform_int_distribution<int64_t>(lo, hi)(random);
-  }
+  int64_t upTo(int64_t lo, int64_t hi) { return std::uniform_int_distribution<int64_t>(lo, hi)(random); }
 
   Oracle pattern(int depth) {
     if (depth == 0 || upTo(0, 5) == 0) {
@@ -91,8 +89,7 @@ public:
       return either(depth);
     case 6: {
       Oracle a = pattern(depth - 1), b = pattern(depth - 1);
-      return {"(" + a.text + ") - (" + b.text + ")",
-              [=](const Pair &p) { return a.live(p) && !b.live(p); }};
+      return {"(" + a.text + ") - (" + b.text + ")", [=](const Pair &p) { return a.live(p) && !b.live(p); }};
     }
     case 7: {
       Oracle a = pattern(depth - 1);
@@ -115,8 +112,7 @@ public:
     case 10: {
       int64_t a = upTo(-5, 5);
       Oracle x = pattern(depth - 1);
-      return {"shift(" + str(a) + ", " + x.text + ")",
-              [=](const Pair &p) { return x.live(at(p, p.i - a, p.j - a)); }};
+      return {"shift(" + str(a) + ", " + x.text + ")", [=](const Pair &p) { return x.live(at(p, p.i - a, p.j - a)); }};
     }
     default:
       return upTo(0, 1) ? perHead(depth) : remap(depth);
@@ -146,29 +142,23 @@ public:
     case 1:
     case 2: {
       IntOracle b = integer(depth - 1);
-      return {"(" + a.text + " - " + b.text + ")",
-              [=](const Pair &p) { return a.value(p) - b.value(p); }};
+      return {"(" + a.text + " - " + b.text + ")", [=](const Pair &p) { return a.value(p) - b.value(p); }};
     }
     case 3: {
       IntOracle b = integer(depth - 1);
-      return {"(" + a.text + " + " + b.text + ")",
-              [=](const Pair &p) { return a.value(p) + b.value(p); }};
+      return {"(" + a.text + " + " + b.text + ")", [=](const Pair &p) { return a.value(p) + b.value(p); }};
     }
     case 4:
-      return {"(" + a.text + " // " + str(n) + ")",
-              [=](const Pair &p) { return quotientDown(a.value(p), n); }};
+      return {"(" + a.text + " // " + str(n) + ")", [=](const Pair &p) { return quotientDown(a.value(p), n); }};
     case 5:
-      return {"(" + a.text + " mod " + str(n) + ")",
-              [=](const Pair &p) { return remainderOf(a.value(p), n); }};
+      return {"(" + a.text + " mod " + str(n) + ")", [=](const Pair &p) { return remainderOf(a.value(p), n); }};
     case 6: {
       IntOracle b = integer(depth - 1);
-      return {"min(" + a.text + ", " + b.text + ")",
-              [=](const Pair &p) { return std::min(a.value(p), b.value(p)); }};
+      return {"min(" + a.text + ", " + b.text + ")", [=](const Pair &p) { return std::min(a.value(p), b.value(p)); }};
     }
     case 7: {
       IntOracle b = integer(depth - 1);
-      return {"max(" + a.text + ", " + b.text + ")",
-              [=](const Pair &p) { return std::max(a.value(p), b.value(p)); }};
+      return {"max(" + a.text + ", " + b.text + ")", [=](const Pair &p) { return std::max(a.value(p), b.value(p)); }};
     }
     case 8:
       return {"abs(" + a.text + ")", [=](const Pair &p) { return std::abs(a.value(p)); }};
@@ -186,23 +176,17 @@ public:
     IntOracle a = integer(static_cast<int>(upTo(1, 2))), b = integer(static_cast<int>(upTo(0, 1)));
     switch (upTo(0, 5)) {
     case 0:
-      return {"(" + a.text + " < " + b.text + ")",
-              [=](const Pair &p) { return a.value(p) < b.value(p); }};
+      return {"(" + a.text + " < " + b.text + ")", [=](const Pair &p) { return a.value(p) < b.value(p); }};
     case 1:
-      return {"(" + a.text + " <= " + b.text + ")",
-              [=](const Pair &p) { return a.value(p) <= b.value(p); }};
+      return {"(" + a.text + " <= " + b.text + ")", [=](const Pair &p) { return a.value(p) <= b.value(p); }};
     case 2:
-      return {"(" + a.text + " > " + b.text + ")",
-              [=](const Pair &p) { return a.value(p) > b.value(p); }};
+      return {"(" + a.text + " > " + b.text + ")", [=](const Pair &p) { return a.value(p) > b.value(p); }};
     case 3:
-      return {"(" + a.text + " >= " + b.text + ")",
-              [=](const Pair &p) { return a.value(p) >= b.value(p); }};
+      return {"(" + a.text + " >= " + b.text + ")", [=](const Pair &p) { return a.value(p) >= b.value(p); }};
     case 4:
-      return {"(" + a.text + " == " + b.text + ")",
-              [=](const Pair &p) { return a.value(p) == b.value(p); }};
+      return {"(" + a.text + " == " + b.text + ")", [=](const Pair &p) { return a.value(p) == b.value(p); }};
     default:
-      return {"(" + a.text + " != " + b.text + ")",
-              [=](const Pair &p) { return a.value(p) != b.value(p); }};
+      return {"(" + a.text + " != " + b.text + ")", [=](const Pair &p) { return a.value(p) != b.value(p); }};
     }
   }
 
@@ -213,19 +197,15 @@ public:
     Oracle a = boolean(depth - 1), b = boolean(depth - 1);
     switch (upTo(0, 4)) {
     case 0:
-      return {"(" + a.text + " & " + b.text + ")",
-              [=](const Pair &p) { return a.live(p) && b.live(p); }};
+      return {"(" + a.text + " & " + b.text + ")", [=](const Pair &p) { return a.live(p) && b.live(p); }};
     case 1:
-      return {"(" + a.text + " | " + b.text + ")",
-              [=](const Pair &p) { return a.live(p) || b.live(p); }};
+      return {"(" + a.text + " | " + b.text + ")", [=](const Pair &p) { return a.live(p) || b.live(p); }};
     case 2:
-      return {"(" + a.text + " ^ " + b.text + ")",
-              [=](const Pair &p) { return a.live(p) != b.live(p); }};
+      return {"(" + a.text + " ^ " + b.text + ")", [=](const Pair &p) { return a.live(p) != b.live(p); }};
     case 3:
       return {"(~" + a.text + ")", [=](const Pair &p) { return !a.live(p); }};
     default:
-      return {"(" + a.text + " == " + b.text + ")",
-              [=](const Pair &p) { return a.live(p) == b.live(p); }};
+      return {"(" + a.text + " == " + b.text + ")", [=](const Pair &p) { return a.live(p) == b.live(p); }};
     }
   }
 
@@ -245,8 +225,7 @@ public:
       return {"causal(" + str(a) + ")", [=](const Pair &p) { return p.j <= p.i - a; }};
     case 3: {
       int64_t left = upTo(0, 9), right = upTo(0, 9), d = upTo(1, 3);
-      return {"window(" + str(left) + ", " + str(right) + ", dilation = " + str(d) + ")",
-              [=](const Pair &p) {
+      return {"window(" + str(left) + ", " + str(right) + ", dilation = " + str(d) + ")", [=](const Pair &p) {
                 int64_t x = p.j - p.i;
                 return -left * d <= x && x <= right * d && remainderOf(x, d) == 0;
               }};
@@ -256,41 +235,34 @@ public:
       return {"window(" + str(left) + ", inf)", [=](const Pair &p) { return p.j - p.i >= -left; }};
     }
     case 5:
-      return {"window(inf, " + str(n) + ", " + str(2) + ")", [=](const Pair &p) {
-                return p.j - p.i <= 2 * n && remainderOf(p.j - p.i, 2) == 0;
-              }};
+      return {"window(inf, " + str(n) + ", " + str(2) + ")",
+              [=](const Pair &p) { return p.j - p.i <= 2 * n && remainderOf(p.j - p.i, 2) == 0; }};
     case 6: {
       int64_t phase = upTo(0, n - 1);
       return {"stride(" + str(n) + ", phase = " + str(phase) + ")",
               [=](const Pair &p) { return remainderOf(p.i - p.j, n) == phase; }};
     }
     case 7:
-      return {"block(" + str(n) + ")",
-              [=](const Pair &p) { return quotientDown(p.i, n) == quotientDown(p.j, n); }};
+      return {"block(" + str(n) + ")", [=](const Pair &p) { return quotientDown(p.i, n) == quotientDown(p.j, n); }};
     case 8:
       return {"keys([" + str(a) + " to " + str(a + 5) + ", 12, end - 3 to inf])",
-              [=](const Pair &p) {
-                return (p.j >= a && p.j < a + 5) || p.j == 12 || p.j >= p.nk - 3;
-              }};
+              [=](const Pair &p) { return (p.j >= a && p.j < a + 5) || p.j == 12 || p.j >= p.nk - 3; }};
     case 9:
       return {"queries([" + str(a) + ", " + str(a) + " to " + str(a + 3) + "])",
               [=](const Pair &p) { return p.i >= a && p.i < a + 3; }};
     case 10:
       return {"global_tokens([0 to 2, end - 1])", [](const Pair &p) {
-                return (p.j >= 0 && p.j < 2) || (p.i >= 0 && p.i < 2) || p.j == p.nk - 1 ||
-                       p.i == p.nq - 1;
+                return (p.j >= 0 && p.j < 2) || (p.i >= 0 && p.i < 2) || p.j == p.nk - 1 || p.i == p.nq - 1;
               }};
     case 11: {
       int64_t lo = upTo(0, n - 1), hi = upTo(lo + 1, n);
-      return {"key_mod(" + str(n) + ", " + str(lo) + ", " + str(hi) + ")", [=](const Pair &p) {
-                return remainderOf(p.j, n) >= lo && remainderOf(p.j, n) < hi;
-              }};
+      return {"key_mod(" + str(n) + ", " + str(lo) + ", " + str(hi) + ")",
+              [=](const Pair &p) { return remainderOf(p.j, n) >= lo && remainderOf(p.j, n) < hi; }};
     }
     case 12: {
       int64_t lo = upTo(0, n - 1), hi = upTo(lo + 1, n);
-      return {"query_mod(" + str(n) + ", " + str(lo) + ", " + str(hi) + ")", [=](const Pair &p) {
-                return remainderOf(p.i, n) >= lo && remainderOf(p.i, n) < hi;
-              }};
+      return {"query_mod(" + str(n) + ", " + str(lo) + ", " + str(hi) + ")",
+              [=](const Pair &p) { return remainderOf(p.i, n) >= lo && remainderOf(p.i, n) < hi; }};
     }
     case 13:
       return {"offsets([0, " + str(a) + ", 2 to 4])", [=](const Pair &p) {
@@ -303,26 +275,21 @@ public:
       bool causal = upTo(0, 1);
       return {"neighborhood(" + str(size) + ", " + str(extent) + ", stride = " + str(stride) +
                   ", dilation = " + str(dilation) + ", causal = " + (causal ? "true" : "false") + ")",
-              [=](const Pair &p) {
-                return isNeighbor(p.i, p.j, size, extent, stride, dilation, causal);
-              }};
+              [=](const Pair &p) { return isNeighbor(p.i, p.j, size, extent, stride, dilation, causal); }};
     }
     case 15: {
       bool inclusive = upTo(0, 1);
       int64_t size = upTo(0, 9);
-      return {"past_blocks(" + str(n) + ", size = " + str(size) +
-                  ", inclusive = " + (inclusive ? "true" : "false") + ")",
+      return {"past_blocks(" + str(n) + ", size = " + str(size) + ", inclusive = " + (inclusive ? "true" : "false") +
+                  ")",
               [=](const Pair &p) { return p.j * n + size <= p.i + (inclusive ? 1 : 0); }};
     }
     case 16:
-      return {"parent(" + str(n) + ")",
-              [=](const Pair &p) { return p.i == quotientDown(p.j, n); }};
+      return {"parent(" + str(n) + ")", [=](const Pair &p) { return p.i == quotientDown(p.j, n); }};
     case 17:
-      return {"affine_set<(i, j)[nq, nk] : (i - j + " + str(n) + " >= 0, nk - j >= 2, (i + j) mod " +
-                  str(n) + " == 0)>",
-              [=](const Pair &p) {
-                return p.i - p.j + n >= 0 && p.nk - p.j >= 2 && remainderOf(p.i + p.j, n) == 0;
-              }};
+      return {"affine_set<(i, j)[nq, nk] : (i - j + " + str(n) + " >= 0, nk - j >= 2, (i + j) mod " + str(n) +
+                  " == 0)>",
+              [=](const Pair &p) { return p.i - p.j + n >= 0 && p.nk - p.j >= 2 && remainderOf(p.i + p.j, n) == 0; }};
     default:
       return {"~full", [](const Pair &) { return false; }};
     }
@@ -338,13 +305,11 @@ private:
 
   Oracle both(int depth) {
     Oracle a = pattern(depth - 1), b = pattern(depth - 1);
-    return {"(" + a.text + ") & (" + b.text + ")",
-            [=](const Pair &p) { return a.live(p) && b.live(p); }};
+    return {"(" + a.text + ") & (" + b.text + ")", [=](const Pair &p) { return a.live(p) && b.live(p); }};
   }
   Oracle either(int depth) {
     Oracle a = pattern(depth - 1), b = pattern(depth - 1);
-    return {"(" + a.text + ") | (" + b.text + ")",
-            [=](const Pair &p) { return a.live(p) || b.live(p); }};
+    return {"(" + a.text + ") | (" + b.text + ")", [=](const Pair &p) { return a.live(p) || b.live(p); }};
   }
   Oracle perHead(int depth) {
     Oracle a = pattern(depth - 1), b = pattern(depth - 1);
@@ -354,11 +319,10 @@ private:
   Oracle remap(int depth) {
     Oracle a = pattern(depth - 1), b = pattern(depth - 1);
     int64_t n = upTo(1, 4), w = upTo(1, 4), c = upTo(-3, 3);
-    return {"remap(affine_map<(x) -> ((x floordiv " + str(n) + ") mod " + str(w) + ", 2 * x + " +
-                str(c) + ")>, " + a.text + ", " + b.text + ")",
+    return {"remap(affine_map<(x) -> ((x floordiv " + str(n) + ") mod " + str(w) + ", 2 * x + " + str(c) + ")>, " +
+                a.text + ", " + b.text + ")",
             [=](const Pair &p) {
-              return a.live(at(p, remainderOf(quotientDown(p.i, n), w),
-                               remainderOf(quotientDown(p.j, n), w))) &&
+              return a.live(at(p, remainderOf(quotientDown(p.i, n), w), remainderOf(quotientDown(p.j, n), w))) &&
                      b.live(at(p, 2 * p.i + c, 2 * p.j + c));
             }};
   }

@@ -32,9 +32,7 @@ std::string errorOf(const std::string &text) {
   return "parses";
 }
 
-std::string problemOf(const std::string &text) {
-  return parsed(text).verify().value_or("verifies");
-}
+std::string problemOf(const std::string &text) { return parsed(text).verify().value_or("verifies"); }
 
 std::string canonical(const std::string &text) { return canonicalize(parsed(text)).str(); }
 
@@ -99,33 +97,43 @@ TEST(PatternText, PrintedTextParsesToTheSameTree) {
 }
 
 TEST(PatternText, ParenthesesOnlyWhereNeeded) {
-  for (const char *text :
-       {"full", "~full", "~~full", "~(full)", "causal & (window(63, 0) | stride(64))",
-        "causal - block(4) - keys([0])", "causal - (block(4) - keys([0]))", "~(causal & block(2))",
-        "causal(3) | ~block(2) & stride(64, phase = 1)", "window(3, inf, dilation = 2)",
-        "window(%0, %1)", "keys([0 to 4, 9, 2 to end, end - 1])", "keys(%2) & queries(%3)",
-        "neighborhood(7, 100, dilation = 2)", "past_blocks(4, inclusive = true)",
-        "coarse(1, 64, same(%0, %1))", "grid(8, window(1, 1), grid(2, full, causal))",
-        "remap(affine_map<(x) -> (x floordiv 8, x mod 8)>, window(1, 1), full)",
-        "affine_set<(i, j)[nq, nk] : ((i - j) >= 0, ((i + nq) mod 4) == 0)>",
-        "per_head([causal, window(1, 1)])", "lengths(%0) & between(%1, %2) & cluster(%3)",
-        "holds(b, h, i, j : ((i >= j) & (%0[b, i] == %0[b, j])))",
-        "holds(b, h, i, j : (exp(float(%0[h])) > 0.5))", "random_blocks(64, 3, 42)",
-        "offsets([0, 1, -2])", "shift(3, packed(%0, %1, causal))"}) {
+  for (const char *text : {"full",
+                           "~full",
+                           "~~full",
+                           "~(full)",
+                           "causal & (window(63, 0) | stride(64))",
+                           "causal - block(4) - keys([0])",
+                           "causal - (block(4) - keys([0]))",
+                           "~(causal & block(2))",
+                           "causal(3) | ~block(2) & stride(64, phase = 1)",
+                           "window(3, inf, dilation = 2)",
+                           "window(%0, %1)",
+                           "keys([0 to 4, 9, 2 to end, end - 1])",
+                           "keys(%2) & queries(%3)",
+                           "neighborhood(7, 100, dilation = 2)",
+                           "past_blocks(4, inclusive = true)",
+                           "coarse(1, 64, same(%0, %1))",
+                           "grid(8, window(1, 1), grid(2, full, causal))",
+                           "remap(affine_map<(x) -> (x floordiv 8, x mod 8)>, window(1, 1), full)",
+                           "affine_set<(i, j)[nq, nk] : ((i - j) >= 0, ((i + nq) mod 4) == 0)>",
+                           "per_head([causal, window(1, 1)])",
+                           "lengths(%0) & between(%1, %2) & cluster(%3)",
+                           "holds(b, h, i, j : ((i >= j) & (%0[b, i] == %0[b, j])))",
+                           "holds(b, h, i, j : (exp(float(%0[h])) > 0.5))",
+                           "random_blocks(64, 3, 42)",
+                           "offsets([0, 1, -2])",
+                           "shift(3, packed(%0, %1, causal))"}) {
     EXPECT_EQ(parsed(text).str(), text);
   }
 }
 
 TEST(PatternText, PythonPrecedenceInHolds) {
-  auto text = [](const char *condition) {
-    return parsed(std::string("holds(b, h, i, j : ") + condition + ")").str();
-  };
+  auto text = [](const char *condition) { return parsed(std::string("holds(b, h, i, j : ") + condition + ")").str(); };
   EXPECT_EQ(text("i - j * 2 + 1 < 4 or not i == j and h > 0"),
             "holds(b, h, i, j : ((((i - (j * 2)) + 1) < 4) | ((~(i == j)) & (h > 0))))");
   EXPECT_EQ(text("0 <= i - j < 5"), "holds(b, h, i, j : ((0 <= (i - j)) & ((i - j) < 5)))");
   EXPECT_EQ(text("i & 7 == 3"), "holds(b, h, i, j : ((i & 7) == 3))");
-  EXPECT_EQ(text("i // 8 % 3 == -j >> 1"),
-            "holds(b, h, i, j : (((i floordiv 8) mod 3) == ((-j) >> 1)))");
+  EXPECT_EQ(text("i // 8 % 3 == -j >> 1"), "holds(b, h, i, j : (((i floordiv 8) mod 3) == ((-j) >> 1)))");
   EXPECT_EQ(text("1 + 2 * 3 == 7"), "holds(b, h, i, j : true)");
 }
 
@@ -134,23 +142,18 @@ TEST(PatternText, Errors) {
   EXPECT_EQ(errorOf("caussal"), "0: expected a pattern, but got 'caussal'; did you mean 'causal'?");
   EXPECT_EQ(errorOf("causal & "), "9: expected a pattern, but got the end of the text");
   EXPECT_EQ(errorOf("window(3)"), "8: expected 'right' of 'window', but got ')'");
-  EXPECT_EQ(errorOf("window(3, 3, 1, 2)"),
-            "16: expected at most 3 parameters of 'window', but got more");
-  EXPECT_EQ(errorOf("stride(4, phaze = 1)"),
-            "10: expected a parameter of 'stride', but got 'phaze'");
-  EXPECT_EQ(errorOf("block(99999999999999999999)"),
-            "6: expected an integer of 64 bits, but got a larger one");
+  EXPECT_EQ(errorOf("window(3, 3, 1, 2)"), "16: expected at most 3 parameters of 'window', but got more");
+  EXPECT_EQ(errorOf("stride(4, phaze = 1)"), "10: expected a parameter of 'stride', but got 'phaze'");
+  EXPECT_EQ(errorOf("block(99999999999999999999)"), "6: expected an integer of 64 bits, but got a larger one");
   EXPECT_EQ(errorOf("keys(%x)"), "5: expected the name of an operand, but got '%x'");
   EXPECT_EQ(errorOf("causal)"), "6: expected the end of the text, but got ')'");
   EXPECT_EQ(errorOf("affine_set<(i, j) : (i * j >= 0)>"),
             "23: expected a product with a constant, but got a product of two variables");
-  EXPECT_EQ(errorOf("holds(b, h, i, j : i + 0.5)"),
-            "19: expected a condition, but got a floating-point value");
+  EXPECT_EQ(errorOf("holds(b, h, i, j : i + 0.5)"), "19: expected a condition, but got a floating-point value");
   EXPECT_EQ(errorOf("holds(b, h, i, j : i + k)").substr(0, 4), "23: ");
   EXPECT_NE(errorOf(std::string(100000, '(')).find("nesting"), std::string::npos);
   EXPECT_NE(errorOf(std::string(100000, '~')).find("nesting"), std::string::npos);
-  EXPECT_NE(errorOf("holds(b, h, i, j : " + std::string(100000, '-')).find("nesting"),
-            std::string::npos);
+  EXPECT_NE(errorOf("holds(b, h, i, j : " + std::string(100000, '-')).find("nesting"), std::string::npos);
 }
 
 TEST(PatternText, LongChainsDoNotNest) {
@@ -164,21 +167,16 @@ TEST(PatternText, LongChainsDoNotNest) {
 }
 
 TEST(PatternVerify, Problems) {
-  EXPECT_EQ(problemOf("window(-1, 3)"),
-            "expected a left count of at least 0 in 'window', but got -1");
+  EXPECT_EQ(problemOf("window(-1, 3)"), "expected a left count of at least 0 in 'window', but got -1");
   EXPECT_EQ(problemOf("block(0)"), "expected a positive constant as the block in 'block', but got 0");
-  EXPECT_EQ(problemOf("block(%0)"),
-            "expected a positive constant as the block in 'block', but got a run-time integer");
-  EXPECT_EQ(problemOf("stride(4, phase = 4)"),
-            "expected a phase in [0, 4) in 'stride', but got 4");
-  EXPECT_EQ(problemOf("key_mod(4, 1, 9)"),
-            "expected 0 <= lo < hi <= n in 'key_mod', but got lo = 1, hi = 9, n = 4");
+  EXPECT_EQ(problemOf("block(%0)"), "expected a positive constant as the block in 'block', but got a run-time integer");
+  EXPECT_EQ(problemOf("stride(4, phase = 4)"), "expected a phase in [0, 4) in 'stride', but got 4");
+  EXPECT_EQ(problemOf("key_mod(4, 1, 9)"), "expected 0 <= lo < hi <= n in 'key_mod', but got lo = 1, hi = 9, n = 4");
   EXPECT_EQ(problemOf("keys([3 to 1])"),
             "expected a range that does not end before it starts in 'keys', but got 3 to 1");
   EXPECT_EQ(problemOf("neighborhood(7, 12, dilation = 2)"),
             "expected size * dilation of at most the extent 12 in 'neighborhood', but got 7 * 2");
-  EXPECT_EQ(problemOf("causal & mask(%0)"),
-            "expected a supported pattern, but got 'mask', which is not supported yet");
+  EXPECT_EQ(problemOf("causal & mask(%0)"), "expected a supported pattern, but got 'mask', which is not supported yet");
   EXPECT_EQ(problemOf("causal(9223372036854775807)"),
             "expected integers of at most 2^62 in 'causal', but got 9223372036854775807");
   EXPECT_EQ(problemOf("window(inf, %0) & keys(%1)"), "verifies");
@@ -279,8 +277,7 @@ TEST(Canonicalize, EqualSpellings) {
       {"past_blocks(64)", "holds(b, h, i, j : (j + 1) * 64 <= i)"},
       {"grid(8, window(1, 1), window(1, 1))",
        "holds(b, h, i, j : (abs(i // 8 - j // 8) <= 1) & (abs(i % 8 - j % 8) <= 1))"},
-      {"grid(8, causal, stride(2))",
-       "remap(affine_map<(x) -> (x floordiv 8, x mod 8)>, causal, stride(2))"},
+      {"grid(8, causal, stride(2))", "remap(affine_map<(x) -> (x floordiv 8, x mod 8)>, causal, stride(2))"},
       {"keys([0 to 8, 20])", "keys([20]) | keys([4 to 8]) | keys([0 to 4])"},
       {"keys([3])", "shift(3, keys([0]))"},
       {"~keys([4 to inf]) | window(9, 0)", "holds(b, h, i, j : (j < 4) | ((i >= j) & (i - j < 10)))"},
@@ -294,8 +291,7 @@ TEST(Canonicalize, EqualSpellings) {
     EXPECT_EQ(canonical(a), canonical(b)) << a << "\n" << b;
   }
   EXPECT_EQ(canonical("causal & window(63, 63)"), "window(63, 0)");
-  EXPECT_EQ(canonical("causal & (window(63, 0) | stride(64))"),
-            "causal(64) & stride(64) | window(63, 0)");
+  EXPECT_EQ(canonical("causal & (window(63, 0) | stride(64))"), "causal(64) & stride(64) | window(63, 0)");
   EXPECT_EQ(canonical("holds(b, h, i, j : (i >= j) & (%0[b, i] == %0[b, j]))"),
             "causal & holds(b, h, i, j : (%0[b, i] == %0[b, j]))");
 }
@@ -359,8 +355,7 @@ TEST(RowSets, AgreeWithDefinitions) {
     int64_t live = 0;
     for (int64_t r = 0; r < shape.nq; ++r) {
       for (int64_t c = 0; c < shape.nk; ++c) {
-        Pair pair{r + shape.qOffset, c + shape.kOffset, shape.h, shape.nq + shape.qOffset,
-                  shape.nk + shape.kOffset};
+        Pair pair{r + shape.qOffset, c + shape.kOffset, shape.h, shape.nq + shape.qOffset, shape.nk + shape.kOffset};
         bool expected = o.live(pair);
         live += expected;
         ASSERT_EQ(mask[static_cast<size_t>(r * shape.nk + c)] != 0, expected)
@@ -379,10 +374,7 @@ TEST(RowSets, AgreeWithDefinitions) {
             in += mask[static_cast<size_t>(y * shape.nk + x)];
           }
         }
-        ASSERT_EQ(tiles[tile], in == 0     ? TileClass::Empty
-                               : in == all ? TileClass::Full
-                                           : TileClass::Partial)
-            << o.text;
+        ASSERT_EQ(tiles[tile], in == 0 ? TileClass::Empty : in == all ? TileClass::Full : TileClass::Partial) << o.text;
       }
     }
     ASSERT_EQ(tile, tiles.size());
@@ -401,13 +393,12 @@ TEST(RowSets, RunTimeOperandsAgreeWithMembership) {
   };
   for (int64_t kOffset : {0, 5}) {
     shape.kOffset = kOffset;
-    for (const char *text :
-         {"window(%9, 1)", "window(%9, %8, dilation = 2)", "causal(%9)", "stride(5, phase = %9)",
-          "keys(%0) & causal(-20)", "queries(%1) | keys([%9 to end - 8])", "global_tokens(%2)",
-          "lengths(%4) - cluster(%1)", "between(%0, %4)", "coarse(2, cluster(%1))",
-          "coarse(1, 4, keys(%1))", "grid(3, keys(%0), same(%1, %2))", "shift(%8, between(%0, %4))",
-          "per_head([lengths(%4), full]) & key_mod(6, 1, %9)", "offsets([%9, 0])",
-          "holds(b, h, i, j : (%3[b, i] > %3[b, j]) | (krow < %9))"}) {
+    for (const char *text : {"window(%9, 1)", "window(%9, %8, dilation = 2)", "causal(%9)", "stride(5, phase = %9)",
+                             "keys(%0) & causal(-20)", "queries(%1) | keys([%9 to end - 8])", "global_tokens(%2)",
+                             "lengths(%4) - cluster(%1)", "between(%0, %4)", "coarse(2, cluster(%1))",
+                             "coarse(1, 4, keys(%1))", "grid(3, keys(%0), same(%1, %2))", "shift(%8, between(%0, %4))",
+                             "per_head([lengths(%4), full]) & key_mod(6, 1, %9)", "offsets([%9, 0])",
+                             "holds(b, h, i, j : (%3[b, i] > %3[b, j]) | (krow < %9))"}) {
       Pattern p = parsed(text);
       ASSERT_FALSE(p.verify()) << *p.verify();
       std::vector<uint8_t> bits = mask(p, shape);

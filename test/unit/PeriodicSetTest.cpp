@@ -18,9 +18,7 @@ constexpr int64_t reach = 200;
 class Generator {
 public:
   explicit Generator(unsigned seed) : random(seed) {}
-  int64_t upTo(int64_t lo, int64_t hi) {
-    return std::uniform_int_distribution<int64_t>(lo, hi)(random);
-  }
+  int64_t upTo(int64_t lo, int64_t hi) { return std::uniform_int_distribution<int64_t>(lo, hi)(random); }
   PeriodicSet base() {
     switch (upTo(0, 4)) {
     case 0:
@@ -58,8 +56,8 @@ TEST(PeriodicSet, BooleanOperations) {
     PeriodicSet a = g.base(), b = g.base(), c = g.base();
     a = *a.unite(c);
     std::vector<bool> wa = window(a), wb = window(b);
-    std::vector<bool> sum = window(*a.unite(b)), common = window(*a.intersect(b)),
-                      difference = window(*a.subtract(b)), rest = window(a.complement());
+    std::vector<bool> sum = window(*a.unite(b)), common = window(*a.intersect(b)), difference = window(*a.subtract(b)),
+                      rest = window(a.complement());
     for (size_t x = 0; x < wa.size(); ++x) {
       ASSERT_EQ(sum[x], wa[x] || wb[x]);
       ASSERT_EQ(common[x], wa[x] && wb[x]);

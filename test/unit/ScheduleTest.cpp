@@ -80,8 +80,7 @@ TEST(Schedule, Errors) {
     auto *e = std::get_if<PatternError>(&r);
     return e ? std::to_string(e->offset) + ": " + e->message : "parses";
   };
-  EXPECT_EQ(error("super_tile = 64, strip {}"),
-            "17: expected the kind of a stratum, but got 'strip'");
+  EXPECT_EQ(error("super_tile = 64, strip {}"), "17: expected the kind of a stratum, but got 'strip'");
   EXPECT_EQ(error("band {size = 3}"), "6: expected a field, but got 'size'");
   EXPECT_EQ(error("band {key = [{radix = 0}]}"), "22: expected a positive integer, but got 0");
   EXPECT_EQ(error("band {note = \"open}"), "19: expected '\"', but got the end of the text");

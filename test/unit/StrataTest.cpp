@@ -152,7 +152,8 @@ INSTANTIATE_TEST_SUITE_P(
                     "global_tokens([0 to 3]) | coarse(4, window(1, 1))", "causal & (window(10, 0) | keys([0 to 4]))",
                     "causal | keys([0 to 12])", "block(12) | window(3, 0)",
                     "grid(10, window(1, 1), window(1, 1)) & causal", "per_head([block(8), causal & stride(4)])",
-                    "window(2, 2, dilation = 2) | window(2, 2, dilation = 3)", "grid(5, full, grid(5, window(0, 4, dilation = 4), full))", "coarse(4, block(3)) & causal",
+                    "window(2, 2, dilation = 2) | window(2, 2, dilation = 3)",
+                    "grid(5, full, grid(5, window(0, 4, dilation = 4), full))", "coarse(4, block(3)) & causal",
                     "causal - window(5, 0)", "stride(4) & stride(6)", "stride(6, phase = 1) | stride(6, phase = 2)"));
 
 TEST(Strata, StridedSparseIsABandAndOneLattice) {

@@ -63,9 +63,12 @@ private:
 /// (So the condition `j < 4` and `keys([0 to 4])` are one set, though they differ at negative j.)
 Pattern onPositions(const Pattern &p) {
   RangeArg all{IntArg(0), IntArg(IntArg::Infinity, 0)};
-  Pattern keys = Pattern::make({.kind = PatternKind::Keys, .ranges = {all}});
-  Pattern queries = Pattern::make({.kind = PatternKind::Queries, .ranges = {all}});
-  return p & keys & queries;
+  auto onRange = [&](PatternKind kind) {
+    PatternNode node{kind};
+    node.ranges = {all};
+    return Pattern::make(std::move(node));
+  };
+  return p & onRange(PatternKind::Keys) & onRange(PatternKind::Queries);
 }
 
 heddle_error *invalid(const std::string &message) { return heddle_error_create(HEDDLE_INVALID_VALUE, message.c_str()); }

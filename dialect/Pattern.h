@@ -71,7 +71,7 @@ enum class PatternKind : uint8_t {
   Packed,
   Listed,
   Csr,
-  Mask, ///< later issues
+  Mask, ///< not compiled yet
   And,
   Or,
   Sub,

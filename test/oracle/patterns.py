@@ -92,7 +92,8 @@ def evaluate(e: tuple, names: Mapping[str, Any], ns: Any = scalars) -> Any:
     if kind == "neg":
         return -evaluate(e[1], names, ns)
     if kind == "not":
-        return ~evaluate(e[1], names, ns)
+        x = evaluate(e[1], names, ns)
+        return (not x) if isinstance(x, bool) else ~x  # of two literals, say ~(10 >= 1)
     if kind == "lnot":
         return ~truth(evaluate(e[1], names, ns))
     if kind in ("land", "lor"):

@@ -60,6 +60,7 @@ def drawn(text: str, nq: int, nk: int, **kw) -> list[str]:
         ("holds(b, h, i, j : i floordiv 2 ge j)", ["x....", "x....", "xx..."]),
         ("holds(b, h, i, j : 0 < i <= j and not j == 4)", [".....", ".xxx.", "..xx."]),
         ("holds(b, h, i, j : i & 1 == j & 1 or j == 1)", ["xxx.x", ".x.x.", "xxx.x"]),
+        ("holds(b, h, i, j : ~(10 >= 1) | (i < 1))", ["xxxxx", ".....", "....."]),
         ("holds(b, h, i, j : j)", [".xxxx", ".xxxx", ".xxxx"]),
         ("holds(b, h, i, j : krow == nk - 1)", ["....x", "....x", "....x"]),
         ("~causal", [".xxxx", "..xxx", "...xx"]),

@@ -64,7 +64,8 @@ private:
 Pattern onPositions(const Pattern &p) {
   RangeArg all{IntArg(0), IntArg(IntArg::Infinity, 0)};
   auto onRange = [&](PatternKind kind) {
-    PatternNode node{kind};
+    PatternNode node;
+    node.kind = kind;
     node.ranges = {all};
     return Pattern::make(std::move(node));
   };

@@ -25,7 +25,7 @@ struct LowerTilesPass : impl::LowerTilesPassBase<LowerTilesPass> {
         emitTileKernel(fn, vectorTarget(width));
       }
     }
-    // LLVM has no erf: a rational approximation, below 2^-22 off for f32.
+    // LLVM has no erf: a rational approximation, good to f32.
     mlir::RewritePatternSet patterns(&getContext());
     mlir::populatePolynomialApproximateErfPattern(patterns);
     mlir::walkAndApplyPatterns(getOperation(), std::move(patterns));

@@ -7,6 +7,7 @@
 
 #include "Core.h"
 #include "dialect/Pattern.h"
+#include "dialect/RowSets.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -190,28 +191,6 @@ struct Operands {
   }
 };
 
-struct Box {
-  int64_t nq, nk, qOffset, kOffset, b, h;
-};
-
-template <typename Fn> void forEachPair(const Pattern &p, const Operands &operands, const Box &box, Fn fn) {
-  ExprEnv env;
-  operands.install(env);
-  env.b = box.b;
-  env.h = box.h;
-  env.qOffset = box.qOffset;
-  env.kOffset = box.kOffset;
-  env.nq = box.qOffset + box.nq;
-  env.nk = box.kOffset + box.nk;
-  for (int64_t row = 0; row < box.nq; ++row) {
-    env.i = box.qOffset + row;
-    for (int64_t column = 0; column < box.nk; ++column) {
-      env.j = box.kOffset + column;
-      fn(row, column, p.contains(env));
-    }
-  }
-}
-
 void checkSizes(int64_t nq, int64_t nk) {
   if (nq < 0 || nk < 0) {
     throw py::value_error("expected sizes of at least 0, but got nq = " + std::to_string(nq) +
@@ -219,24 +198,28 @@ void checkSizes(int64_t nq, int64_t nk) {
   }
 }
 
+/// Rows from the arguments of mask() and count().
+RowShape shapeOf(int64_t nq, int64_t nk, int64_t qOffset, int64_t kOffset, int64_t b, int64_t h,
+                 const Operands &operands) {
+  checkSizes(nq, nk);
+  ExprEnv env;
+  operands.install(env);
+  return {nq, nk, qOffset, kOffset, b, h, env.scalar, env.load};
+}
+
 py::array_t<bool> mask(const Pattern &p, int64_t nq, int64_t nk, int64_t qOffset, int64_t kOffset, int64_t b, int64_t h,
                        const py::sequence &values) {
-  checkSizes(nq, nk);
   Operands operands(values);
+  std::vector<uint8_t> live = heddle::mask(p, shapeOf(nq, nk, qOffset, kOffset, b, h, operands));
   py::array_t<bool> out({nq, nk});
-  bool *data = out.mutable_data();
-  forEachPair(p, operands, {nq, nk, qOffset, kOffset, b, h},
-              [&](int64_t row, int64_t column, bool live) { data[row * nk + column] = live; });
+  std::copy(live.begin(), live.end(), out.mutable_data());
   return out;
 }
 
 int64_t count(const Pattern &p, int64_t nq, int64_t nk, int64_t qOffset, int64_t kOffset, int64_t b, int64_t h,
               const py::sequence &values) {
-  checkSizes(nq, nk);
   Operands operands(values);
-  int64_t live = 0;
-  forEachPair(p, operands, {nq, nk, qOffset, kOffset, b, h}, [&](int64_t, int64_t, bool in) { live += in ? 1 : 0; });
-  return live;
+  return heddle::count(p, shapeOf(nq, nk, qOffset, kOffset, b, h, operands));
 }
 
 /// A hash of the *set*: membership of fixed pairs, so that two spellings of one

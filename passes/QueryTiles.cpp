@@ -278,7 +278,7 @@ private:
     const bool isLast = n + 1 == open.size();
     std::set<int64_t, std::greater<>> sizes;
     for (int64_t t = left; t >= 1; t /= 2) {
-      if (d.extent == 0 || t < 2 * d.extent) {
+      if (d.extent == 0 || t / 2 < d.extent) {
         sizes.insert(d.extent == 0 ? t : std::min(t, d.extent));
       }
       if (isLast) {

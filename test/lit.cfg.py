@@ -5,6 +5,7 @@ A test is any .mlir or .test file under test/ with RUN lines. The tools of the b
 """
 
 import os
+import sys
 
 import lit.formats
 
@@ -23,6 +24,6 @@ for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "HEDDLE_NUM_THREAD
     if name in os.environ:
         config.environment[name] = os.environ[name]
 config.substitutions.append(("%src", config.heddle_src))
-config.substitutions.append(("%python", config.python or "python3"))
+config.substitutions.append(("%python", config.python or sys.executable))
 if config.sanitizers:
     config.available_features.add("sanitizers")

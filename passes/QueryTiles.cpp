@@ -340,7 +340,10 @@ bool chooseQueryDigits(Stratum &s, const std::vector<QuerySlice> &uniform, const
     fixed = {{1, all}};
   }
   std::vector<Expr> bounds = expressionsOf(s);
+  // Sample positions stay far from the ends of 64 bits.
+  constexpr int64_t kLargest = int64_t(1) << 40;
   const bool canSample =
+      *forced.rbegin() < kLargest &&
       std::all_of(bounds.begin(), bounds.end(), [](const Expr &e) { return isSampled(e) && !isLargerThan(e, 400); });
   TileSearch search(s, limits.lanes, canSample);
   search.search(digitsOf(forced, fixed));
@@ -349,6 +352,7 @@ bool chooseQueryDigits(Stratum &s, const std::vector<QuerySlice> &uniform, const
     for (const Expr &e : bounds) {
       collectRadices(e, radices);
     }
+    std::erase_if(radices, [](int64_t r) { return r >= kLargest; });
   }
   for (int64_t r : radices) {
     std::set<int64_t> more = wide;

@@ -308,8 +308,11 @@ LinearForm floorDiv(const LinearForm &a, int64_t n) {
     if (t.factor == 1 && t.atom->kind == ExprKind::FloorDiv && isPositiveInt(t.atom->args[1])) {
       int64_t m = t.atom->args[1]->value;
       LinearForm inner = LinearForm::of(t.atom->args[0]);
-      inner.constant += m * rest.constant;
-      return whole + floorDiv(inner, m * n);
+      int64_t product, shift;
+      if (!__builtin_mul_overflow(m, n, &product) && !__builtin_mul_overflow(m, rest.constant, &shift) &&
+          !__builtin_add_overflow(inner.constant, shift, &inner.constant)) {
+        return whole + floorDiv(inner, product);
+      }
     }
   }
   return whole + atomForm(Expr::make(ExprKind::FloorDiv, {rest.expr(), Expr(n)}));

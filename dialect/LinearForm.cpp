@@ -342,11 +342,17 @@ struct WideForm {
 
 std::optional<Wide> boundOf(WideForm f, int depth) {
   constexpr Wide kLimit = Wide(1) << 100;
+  // A product of a value that is not large and 64 bits fits.
+  auto isLarge = [](Wide v) { return v > (Wide(1) << 60) || v < -(Wide(1) << 60); };
   while (!f.terms.empty()) {
     // The outermost atom has the longest text: no other atom contains it.
     auto it = std::max_element(f.terms.begin(), f.terms.end(),
                                [](const auto &a, const auto &b) { return a.first.size() < b.first.size(); });
     auto [atom, factor] = it->second;
+    if (isLarge(f.scale) || isLarge(f.constant) ||
+        std::any_of(f.terms.begin(), f.terms.end(), [&](const auto &t) { return isLarge(t.second.second); })) {
+      return std::nullopt;
+    }
     f.terms.erase(it);
     if (atom->kind == ExprKind::FloorDiv && isPositiveInt(atom->args[1])) {
       Wide n = atom->args[1]->value;

@@ -235,10 +235,13 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
   }
   int64_t samples = std::min(tiles.count(), wanted);
   cost.exact = samples == tiles.count();
+  const int64_t choices = std::max<int64_t>(s.choices, 1);
   double spacing = static_cast<double>(tiles.count()) / static_cast<double>(std::max<int64_t>(samples, 1));
   auto lanes = static_cast<double>(tiles.laneCount());
-  for (int64_t n = 0; n < samples; ++n) {
-    Tile tile = visitTile(s, env, tiles, static_cast<int64_t>((static_cast<double>(n) + 0.5) * spacing), existing);
+  for (int64_t n = 0; n < samples * choices; ++n) {
+    env.choice = n % choices;
+    auto at = static_cast<int64_t>((static_cast<double>(n / choices) + 0.5) * spacing);
+    Tile tile = visitTile(s, env, tiles, at, existing);
     if (tile.empty) {
       continue;
     }
@@ -262,8 +265,10 @@ void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t ke
                          const std::function<void(int64_t, int64_t, bool)> &visit) {
   Span existing = {env.kOffset, env.kOffset + keys};
   QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
-  for (int64_t t = 0; t < tiles.count(); ++t) {
-    Tile tile = visitTile(s, env, tiles, t, existing);
+  const int64_t choices = std::max<int64_t>(s.choices, 1);
+  for (int64_t n = 0; n < tiles.count() * choices; ++n) {
+    env.choice = n % choices;
+    Tile tile = visitTile(s, env, tiles, n / choices, existing);
     if (tile.empty) {
       continue;
     }

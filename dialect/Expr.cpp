@@ -10,6 +10,8 @@
 //===----------------------------------------------------------------------===//
 #include "dialect/Expr.h"
 
+#include "dialect/PatternMeaning.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -132,7 +134,9 @@ ExprType typeOf(ExprKind kind, const std::vector<Expr> &args) {
   case ExprKind::Ge:
   case ExprKind::Eq:
   case ExprKind::Ne:
+  case ExprKind::Drawn:
     return ExprType::Bool;
+  case ExprKind::Draw:
   case ExprKind::Int:
   case ExprKind::Symbol:
   case ExprKind::Scalar:
@@ -428,6 +432,8 @@ const char *spelling(Sym s) {
     return "krow";
   case Sym::KeyOffset:
     return "koff";
+  case Sym::Choice:
+    return "choice";
   }
   return "?";
 }
@@ -479,6 +485,10 @@ const char *spelling(ExprKind kind, bool words) {
     return "!=";
   case ExprKind::Select:
     return "select";
+  case ExprKind::Draw:
+    return "draw";
+  case ExprKind::Drawn:
+    return "drawn";
   case ExprKind::Exp:
     return "exp";
   case ExprKind::Exp2:
@@ -657,6 +667,8 @@ int64_t symbolValue(Sym s, const ExprEnv &env) {
     return wrapSub(env.j, env.kOffset);
   case Sym::KeyOffset:
     return env.kOffset;
+  case Sym::Choice:
+    return env.choice;
   }
   return 0;
 }
@@ -792,6 +804,15 @@ Value eval(const Expr &e, const ExprEnv &env) {
   case ExprKind::Select: {
     Value v = eval(eval(n.args[0], env).truth() ? n.args[1] : n.args[2], env);
     return n.type == ExprType::Float ? Value::real(v.asDouble()) : v;
+  }
+  case ExprKind::Draw:
+  case ExprKind::Drawn: {
+    int64_t v[5] = {};
+    for (size_t k = 0; k < n.args.size(); ++k) {
+      v[k] = eval(n.args[k], env).asInt();
+    }
+    return Value::integer(n.kind == ExprKind::Draw ? randomBlockOfDraw(v[0], v[1], v[2], v[3])
+                                                   : isRandomBlock(v[0], v[1], v[2], v[3], v[4]));
   }
   case ExprKind::And:
   case ExprKind::Or:

@@ -28,6 +28,7 @@ enum class Sym : uint8_t {
   QueryRow,  ///< i - q_offset
   KeyRow,    ///< j - k_offset
   KeyOffset, ///< k_offset of the segment: j - KeyRow, free of the key
+  Choice,    ///< in a stratum that repeats: which of its choices, from 0
 };
 
 enum class ExprKind : uint8_t {
@@ -63,6 +64,9 @@ enum class ExprKind : uint8_t {
   Eq,
   Ne,
   Select, ///< args[0] ? args[1] : args[2]
+  // The generator of random_blocks (docs/spec.md), whose row u draws at t = first, first + 1, ...
+  Draw,  ///< (seed, u, first, t): the block that draw t takes
+  Drawn, ///< (seed, u, first, last, block): true where a draw first <= t < last takes the block
   // Float functions of one argument.
   Exp,
   Exp2,
@@ -166,7 +170,7 @@ Expr notEqual(Expr a, Expr b);
 
 /// What an evaluation needs to know besides the expression.
 struct ExprEnv {
-  int64_t b = 0, h = 0, i = 0, j = 0, nq = 0, nk = 0, qOffset = 0, kOffset = 0;
+  int64_t b = 0, h = 0, i = 0, j = 0, nq = 0, nk = 0, qOffset = 0, kOffset = 0, choice = 0;
   /// Value of run-time integer `operand`.
   std::function<int64_t(int64_t operand)> scalar;
   /// Element of `operand` at indices (clamping is the callee's); any type as a double.

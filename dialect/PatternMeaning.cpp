@@ -45,6 +45,8 @@ int64_t floorModInt(int64_t a, int64_t b) {
 
 namespace {
 
+constexpr uint64_t kGolden = 0x9e3779b97f4a7c15u;
+
 uint64_t mixBits(uint64_t z) {
   z ^= z >> 30;
   z *= 0xbf58476d1ce4e5b9u;
@@ -55,14 +57,47 @@ uint64_t mixBits(uint64_t z) {
 
 } // namespace
 
+static uint64_t hashOfRow(int64_t seed, int64_t u) {
+  return mixBits(mixBits(static_cast<uint64_t>(seed) + kGolden) + static_cast<uint64_t>(u) * kGolden);
+}
+
+/// r(t) of the row with this hash.
+static int64_t drawOf(uint64_t row, int64_t t) {
+  uint64_t draw = mixBits(row + static_cast<uint64_t>(t) * kGolden);
+  return static_cast<int64_t>((UnsignedWide(draw) * UnsignedWide(t + 1)) >> 64);
+}
+
+static bool isDrawn(uint64_t row, int64_t first, int64_t last, int64_t block) {
+  while (true) {
+    for (int64_t t = first; t < last; ++t) {
+      if (drawOf(row, t) == block) {
+        return true;
+      }
+    }
+    if (block < first || block >= last) {
+      return false;
+    }
+    last = block;
+    block = drawOf(row, block);
+  }
+}
+
+bool isRandomBlock(int64_t seed, int64_t u, int64_t first, int64_t last, int64_t block) {
+  return isDrawn(hashOfRow(seed, u), first, last, block);
+}
+
+int64_t randomBlockOfDraw(int64_t seed, int64_t u, int64_t first, int64_t t) {
+  const uint64_t row = hashOfRow(seed, u);
+  const int64_t r = drawOf(row, t);
+  return isDrawn(row, first, t, r) ? t : r;
+}
+
 std::vector<int64_t> randomBlocksOfRow(int64_t queryBlock, int64_t keyBlocks, int64_t perRow, int64_t seed) {
-  constexpr uint64_t golden = 0x9e3779b97f4a7c15u;
   std::vector<int64_t> taken;
-  int64_t count = std::min(perRow, keyBlocks);
-  uint64_t row = mixBits(mixBits(static_cast<uint64_t>(seed) + golden) + static_cast<uint64_t>(queryBlock) * golden);
+  const int64_t count = std::min(perRow, keyBlocks);
+  const uint64_t row = hashOfRow(seed, queryBlock);
   for (int64_t t = keyBlocks - count; t < keyBlocks; ++t) {
-    uint64_t draw = mixBits(row + static_cast<uint64_t>(t) * golden);
-    auto r = static_cast<int64_t>((UnsignedWide(draw) * UnsignedWide(t + 1)) >> 64);
+    const int64_t r = drawOf(row, t);
     auto at = std::lower_bound(taken.begin(), taken.end(), r);
     if (at != taken.end() && *at == r) {
       taken.push_back(t); // t is larger than everything taken before.

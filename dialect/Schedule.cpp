@@ -4,7 +4,7 @@
 //   stratum  ::= kind `{` field (`,` field)* `}`
 //   field    ::= `segment = 0` | `heads = [0, 1] mod 4` | `query = [digit, ...]` | `key = [digit, ...]`
 //              | `lower = [expr, ...]` | `upper = [expr, ...]` | `guard = expr` | `keep = expr`
-//              | `residual = expr` | `note = "text"`
+//              | `residual = expr` | `choices = 3` | `note = "text"`
 //   digit    ::= `{` `radix = 1, extent = 0, tile = 64` `}`
 //              | `{` `radix = 1, extent = 0, step = 1, phase = expr, lower = [...], upper = [...]` `}`
 //
@@ -42,7 +42,8 @@ static bool same(const Stratum &a, const Stratum &b) {
            same(x.lower, y.lower) && same(x.upper, y.upper);
   };
   return a.kind == b.kind && a.segment == b.segment && a.headPeriod == b.headPeriod && a.heads == b.heads &&
-         a.note == b.note && std::equal(a.query.begin(), a.query.end(), b.query.begin(), b.query.end(), sameQuery) &&
+         a.note == b.note && a.choices == b.choices &&
+         std::equal(a.query.begin(), a.query.end(), b.query.begin(), b.query.end(), sameQuery) &&
          std::equal(a.key.begin(), a.key.end(), b.key.begin(), b.key.end(), sameKey) && same(a.lower, b.lower) &&
          same(a.upper, b.upper) && same(a.guard, b.guard) && same(a.keep, b.keep) && same(a.residual, b.residual);
 }
@@ -62,7 +63,7 @@ size_t Schedule::hash() const {
         h = h * 31 + e->hash;
       }
     }
-    h = h * 31 + (s.residual.isNull() ? 0 : s.residual->hash);
+    h = h * 31 + (s.residual.isNull() ? 0 : s.residual->hash) + static_cast<size_t>(s.choices);
   }
   return h;
 }
@@ -88,6 +89,12 @@ bool contains(const KeyDigit &d, const ExprEnv &env) {
   return onPhase && within(d.lower, d.upper, value, env);
 }
 
+bool containsChoice(const Stratum &s, const ExprEnv &env) {
+  return holdsOrNull(s.guard, env) && within(s.lower, s.upper, env.j, env) &&
+         std::all_of(s.key.begin(), s.key.end(), [&](const KeyDigit &d) { return contains(d, env); }) &&
+         holdsOrNull(s.keep, env) && holdsOrNull(s.residual, env);
+}
+
 } // namespace
 
 bool contains(const Stratum &s, const ExprEnv &env) {
@@ -95,9 +102,13 @@ bool contains(const Stratum &s, const ExprEnv &env) {
       std::find(s.heads.begin(), s.heads.end(), floorModInt(env.h, s.headPeriod)) == s.heads.end()) {
     return false;
   }
-  return holdsOrNull(s.guard, env) && within(s.lower, s.upper, env.j, env) &&
-         std::all_of(s.key.begin(), s.key.end(), [&](const KeyDigit &d) { return contains(d, env); }) &&
-         holdsOrNull(s.keep, env) && holdsOrNull(s.residual, env);
+  ExprEnv at = env;
+  for (at.choice = 0; at.choice < std::max<int64_t>(s.choices, 1); ++at.choice) {
+    if (containsChoice(s, at)) {
+      return true;
+    }
+  }
+  return false;
 }
 
 //===----------------------------------------------------------------------===//
@@ -200,6 +211,7 @@ struct Printer {
     expr("guard", s.guard);
     expr("keep", s.keep);
     expr("residual", s.residual);
+    integer("choices", s.choices, 0);
     note(s.note);
     out += "}";
   }
@@ -262,7 +274,7 @@ private:
     static const std::map<std::string, Expr> names = [] {
       std::map<std::string, Expr> m;
       for (Sym s : {Sym::Batch, Sym::Head, Sym::Query, Sym::Key, Sym::QueryEnd, Sym::KeyEnd, Sym::QueryRow, Sym::KeyRow,
-                    Sym::KeyOffset}) {
+                    Sym::KeyOffset, Sym::Choice}) {
         m.emplace(spelling(s), Expr::symbol(s));
       }
       return m;
@@ -394,6 +406,8 @@ private:
       s.keep = expr();
     } else if (name == "residual") {
       s.residual = expr();
+    } else if (name == "choices") {
+      s.choices = positive();
     } else if (name == "note") {
       s.note = parseString();
     } else {

@@ -58,6 +58,9 @@ struct Stratum {
   Expr guard;    ///< condition on the query alone; null: true
   Expr keep;     ///< condition on the key alone (e.g. loaded flags); null: true
   Expr residual; ///< condition on the pair; null: true
+  /// Not 0: the stratum is the disjoint union of so many, one for each value of Sym::Choice, which its bounds and
+  /// its guard mention (random_blocks).
+  int64_t choices = 0;
   /// Why, for remarks: e.g. "stride(64) and window(3, 3): no common digits".
   std::string note;
 };

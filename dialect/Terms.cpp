@@ -22,7 +22,7 @@ bool Literal::operator==(const Literal &o) const {
   if (kind != o.kind) {
     return false;
   }
-  if (kind == Opaque) {
+  if (isCondition()) {
     return condition.same(o.condition);
   }
   return sameDigit(o) && step == o.step && form == o.form;
@@ -77,11 +77,10 @@ Expr Literal::expr() const {
     return left.expr() >= right.expr();
   }
   case Opaque:
-    return condition;
-  case Case:
+  case Member:
     break;
   }
-  return Expr::boolean(true);
+  return condition;
 }
 
 namespace {
@@ -143,8 +142,10 @@ std::vector<Literal> Literal::negated() const {
   case Opaque:
     n.condition = condition->kind == ExprKind::Not ? condition->args[0] : !condition;
     break;
-  case Case: // The other literals of its term imply it.
-    return {};
+  case Member:
+    n = Literal();
+    n.condition = !condition;
+    break;
   }
   return {std::move(n)};
 }
@@ -187,7 +188,7 @@ std::optional<bool> constantTruth(const Literal &l) {
   }
   case Literal::Opaque:
     return l.condition->kind == ExprKind::Int ? std::optional<bool>(l.condition->value != 0) : std::nullopt;
-  case Literal::Case:
+  case Literal::Member:
     break;
   }
   return std::nullopt;
@@ -239,11 +240,8 @@ Term::Verdict Term::compare(const Literal &have, const Literal &l) {
     }
     return neverPositive(l.form - have.form) ? Verdict::Replaces : Verdict::Keep;
   }
-  if (have.kind == Literal::Case && l.kind == Literal::Case && have.radix == l.radix) {
-    return Verdict::Empty;
-  }
-  if (have.kind == Literal::Opaque && l.kind == Literal::Opaque) {
-    return have.negated()[0] == l ? Verdict::Empty : Verdict::Keep;
+  if (have.isCondition() && l.isCondition()) {
+    return have.negated()[0].condition.same(l.condition) ? Verdict::Empty : Verdict::Keep;
   }
   return Verdict::Keep;
 }
@@ -283,9 +281,8 @@ Expr Term::expr() const {
 }
 
 bool Term::hasLoad() const {
-  return std::any_of(list.begin(), list.end(), [](const Literal &l) {
-    return l.kind == Literal::Opaque ? l.condition.hasLoad() : l.form.hasLoad();
-  });
+  return std::any_of(list.begin(), list.end(),
+                     [](const Literal &l) { return l.isCondition() ? l.condition.hasLoad() : l.form.hasLoad(); });
 }
 
 //===----------------------------------------------------------------------===//
@@ -372,9 +369,6 @@ Terms subtract(const Term &a, const Term &b, const TermLimits &limits) {
   Terms out;
   Term prefix = a;
   for (const Literal &l : b.literals()) {
-    if (l.kind == Literal::Case) {
-      continue;
-    }
     for (Literal &n : l.negated()) {
       Term piece = prefix;
       if (piece.add(std::move(n)) && !certainlyEmpty(piece, limits)) {

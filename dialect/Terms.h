@@ -25,11 +25,15 @@ struct Literal {
     Step,    ///< (v - e) mod step = 0
     Compare, ///< e >= 0, where e may mention both positions
     Opaque,  ///< `condition` holds
-    Case,    ///< case number `step` of the disjoint cases `radix`; says nothing by itself
+    Member,  ///< `condition` holds, which says that for one c in [0, choices), the value of Sym::Choice in
+             ///< the form e, e <= v < e + step
   } kind = Opaque;
-  int64_t radix = 1, modulus = 0, step = 0;
+  int64_t radix = 1, modulus = 0, step = 0, choices = 0;
   LinearForm form;
   Expr condition;
+
+  /// The literal is `condition`, maybe said in other words too.
+  bool isCondition() const { return kind == Opaque || kind == Member; }
 
   bool sameDigit(const Literal &o) const { return radix == o.radix && modulus == o.modulus; }
   bool operator==(const Literal &o) const;

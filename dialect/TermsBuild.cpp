@@ -296,64 +296,28 @@ private:
     return termOf(std::move(l));
   }
 
-  /// One term for each of Floyd's draws (PatternMeaning.cpp): the k-th block of
-  /// query block u is r(t_k), or t_k where r(t_k) was drawn before.
+  /// The blocks of the row of x by Floyd's draws (PatternMeaning.cpp), one choice each.
   Terms randomBlocks() const {
-    const int64_t size = literal(0), count = literal(1), seed = literal(2);
-    if (count > kMaxRandomBlocks) {
-      throw std::invalid_argument("expected random_blocks with at most " + std::to_string(kMaxRandomBlocks) +
-                                  " blocks a row, but got " + std::to_string(count));
+    const int64_t size = literal(0), count = literal(1);
+    if (count == 0) {
+      return {};
     }
-    Expr row = mixed(Expr(mixedInt(seed)) + floorDiv(x, size).expr() * Expr(kGolden));
-    LinearForm blocks = floorDiv(form(Expr::symbol(Sym::KeyEnd)) + LinearForm(size - 1), size);
-    std::vector<Expr> draws, chosen;
-    Terms out;
-    for (int64_t k = 0; k < count; ++k) {
-      LinearForm t = blocks - LinearForm(count - k);
-      Expr draw = drawn(row, t.expr()), before = Expr::boolean(false);
-      for (size_t m = 0; m < chosen.size(); ++m) {
-        before = before || (draws[m] >= Expr(0) && equal(chosen[m], draw));
-      }
-      draws.push_back(t.expr());
-      chosen.push_back(Expr::make(ExprKind::Select, {before, t.expr(), draw}));
-      LinearForm first = form(chosen.back()) * size;
-      Literal number; // The draws of a row are distinct.
-      number.kind = Literal::Case;
-      number.radix =
-          static_cast<int64_t>(std::hash<std::string>()(std::to_string(size) + " " + std::to_string(count) + " " +
-                                                        std::to_string(seed) + f.x.str() + " " + f.y.expr.str()));
-      number.step = k;
-      append(out, termOf({number, compareLiteral(t), f.y.lower(first), f.y.upper(first + LinearForm(size))}));
+    const Expr seed = n.ints[2].value, row = floorDiv(x, size).expr();
+    const LinearForm blocks = floorDiv(form(Expr::symbol(Sym::KeyEnd)) + LinearForm(size - 1), size);
+    const Expr last = blocks.expr(), first = max((blocks - LinearForm(count)).expr(), Expr(0));
+    const Expr block = floorDiv(LinearForm::of(f.y.expr), size).expr();
+    Literal member = opaqueLiteral(Expr::make(ExprKind::Drawn, {seed, row, first, last, block}));
+    if (f.y.isDigit) {
+      const Expr drawn = Expr::make(ExprKind::Draw, {seed, row, first, first + Expr::symbol(Sym::Choice)});
+      Literal lower = f.y.lower(form(drawn) * size);
+      member.kind = Literal::Member;
+      member.radix = lower.radix;
+      member.modulus = lower.modulus;
+      member.form = lower.form;
+      member.step = lower.modulus == 0 ? size * f.y.radix : size;
+      member.choices = count;
     }
-    return out;
-  }
-
-  static constexpr int64_t kMaxRandomBlocks = 4;
-  static constexpr int64_t kGolden = static_cast<int64_t>(0x9e3779b97f4a7c15u);
-
-  /// The finaliser of SplitMix64, on an integer and as an expression.
-  static int64_t mixedInt(int64_t seed) {
-    uint64_t z = static_cast<uint64_t>(seed) + static_cast<uint64_t>(kGolden);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return static_cast<int64_t>(z ^ (z >> 31));
-  }
-  /// z >> n without the sign.
-  static Expr shifted(const Expr &z, int64_t n) {
-    return Expr::make(ExprKind::And, {Expr::make(ExprKind::Shr, {z, Expr(n)}), Expr((int64_t(1) << (64 - n)) - 1)});
-  }
-  static Expr mixed(Expr z) {
-    auto fold = [](const Expr &v, int64_t n) { return Expr::make(ExprKind::Xor, {v, shifted(v, n)}); };
-    z = fold(z, 30) * Expr(static_cast<int64_t>(0xbf58476d1ce4e5b9u));
-    z = fold(z, 27) * Expr(static_cast<int64_t>(0x94d049bb133111ebu));
-    return fold(z, 31);
-  }
-  /// floor(hash * (t + 1) / 2^64) for t + 1 < 2^31, by halves of 32 bits.
-  static Expr drawn(const Expr &row, const Expr &t) {
-    Expr hash = mixed(row + t * Expr(kGolden)), range = t + Expr(1);
-    Expr low = Expr::make(ExprKind::And, {hash, Expr((int64_t(1) << 32) - 1)});
-    return Expr::make(ExprKind::Shr,
-                      {shifted(hash, 32) * range + Expr::make(ExprKind::Shr, {low * range, Expr(32)}), Expr(32)});
+    return termOf({std::move(member)});
   }
 
   Expr load(size_t k, const Expr &row) const {

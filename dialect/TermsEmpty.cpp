@@ -80,9 +80,8 @@ private:
       forms.emplace_back(l.form, false);
       break;
     case Literal::Opaque:
+    case Literal::Member:
       isOpaque = true; // Term::add compares opaque literals with one another.
-      break;
-    case Literal::Case:
       break;
     }
   }
@@ -257,8 +256,8 @@ int64_t valueOf(const LinearForm &f, const ExprEnv &env) {
 }
 
 bool holds(const Literal &l, const ExprEnv &env) {
-  if (l.kind == Literal::Opaque || l.kind == Literal::Case) {
-    return l.kind == Literal::Case || evaluateBool(l.condition, env);
+  if (l.isCondition()) {
+    return evaluateBool(l.condition, env);
   }
   const int64_t value = valueOf(l.form, env);
   if (l.kind == Literal::Compare) {
@@ -299,7 +298,7 @@ bool isClosed(const Expr &e) {
 
 bool isClosed(const Term &t) {
   return std::all_of(t.literals().begin(), t.literals().end(), [](const Literal &l) {
-    if (l.kind == Literal::Opaque) {
+    if (l.isCondition()) {
       return isClosed(l.condition);
     }
     return std::all_of(l.form.terms.begin(), l.form.terms.end(), [](const auto &f) { return isClosed(f.second.atom); });

@@ -87,7 +87,8 @@ constexpr FunctionText functionTexts[] = {
     {"where", ExprKind::Select, 3}, {"exp", ExprKind::Exp, 1},         {"exp2", ExprKind::Exp2, 1},
     {"log", ExprKind::Log, 1},      {"sqrt", ExprKind::Sqrt, 1},       {"tanh", ExprKind::Tanh, 1},
     {"floor", ExprKind::Floor, 1},  {"sigmoid", ExprKind::Sigmoid, 1}, {"erf", ExprKind::Erf, 1},
-    {"sin", ExprKind::Sin, 1},      {"cos", ExprKind::Cos, 1},
+    {"sin", ExprKind::Sin, 1},      {"cos", ExprKind::Cos, 1},         {"draw", ExprKind::Draw, 4},
+    {"drawn", ExprKind::Drawn, 5},
 };
 
 bool isCompare(ExprKind k) { return k >= ExprKind::Lt && k <= ExprKind::Ne; }
@@ -454,7 +455,9 @@ Expr TextParser::parseCall(const std::string &name, size_t at) {
     return e;
   }
   for (const FunctionText &f : functionTexts) {
-    if (name != f.name) {
+    // A schedule has draws; what users write has random_blocks.
+    const bool isDraw = f.kind == ExprKind::Draw || f.kind == ExprKind::Drawn;
+    if (name != f.name || (isDraw && names->count(spelling(Sym::Choice)) == 0)) {
       continue;
     }
     expect("(");

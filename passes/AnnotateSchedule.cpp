@@ -99,8 +99,7 @@ struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePas
     }
     if (int64_t n = operationsOf(schedule); n > kMaxOperations) {
       op.emitOpError() << "expected a pattern whose bounds and conditions take at most " << kMaxOperations
-                       << " operations, but got " << n
-                       << " (random_blocks nested in another pattern repeats its draws)";
+                       << " operations, but got " << n;
       return signalPassFailure();
     }
     schedule.superTile = superTileFor(schedule.strata, limits);

@@ -34,8 +34,8 @@ int rankOf(const Term &t) {
   for (const Literal &l : t.literals()) {
     if (l.kind == Literal::Opaque) {
       rank += 100;
-    } else if (l.kind == Literal::Case) {
-      continue;
+    } else if (l.kind == Literal::Member) {
+      rank += 20;
     } else if (l.kind == Literal::Compare) {
       rank += l.form.mentions(Sym::Key) ? 100 : 4;
     } else if (l.kind == Literal::Step || l.modulus != 0) {
@@ -198,7 +198,7 @@ private:
       } else {
         for (const Term &r : rest) {
           Stratum s = stratumOfTerm(r, limits);
-          if (s.kind == StratumKind::Masked) {
+          if (s.kind == StratumKind::Masked && s.choices == 0) {
             perPair.push_back(std::move(s));
             perPairTerms.push_back(r);
           } else {

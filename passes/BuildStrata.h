@@ -20,10 +20,9 @@ struct StrataLimits {
 
 /// The strata of one segment's pattern: disjoint, their union is the pattern on
 /// all integer pairs. What has no digits becomes masked, with a note. Throws a
-/// std::exception only where a constant times a block size passes 64 bits, or for
-/// random_blocks with more than 4 blocks a row. Bounds on j itself are in the
-/// stratum's lower and upper, or, where they are multiples of the leading
-/// digit's radix, on that digit.
+/// std::exception only where a constant times a block size passes 64 bits. Bounds
+/// on j itself are in the stratum's lower and upper, or, where they are multiples
+/// of the leading digit's radix, on that digit.
 std::vector<Stratum> buildStrata(const Pattern &p, int64_t segment, const StrataLimits &limits = {});
 
 /// Positions that must share one online-softmax state so that every stratum's

@@ -2,6 +2,8 @@
 
 #include "passes/EmitExpr.h"
 
+#include "passes/EmitDraws.h"
+
 #include "mlir/Dialect/Math/IR/Math.h"
 
 using namespace mlir;
@@ -70,6 +72,7 @@ private:
   Value compare(ExprKind kind, Value x, Value y);
   Value division(ExprKind kind, const Expr &divisor, Value x, Value y);
   Value function(ExprKind kind, Value x);
+  Value draw(ExprKind kind, MutableArrayRef<Value> v);
 };
 
 } // namespace
@@ -101,6 +104,8 @@ Value ExprEmitter::symbol(Sym s) {
     return e.sub(scope.key, scope.kOffset);
   case Sym::KeyOffset:
     return scope.kOffset;
+  case Sym::Choice:
+    return e.load(e.i64, e.at(scope.scratch, scope.choiceAt), 8);
   }
   assert(v && "the expression mentions a symbol that has no value here");
   return v;
@@ -233,6 +238,18 @@ Value ExprEmitter::function(ExprKind kind, Value x) {
   default:
     llvm_unreachable("not a function of one float");
   }
+}
+
+/// Calls the function of the generator's draws, scalar or of lanes.
+Value ExprEmitter::draw(ExprKind kind, MutableArrayRef<Value> v) {
+  const bool lanes = llvm::any_of(v, [](Value x) { return Emitter::isVector(x); });
+  if (lanes) {
+    for (Value &x : v) {
+      x = e.splat(x);
+    }
+  }
+  Type result = e.typeLike(v[0], kind == ExprKind::Draw ? e.i64 : e.i1);
+  return e.call(declareDraws(e, scope.module, kind == ExprKind::Draw, lanes), {result}, v)[0];
 }
 
 Value ExprEmitter::emit(const Expr &expr) {
@@ -380,6 +397,10 @@ Value ExprEmitter::compute(const Expr &expr) {
     }
     return e.select(cond, x, y);
   }
+  case ExprKind::Draw:
+  case ExprKind::Drawn:
+    numeric();
+    return draw(n.kind, v);
   case ExprKind::Floor:
     if (!anyFloat) {
       return asInt(v[0]);

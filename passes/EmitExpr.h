@@ -30,6 +30,10 @@ struct ExprScope {
   mlir::Value args; ///< the argument block
   mlir::Value batch, head, heads, query, key, qOffset, kOffset, queryEnd, keyEnd;
   llvm::ArrayRef<OperandRecord> operands;
+  /// Where the stratum's present choice lies: an i64 so many bytes into the scratch memory.
+  mlir::Value scratch;
+  int64_t choiceAt = 0;
+  mlir::ModuleOp module; ///< takes the functions that an expression calls
   /// Subexpressions (by node) whose values are at hand.
   llvm::SmallVector<std::pair<const ExprNode *, mlir::Value>> given;
 };

@@ -84,20 +84,11 @@ private:
   void sort(const Literal &l) {
     switch (l.kind) {
     case Literal::Lower:
-    case Literal::Upper: {
-      const bool isLower = l.kind == Literal::Lower;
-      if (l.modulus == 0) {
-        (isLower ? rootLower : rootUpper).push_back(l.form);
-        return;
-      }
-      auto it = std::find_if(digits.begin(), digits.end(),
-                             [&](const DigitBounds &d) { return d.radix == l.radix && d.modulus == l.modulus; });
-      if (it == digits.end()) {
-        it = digits.insert(digits.end(), DigitBounds{l.radix, l.modulus, {}, {}});
-      }
-      (isLower ? it->lower : it->upper).push_back(l.form);
+      addBound(l, l.form, true);
       return;
-    }
+    case Literal::Upper:
+      addBound(l, l.form, false);
+      return;
     case Literal::Step:
       steps.push_back(l);
       return;
@@ -105,9 +96,36 @@ private:
     case Literal::Opaque:
       condition(l.expr());
       return;
-    case Literal::Case:
+    case Literal::Member:
+      choose(l);
       return;
     }
+  }
+
+  void addBound(const Literal &l, const LinearForm &form, bool isLower) {
+    if (l.modulus == 0) {
+      (isLower ? rootLower : rootUpper).push_back(form);
+      return;
+    }
+    auto it = std::find_if(digits.begin(), digits.end(),
+                           [&](const DigitBounds &d) { return d.radix == l.radix && d.modulus == l.modulus; });
+    if (it == digits.end()) {
+      it = digits.insert(digits.end(), DigitBounds{l.radix, l.modulus, {}, {}});
+    }
+    (isLower ? it->lower : it->upper).push_back(form);
+  }
+
+  /// One member literal is walked choice by choice; further ones are conditions.
+  void choose(const Literal &l) {
+    if (s.choices != 0) {
+      condition(l.condition);
+      return;
+    }
+    s.choices = l.choices;
+    addBound(l, l.form, true);
+    addBound(l, l.form + LinearForm(l.step), false);
+    // Rows of fewer blocks than choices: drawn(seed, row, first, last, block).
+    condition(l.condition->args[2] + Expr::symbol(Sym::Choice) < l.condition->args[3]);
   }
 
   void condition(const Expr &e) {
@@ -348,6 +366,9 @@ private:
   StratumKind kindOf() const {
     if (s.residual) {
       return StratumKind::Masked;
+    }
+    if (s.choices != 0) {
+      return StratumKind::Gathered;
     }
     if (!placed.empty()) {
       return StratumKind::Lattice;

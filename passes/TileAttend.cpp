@@ -107,7 +107,7 @@ private:
   // Offsets in the frame.
   int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
           fPositions = 0, fAccRows = 0, fState = 0, fMax = 0, fSum = 0, fTemp = 0, fStageV = 0, fTileMax = 0,
-          fTileSum = 0, fAcc = 0;
+          fTileSum = 0, fAcc = 0, fChoice = 0;
   SmallVector<SmallVector<int64_t>> fHoisted; ///< of each stratum: lane values of hoistable(residual)
   SmallVector<int64_t> fKeyTable, fKeyBase, fKeyStride, fScores, fStageK, fLower, fUpper;
 
@@ -145,6 +145,7 @@ private:
   void emitTile(const Uniform &u, const Strata &group, ArrayRef<Value> digits, Value first, Value last);
   void packQueries(const Uniform &u, const Strata &group);
   void moveState(const Uniform &u, bool toTile);
+  void emitChoices(const Uniform &u, int64_t n, Value minPosition);
   void emitStratum(const Uniform &u, int64_t n, Value minPosition);
   void emitPush(int64_t n);
   void emitFlush(int64_t n);
@@ -216,6 +217,7 @@ void AttendTiler::layout() {
   }
   fCount = frame.allocate(8);
   fMasked = frame.allocate(8);
+  fChoice = frame.allocate(8);
   fKeys = frame.allocate(keys * 4);
   fValueTable = frame.allocate(keys * 8);
   fValueBase = frame.allocate(8);
@@ -350,6 +352,9 @@ ExprScope AttendTiler::scope(const Uniform &u, int64_t segment, Value query, Val
           e.add(u.qOffset, u.nq),
           e.add(koff, keyRows(u, segment)),
           patternRecords,
+          u.scratch,
+          fChoice,
+          module,
           {}};
 }
 
@@ -550,7 +555,7 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value
     for (int64_t n : group.members) {
       const Stratum &s = schedule.strata[n];
       if (s.headPeriod <= 1) {
-        emitStratum(u, n, lowest);
+        emitChoices(u, n, lowest);
         continue;
       }
       Value residue = arith::RemSIOp::create(builder, e.loc, u.h, e.c(s.headPeriod));
@@ -558,7 +563,7 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value
       for (int64_t h : s.heads) {
         takes = e.either(takes, e.eq(residue, e.c(h)));
       }
-      e.ifThen(takes, [&] { emitStratum(u, n, lowest); });
+      e.ifThen(takes, [&] { emitChoices(u, n, lowest); });
     }
     if (!direct) {
       moveState(u, false);
@@ -717,6 +722,18 @@ void AttendTiler::beginSegment(const Uniform &u, int64_t segment) {
   }
   e.store(e.c(0), in(u, fCount), 8);
   e.store(e.c(0), in(u, fMasked), 8);
+}
+
+/// The stratum once for each of its choices.
+void AttendTiler::emitChoices(const Uniform &u, int64_t n, Value minPosition) {
+  if (schedule.strata[n].choices == 0) {
+    emitStratum(u, n, minPosition);
+    return;
+  }
+  e.loop(e.c(0), e.c(schedule.strata[n].choices), 1, [&](Value choice) {
+    e.store(choice, in(u, fChoice), 8);
+    emitStratum(u, n, minPosition);
+  });
 }
 
 void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value minPosition) {

@@ -45,6 +45,25 @@ def test_each_primitive(name: str) -> None:
         compare_problem(cases.Problem(nq, nk, 24, 16, "f32", 3, "plain", where, offset))
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "random_blocks(8, 11, 3)",
+        "random_blocks(3, 500, 3)",
+        "~random_blocks(8, 5, 3)",
+        "causal & (window(9, 0) | keys([0 to 3]) | random_blocks(16, 3, 1))",
+        "coarse(4, 2, random_blocks(5, 6, 2)) - stride(3)",
+        "grid(12, random_blocks(2, 4, 2), random_blocks(3, 2, 5))",
+        "random_blocks(8, 6, 1) & random_blocks(7, 9, 2)",
+        "random_blocks(8, 6, 1) | random_blocks(7, 9, 2) | causal(40)",
+    ],
+)
+def test_random_blocks_anywhere(where: str) -> None:
+    """More blocks than a row has, complements, and random blocks inside other patterns."""
+    for nq, nk, offset in [(200, 333, "zero"), (70, 40, "five"), (3, 2, "end")]:
+        compare_problem(cases.Problem(nq, nk, 24, 16, "f32", 3, "plain", where, offset))
+
+
 @pytest.mark.parametrize("name", cases.PRIMITIVES)
 def test_each_primitive_over_many_tiles(name: str) -> None:
     where = cases.PRIMITIVES[name]

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "dialect/Pattern.h"
+#include "dialect/PatternMeaning.h"
 #include "dialect/RowSets.h"
 #include "test/unit/PatternOracle.h"
 
@@ -254,6 +255,28 @@ TEST(PatternMeaning, RandomBlocksAreDistinctAndSpread) {
     rows.insert(keys);
   }
   EXPECT_GT(rows.size(), 25u);
+}
+
+TEST(PatternMeaning, RandomBlocksOneByOne) {
+  for (int64_t perRow : {0, 1, 3, 8, 40}) {
+    for (int64_t blocks : {0, 1, 5, 23}) {
+      const int64_t count = std::min(perRow, blocks), first = blocks - count;
+      for (int64_t u = -3; u < 12; ++u) {
+        std::vector<int64_t> row = randomBlocksOfRow(u, blocks, perRow, 7), taken, tested;
+        for (int64_t t = first; t < blocks; ++t) {
+          taken.push_back(randomBlockOfDraw(7, u, first, t));
+        }
+        std::sort(taken.begin(), taken.end());
+        EXPECT_EQ(taken, row);
+        for (int64_t block = -2; block < blocks + 2; ++block) {
+          if (isRandomBlock(7, u, first, blocks, block)) {
+            tested.push_back(block);
+          }
+        }
+        EXPECT_EQ(tested, row);
+      }
+    }
+  }
 }
 
 TEST(Canonicalize, EqualSpellings) {

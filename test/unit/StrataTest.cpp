@@ -132,8 +132,12 @@ INSTANTIATE_TEST_SUITE_P(
                     "shift(-2, keys([0 to 3]))", "neighborhood(5, 40)", "neighborhood(5, 40, stride = 3)",
                     "neighborhood(5, 40, dilation = 3)", "neighborhood(5, 40, causal = true)",
                     "neighborhood(4, 37, stride = 2, dilation = 2)", "random_blocks(8, 2, 5)",
-                    "random_blocks(7, 2, 1) | window(3, 3)", "random_blocks(16, 3, 9)", "past_blocks(4)",
-                    "past_blocks(4, size = 3, inclusive = true)", "parent(4)",
+                    "random_blocks(7, 2, 1) | window(3, 3)", "random_blocks(16, 3, 9)", "random_blocks(4, 11, 3)",
+                    "random_blocks(3, 100, 3)", "coarse(3, random_blocks(4, 3, 7))",
+                    "coarse(2, 5, random_blocks(2, 3, 7))", "grid(8, random_blocks(2, 2, 1), window(1, 1))",
+                    "grid(9, window(1, 1), random_blocks(2, 1, 1))", "shift(5, random_blocks(4, 2, 1))",
+
+                    "past_blocks(4)", "past_blocks(4, size = 3, inclusive = true)", "parent(4)",
                     "per_head([causal, window(3, 0), causal])"));
 
 INSTANTIATE_TEST_SUITE_P(Complements, Named,
@@ -155,6 +159,26 @@ INSTANTIATE_TEST_SUITE_P(
                     "window(2, 2, dilation = 2) | window(2, 2, dilation = 3)",
                     "grid(5, full, grid(5, window(0, 4, dilation = 4), full))", "coarse(4, block(3)) & causal",
                     "causal - window(5, 0)", "stride(4) & stride(6)", "stride(6, phase = 1) | stride(6, phase = 2)"));
+
+TEST(Strata, RandomBlocksThatMeetAreMasked) {
+  for (const char *text :
+       {"~random_blocks(8, 2, 5)", "random_blocks(4, 3, 1) & random_blocks(3, 7, 2)",
+        "random_blocks(4, 3, 1) | random_blocks(4, 3, 2)", "random_blocks(4, 5, 1) - random_blocks(4, 2, 1)",
+        "remap(affine_map<(x) -> (-x)>, random_blocks(4, 2, 1))"}) {
+    Pattern p = parsed(text);
+    std::vector<Stratum> strata = buildStrata(p, 0);
+    EXPECT_EQ(firstMistake(p, strata, {}, 1), "") << textOf(strata);
+  }
+}
+
+TEST(Strata, RandomBlocksAreOneStratumHoweverMany) {
+  for (const char *text : {"random_blocks(64, 3, 1)", "random_blocks(64, 300, 1)", "coarse(4, random_blocks(16, 9, 1))",
+                           "random_blocks(64, 3, 1) & random_blocks(64, 9, 2)"}) {
+    std::vector<Stratum> s = buildStrata(parsed(text), 0);
+    ASSERT_EQ(s.size(), 1u) << text;
+    EXPECT_GE(s[0].choices, 3) << text;
+  }
+}
 
 TEST(Strata, StridedSparseIsABandAndOneLattice) {
   std::vector<Stratum> s = buildStrata(parsed("causal & (window(63, 0) | stride(64))"), 0);

@@ -4,31 +4,54 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+def middle(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median and quartiles."""
+    if len(values) < 2:
+        return (values[0],) * 3
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return statistics.median(values), low, high
 
 
 @dataclass
-class Timing:
-    """Seconds of one call: median and quartiles over the rounds."""
+class Times:
+    """Seconds of one call by contestant, one entry a round (None where it sat out)."""
 
-    median: float
-    low: float
-    high: float
-    rounds: int
+    rounds: dict[str, list[float | None]] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, float]:
+    def seconds(self, name: str) -> list[float]:
+        """The rounds that it ran in."""
+        return [t for t in self.rounds[name] if t is not None]
+
+    def median(self, name: str) -> float:
+        """Median seconds of one call."""
+        return statistics.median(self.seconds(name))
+
+    def each(self, f: Callable[..., float], *names: str) -> list[float]:
+        """f of the seconds of `names`, round by round: what is compared ran at the same time."""
+        columns = zip(*(self.rounds[n] for n in names), strict=True)
+        return [f(*row) for row in columns if None not in row]
+
+    def as_json(self) -> dict[str, dict[str, float]]:
         """Plain numbers for the results file."""
-        return {"median": self.median, "low": self.low, "high": self.high, "rounds": self.rounds}
+        out = {}
+        for name in self.rounds:
+            median, low, high = middle(self.seconds(name))
+            out[name] = {"median": median, "low": low, "high": high, "rounds": len(self.seconds(name))}
+        return out
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[], object]], rounds: int, sample: float = 0.004, budget: float = 20.0
-) -> dict[str, Timing]:
-    """Times each of `runs`, one sample each in turn.
+    runs: Mapping[str, Callable[[], object]], rounds: int, sample: float = 0.004, budget: float = 2.5
+) -> Times:
+    """Times each of `runs`, one sample each in turn, the order turning from round to round.
 
-    A sample repeats a short call until it lasts `sample` seconds. The rounds end
-    early, but not before three, once `budget` seconds are spent.
+    A sample repeats a short call until it lasts `sample` seconds. After three rounds,
+    a contestant that has used its share of `budget` seconds sits out, and the rounds
+    end once the first one (what is measured) does.
     """
     counts = {}
     for name, run in runs.items():
@@ -36,19 +59,23 @@ def interleaved(
         begin = time.perf_counter()
         run()
         counts[name] = max(1, round(sample / max(time.perf_counter() - begin, 1e-7)))
-    samples: dict[str, list[float]] = {name: [] for name in runs}
-    start = time.perf_counter()
+    names = list(runs)
+    times = Times({name: [] for name in names})
+    spent = dict.fromkeys(names, 0.0)
+    share = budget / len(names)
     for r in range(rounds):
-        if r >= 3 and time.perf_counter() - start > budget:
+        if r >= 3 and spent[names[0]] > share:
             break
-        for name, run in runs.items():
-            count = counts[name]
+        turn = r % len(names)
+        for name in names[turn:] + names[:turn]:
+            if r >= 3 and spent[name] > share:
+                times.rounds[name].append(None)
+                continue
+            run, count = runs[name], counts[name]
             begin = time.perf_counter()
             for _ in range(count):
                 run()
-            samples[name].append((time.perf_counter() - begin) / count)
-    out = {}
-    for name, times in samples.items():
-        low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (times[0],) * 3
-        out[name] = Timing(statistics.median(times), low, high, len(times))
-    return out
+            took = time.perf_counter() - begin
+            spent[name] += took
+            times.rounds[name].append(took / count)
+    return times

@@ -17,14 +17,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import _cases as bench_cases
 
 
-@pytest.mark.parametrize("name", bench_cases.texts())
+@pytest.mark.parametrize("name", bench_cases.every_text())
 def test_each_pattern_of_the_bench(name: str) -> None:
     """What is measured is right, and the peer's mask function means the same."""
-    where = bench_cases.texts()[name]
-    compare_problem(cases.Problem(700, 700, 64, 64, where=where, b=1))
+    where = bench_cases.every_text()[name]
+    operands = bench_cases.operands(name, 700)
+    compare_problem(cases.Problem(700, 700, 64, 64, where=where, b=1), operands=operands)
     if name in bench_cases.FLEX:
         theirs = np.asarray(hd.holds(bench_cases.FLEX[name]).mask(700, 700))
-        assert (theirs == patterns.mask(where, 700, 700)).all()
+        grid = patterns.grid(700, 700, operands=operands)
+        assert (theirs == np.broadcast_to(patterns.parse(where).live(grid), (1, 1, 700, 700))[0, 0]).all()
 
 
 @pytest.mark.parametrize("name", cases.PRIMITIVES)

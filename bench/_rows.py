@@ -7,15 +7,21 @@ them can be run by itself. A row whose value is a ratio takes it round by round.
 from __future__ import annotations
 
 import functools
+import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import _cases
 from _limits import FORMS, Limits
 from _measure import Times, interleaved, middle
 
+HERE = Path(__file__).resolve().parent
 CORES = os.cpu_count() or 1
 BYTES = {"f32": 4, "f16": 2, "bf16": 2}
 PEAK_OF = {"f32": "f32", "f16": "f32", "bf16": "bf16"}
@@ -68,6 +74,7 @@ class Row:
     most: bool = False  # True: the target is an upper bound
     unit: str = "x"  # "x", "share", "us", "ms"
     options: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 120.0  # given up after
 
 
 class Bench:
@@ -397,6 +404,103 @@ def executed_pairs(bench: Bench, row: Row) -> dict[str, Any]:
     return {"value": value, "low": value, "high": value, "live_pairs": bench.live(row.problem)}
 
 
+def compile_times(bench: Bench, row: Row) -> dict[str, Any]:
+    """Seconds of compilations: bench/compile_time.py over the bench's cases and random patterns, in one process."""
+    found = compilations(12 if bench.quick else 1000)
+    kind, part = row.options["kind"], row.options["part"]
+    times = sorted(x[kind] for x in found if kind in x)
+    value = times[min(int(part * len(times)), len(times) - 1)] * row.options["scale"]
+    low, high = (times[int(q * (len(times) - 1))] * row.options["scale"] for q in (0.25, 0.75))
+    refused = sum("error" in x for x in found)
+    return {"value": value, "low": low, "high": high, "patterns": len(found), "refused": refused}
+
+
+@functools.lru_cache
+def compilations(count: int) -> list[dict[str, Any]]:
+    """Rows of compile_time.py."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.json"
+        command = [sys.executable, str(HERE / "compile_time.py"), "--count", str(count), "--json", str(path)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return list(json.loads(path.read_text()))
+
+
+FIRST_CALL = """
+import sys, time
+import numpy as np, heddle as hd
+x = np.ones((1, 1, 64, 64), np.float32)
+p = hd.parse(sys.argv[1])
+begin = time.perf_counter()
+hd.attend(x, x, x, where=p)
+print(time.perf_counter() - begin)
+"""
+
+
+def first_call(bench: Bench, row: Row) -> dict[str, Any]:
+    """Milliseconds of the first call in a fresh process: nothing cached, or cached on disk."""
+    text = _cases.every_text()[row.problem.case]
+    times = []
+    for _ in range(1 if bench.quick else 5):
+        with tempfile.TemporaryDirectory() as cache:
+            env = {**os.environ, "HEDDLE_CACHE_DIR": cache}
+            for _ in range(2 if row.options["cached"] else 1):
+                command = [sys.executable, "-c", FIRST_CALL, text]
+                done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+            times.append(float(done.stdout) * 1e3)
+    value, low, high = middle(times)
+    return {"value": value, "low": low, "high": high}
+
+
+PEAK_MEMORY = """
+import sys
+import numpy as np, heddle as hd
+text, n, d = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+hd.set_num_threads(int(sys.argv[4]))
+p = hd.parse(text)
+def tensors(n):
+    return [np.full((1, 8, n, d), x, np.float32) for x in (0.1, 0.2, 0.3, 0.0)]
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(x.split()[1]) for x in file if x.startswith("VmHWM"))
+q, k, v, out = tensors(64)
+hd.attend(q, k, v, where=p, out=out)
+q, k, v, out = tensors(n)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+before = peak()
+hd.attend(q, k, v, where=p, out=out)
+print(peak() - before)
+"""
+
+
+def extra_memory(bench: Bench, row: Row) -> dict[str, Any]:
+    """MiB a thread that a call adds to the peak resident size of a process, inputs and output not counted."""
+    p = row.problem
+    if not Path("/proc/self/clear_refs").exists():
+        raise NotImplementedError("this system does not tell the peak resident size")
+    text = _cases.every_text()[p.case]
+    grown = []
+    with tempfile.TemporaryDirectory() as cache:
+        env = {**os.environ, "HEDDLE_CACHE_DIR": cache}
+        for turn in range(2 if bench.quick else 4):
+            command = [sys.executable, "-c", PEAK_MEMORY, text, str(p.n), str(p.d), str(p.threads)]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+            if turn:  # the first one compiles
+                grown.append(float(done.stdout) / 1024 / p.threads)
+    value, low, high = middle(grown)
+    return {"value": value, "low": low, "high": high, "a_mask_mib": p.heads * p.n * p.n / 2**20}
+
+
+def scratch(bench: Bench, row: Row) -> dict[str, Any]:
+    """MiB of scratch that the kernel asks for a thread."""
+    import heddle as hd
+
+    p = row.problem
+    kernel = hd.compile(hd.spec(bench.where(p), d=p.d, dv=p.width, dtype=p.dtype))
+    value = kernel.manifest["scratch_bytes"] / 2**20
+    return {"value": value, "low": value, "high": value}
+
+
 # ---------------------------------------------------------------------- rows
 
 
@@ -406,6 +510,7 @@ def rows() -> Iterator[Row]:
     yield from peer_rows()
     yield from pair_rows()
     yield from shape_rows()
+    yield from other_rows()
 
 
 def peak_rows() -> Iterator[Row]:
@@ -535,6 +640,45 @@ def shape_rows() -> Iterator[Row]:
     group = "time with a score region over without"
     for score in ("alibi", "softcap", "relative_bias", "lambda"):
         yield Row(f"score/{score}", group, score_cost, Problem("causal", score=score), 1.25, most=True)
+
+
+def other_rows() -> Iterator[Row]:
+    """Memory and compile time."""
+    group = "scratch a thread"
+    for case, d, dv in (
+        ("dense", 64, 0), ("dense", 128, 0), ("dense", 256, 0), ("dense", 576, 512), ("sparse_transformer", 64, 0),
+        ("neighborhood_13x13", 64, 0), ("longformer", 64, 0),
+    ):  # fmt: skip
+        for dtype in ("f32", "bf16"):
+            p = Problem(case, d=d, dv=dv, dtype=dtype)
+            name = f"memory/scratch-{case}-d{d}-{dtype}"
+            yield Row(name, group, scratch, p, 2.0, most=True, unit="MiB")
+    group = "growth of the peak resident size in a call, a thread"
+    for case in ("causal", "sparse_transformer", "longformer"):
+        for n in (4096, 16384):
+            yield Row(f"memory/rss-{case}-n{n}", group, extra_memory, Problem(case, n=n), 2.0, most=True, unit="MiB")
+    group = "compile time, the bench's patterns and 1000 random nested ones"
+    for name, kind, part, target, unit in (
+        ("cold-p50", "cold", 0.5, 150.0, "ms"),
+        ("cold-p99", "cold", 0.99, 500.0, "ms"),
+        ("disk-p50", "disk", 0.5, 10.0, "ms"),
+        ("disk-p99", "disk", 0.99, 10.0, "ms"),
+        ("memory-p50", "memory", 0.5, 5.0, "us"),
+        ("memory-p99", "memory", 0.99, 5.0, "us"),
+    ):
+        options = {"kind": kind, "part": part, "scale": 1e3 if unit == "ms" else 1e6}
+        p = Problem("")
+        yield Row(
+            f"compile/{name}", group, compile_times, p, target, most=True, unit=unit, options=options, seconds=420
+        )
+    group = "first call in a fresh process"
+    for case in ("causal", "sparse_transformer"):
+        p = Problem(case, n=64, heads=1)
+        yield Row(f"compile/first-{case}", group, first_call, p, None, most=True, unit="ms", options={"cached": False})
+        yield Row(
+            f"compile/first-{case}-from-disk", group, first_call, p, 10.0, most=True, unit="ms",
+            options={"cached": True},
+        )  # fmt: skip
 
 
 def quick(p: Problem) -> Problem:

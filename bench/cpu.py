@@ -34,8 +34,6 @@ ROOT = HERE.parent
 RESULTS = HERE / "results"
 sys.path.insert(0, str(HERE))
 
-ROW_SECONDS = 180.0  # a row that takes longer is given up
-
 
 def say(text: str) -> None:
     """Progress, at once."""
@@ -84,10 +82,10 @@ def work(ids: list[str], quick: bool) -> None:
         print(json.dumps({"row": name, **out}), file=pipe)
 
 
-def run_rows(ids: list[str], quick: bool, deadline: float, report: Any) -> dict[str, dict[str, Any]]:
-    """Rows by name. A worker that dies or hangs takes only its current row with it."""
+def run_rows(patience: dict[str, float], quick: bool, deadline: float, report: Any) -> dict[str, dict[str, Any]]:
+    """Rows by name, `patience` seconds each. A worker that dies or hangs takes only its current row with it."""
     found: dict[str, dict[str, Any]] = {}
-    left = list(ids)
+    left = list(patience)
     while left:
         command = [sys.executable, __file__, "--worker", json.dumps(left)] + ["--quick"] * quick
         env = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
@@ -96,10 +94,12 @@ def run_rows(ids: list[str], quick: bool, deadline: float, report: Any) -> dict[
         current, begin = None, time.monotonic()
         why = ""
         while True:
-            limit = min(begin + ROW_SECONDS, deadline)
+            # Loading torch and building the limit programs comes before the first row.
+            wait = patience[current] if current else 60.0
+            limit = min(begin + wait, deadline)
             ready, _, _ = select.select([worker.stdout], [], [], max(0.0, limit - time.monotonic()))
             if not ready:
-                why = "out of time" if time.monotonic() >= deadline else f"gave up after {ROW_SECONDS:.0f} s"
+                why = "out of time" if time.monotonic() >= deadline else f"gave up after {wait:.0f} s"
                 worker.kill()
                 break
             line = worker.stdout.readline()
@@ -229,7 +229,7 @@ def main() -> int:
         done += 1
         say(f"[{time.monotonic() - begin:4.0f} s, {done}/{len(rows)}] {_report.line(complete(known[name], found))}")
 
-    found = run_rows([r.id for r in rows], args.quick, time.monotonic() + 60 * args.minutes, report)
+    found = run_rows({r.id: r.seconds for r in rows}, args.quick, time.monotonic() + 60 * args.minutes, report)
     stamp = {"commit": data["machine"]["commit"], "date": data["machine"]["date"]}
     data["rows"] = [{**complete(r, found[r.id]), **stamp} for r in rows]
     say(f"done in {time.monotonic() - begin:.0f} s")

@@ -17,7 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import _cases
 import _measure
 import _peers
+import _report
 import _rows
+import cycles
 
 
 @pytest.mark.parametrize("name", _cases.specs())
@@ -60,7 +62,7 @@ def test_rows_have_names_of_their_own_and_cases_that_exist() -> None:
     assert len(set(names)) == len(names)
     for row in _rows.rows():
         for problem in (row.problem, *(x for x in row.options.values() if isinstance(x, _rows.Problem))):
-            assert problem.case in _cases.every_text(), row.id
+            assert problem.case in ("", *_cases.every_text()), row.id
             assert not problem.score or problem.score == "lambda" or problem.score in _cases.specs(), row.id
 
 
@@ -78,3 +80,62 @@ def test_contestants_take_turns() -> None:
     times = _measure.interleaved(runs, 3, sample=0)
     assert "".join(calls) == "aabb" + "abbaab"
     assert all(len(x) == 3 for x in times.rounds.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "group"),
+    [
+        ("vfmadd231ps (%rax){1to16}, %zmm1, %zmm2", "multiply-add"),
+        ("vdpbf16ps %zmm1, %zmm2, %zmm3", "multiply-add"),
+        ("vbroadcastss 4(%rsi), %zmm3", "shuffle, broadcast"),
+        ("vmovups %zmm3, 64(%rdi)", "vector store"),
+        ("vmovups 64(%rdi), %zmm3", "vector load, move"),
+        ("vscalefps %zmm1, %zmm2, %zmm3", "exponential, convert"),
+        ("vcmpltps %zmm1, %zmm2, %k1", "mask, compare"),
+        ("jne 0x40", "branch, call"),
+        ("addq $64, %rsi", "integer"),
+    ],
+)
+def test_instructions_have_groups(text: str, group: str) -> None:
+    assert cycles.group_of(text) == group
+
+
+def test_samples_are_counted_by_function_group_and_block() -> None:
+    lines = [
+        cycles.Line(0, "vmovups (%rdi), %zmm0", "f", 0),
+        cycles.Line(6, "vfmadd231ps %zmm0, %zmm1, %zmm2", "f", 1),
+        cycles.Line(12, "jne 0x6", "f", 1),
+        cycles.Line(14, "ret", "g", 2),
+    ]
+    found = cycles.count(lines, 1000, [1006, 1006, 1007, 1012, 1014, 5])
+    assert found["functions"] == pytest.approx({"f": 4 / 6, "g": 1 / 6})
+    assert found["groups"] == pytest.approx({"multiply-add": 3 / 6, "branch, call": 2 / 6})
+    assert found["blocks"][0]["share"] == pytest.approx(4 / 6)
+    assert found["outside"] == pytest.approx(1 / 6)
+
+
+def row(value: float | None, most: bool = False, spread: float = 0.0, target: float = 1.0) -> dict[str, object]:
+    found: dict[str, object] = {"id": "r", "most": most, "target": target, "unit": "x", "value": value}
+    if value is None:
+        return {**found, "error": "broke"}
+    return {**found, "low": value - spread, "high": value + spread}
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "worse"),
+    [
+        (row(1.0), row(1.0), False),
+        (row(0.85), row(1.0), True),
+        (row(0.85, spread=0.1), row(1.0), False),
+        (row(1.3, most=True), row(1.0, most=True), True),
+        (row(0.7, most=True), row(1.0, most=True), False),
+        (row(None), row(1.0), True),
+    ],
+)
+def test_regressions_are_judged_by_sense_and_spread(now: dict, then: dict, worse: bool) -> None:
+    machine = {"cpu": "x"}
+    found = _report.compare({"machine": machine, "rows": [now]}, {"machine": machine, "rows": [then]})
+    assert found == (["r"] if worse else [])
+    assert _report.met(row(0.9)) is False
+    assert _report.met(row(0.9, most=True)) is True
+    assert _report.met(row(None)) is None

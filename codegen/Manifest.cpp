@@ -1,6 +1,7 @@
 //===- Manifest.cpp - What the runtime must know of a kernel --------------===//
 
 #include "codegen/Manifest.h"
+#include "dialect/PatternTables.h"
 
 using namespace mlir;
 namespace json = llvm::json;
@@ -29,57 +30,36 @@ static json::Object source(const NumberSource &n) {
   return json::Object{{"kind", "value"}, {"value", n.integer}, {"arg", -1}};
 }
 
-namespace {
-/// What a pattern asks of its operands.
-struct OperandNeeds {
-  llvm::DenseMap<int64_t, std::string> axes; ///< of tensors: one letter a dimension
-  llvm::DenseSet<int64_t> counts;            ///< run-time integers that are >= 0
-};
-} // namespace
-
-static void collectNeeds(const Pattern &p, ArrayRef<int64_t> ranks, OperandNeeds &needs) {
+/// Run-time counts of windows are >= 0.
+static void collectCounts(const Pattern &p, llvm::DenseSet<int64_t> &counts) {
   if (p->kind == PatternKind::Window) {
     for (const IntArg &count : ArrayRef<IntArg>(p->ints).take_front(2)) {
       if (count.kind == IntArg::Operand) {
-        needs.counts.insert(count.value);
+        counts.insert(count.value);
       }
     }
   }
-  auto put = [&](size_t k, StringRef perRow) {
-    if (k < p->operands.size()) {
-      int64_t operand = p->operands[k];
-      needs.axes[operand] = (ranks[operand] == 3 ? "bh" : "b") + perRow.str();
-    }
-  };
-  switch (p->kind) {
-  case PatternKind::Same:
-    put(0, "q");
-    put(1, "k");
-    break;
-  case PatternKind::Cluster:
-  case PatternKind::Keys:
-    put(0, "k");
-    break;
-  case PatternKind::Queries:
-    put(0, "q");
-    break;
-  case PatternKind::Between:
-    put(0, "q");
-    put(1, "q");
-    break;
-  case PatternKind::Lengths:
-    put(0, "");
-    break;
-  case PatternKind::Coarse:
-  case PatternKind::Grid:
-  case PatternKind::Remap:
-    return; // operands below are indexed by digits, not by rows
-  default:
-    break;
-  }
   for (const Pattern &child : p->children) {
-    collectNeeds(child, ranks, needs);
+    collectCounts(child, counts);
   }
+}
+
+/// The axes of an operand as the manifest spells them: "b", "h", "q", "k/64", "q+1", ".".
+static json::Array axisNames(const OperandUse &use, int64_t rank) {
+  json::Array list;
+  const char *letters = axesOf(use, rank);
+  for (char letter : StringRef(letters ? letters : "")) {
+    int64_t divisor = letter == 'k' ? use.keyDivisor : use.queryDivisor;
+    bool rows = letter == 'k' || letter == 'q' || letter == 'Q';
+    std::string name(1, letter == 'Q' ? 'q' : letter);
+    if (rows && divisor == 0) {
+      name = ".";
+    } else if (rows) {
+      name += (divisor > 1 ? "/" + std::to_string(divisor) : "") + (letter == 'Q' ? "+1" : "");
+    }
+    list.push_back(name);
+  }
+  return list;
 }
 
 json::Object describeKernel(const KernelSignature &sig) {
@@ -128,16 +108,12 @@ json::Object describeKernel(const KernelSignature &sig) {
       needs |= !region->getArguments()[region->getNumArguments() - 2].use_empty();
     }
     anyOffset |= needs;
-    OperandNeeds operands;
-    collectNeeds(p, ranks, operands);
-    for (auto &[operand, letters] : operands.axes) {
-      json::Array list;
-      for (char letter : letters) {
-        list.push_back(std::string(1, letter));
-      }
-      role(sig.patternOperands[operand], "operand", g, json::Object{{"axes", std::move(list)}});
+    for (const OperandUse &use : operandUses(p)) {
+      role(sig.patternOperands[use.operand], "operand", g, json::Object{{"axes", axisNames(use, ranks[use.operand])}});
     }
-    for (int64_t operand : operands.counts) {
+    llvm::DenseSet<int64_t> counts;
+    collectCounts(p, counts);
+    for (int64_t operand : counts) {
       role(sig.patternOperands[operand], "operand", g, json::Object{{"min", 0}});
     }
     segments.push_back(json::Object{{"k_offset", source(s.kOffset)}, {"needs_q_offset", needs}});

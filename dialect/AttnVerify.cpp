@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 #include "dialect/Attn.h"
 #include "dialect/AttnDims.h"
+#include "dialect/PatternTables.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/Matchers.h"
@@ -147,11 +148,11 @@ private:
   LogicalResult checkOffsetType(Value value, const Twine &name);
   LogicalResult checkFinite(double scale, const Twine &name);
 
-  LogicalResult checkNode(const PatternNode &node, int64_t g);
+  LogicalResult checkNode(const PatternNode &node);
   LogicalResult checkExpr(const Expr &expr);
   /// Operand n is a tensor of one of `ranks` dimensions whose elements are
   /// integers (or flags, i1); the last dimension has size `rows`.
-  LogicalResult checkIds(int64_t n, StringRef pattern, ArrayRef<int64_t> ranks, bool flags, int64_t rows);
+  LogicalResult checkOperand(const OperandUse &use, int64_t g);
   LogicalResult checkScalar(int64_t n);
   LogicalResult checkNumber(int64_t n);
 
@@ -489,28 +490,47 @@ LogicalResult AttendVerifier::checkScalar(int64_t n) {
   return op.emitOpError("expected run-time integer %") << n << " of a pattern to be an index, but got " << type;
 }
 
-LogicalResult AttendVerifier::checkIds(int64_t n, StringRef pattern, ArrayRef<int64_t> ranks, bool flags,
-                                       int64_t rows) {
+/// "[B, Hq, Nq]" of "bhq".
+static std::string shapeOfAxes(StringRef letters) {
+  std::string text = "[";
+  for (char letter : letters) {
+    text += text.size() > 1 ? ", " : "";
+    text += letter == 'b' ? "B" : letter == 'h' ? "H" : letter == '.' ? "n" : letter == 'Q' ? "N + 1" : "N";
+  }
+  return text + "]";
+}
+
+// pattern_c1: an operand of a primitive has the shape and the elements that the table of docs/spec.md gives it.
+// pattern_c2: it has a row for each query or key, or for each block of them inside coarse.
+LogicalResult AttendVerifier::checkOperand(const OperandUse &use, int64_t g) {
+  int64_t n = use.operand, nq = q().rows(), nk = rowsOf(op.getKeys()[g]).rows();
+  StringRef pattern = use.info->name;
   Type given = op.getPatternOperands()[n].getType();
   auto type = dyn_cast<RankedTensorType>(given);
-  auto describe = [&](InFlightDiagnostic diag) -> LogicalResult {
-    diag << "expected operand %" << n << " of " << pattern << " to be a tensor of " << (flags ? "i1" : "i8, i32 or i64")
-         << " with shape ";
-    llvm::interleave(
-        ranks, [&](int64_t rank) { diag << (rank == 1   ? "[B]"
-                                            : rank == 2 ? "[B, N]"
-                                                        : "[B, H, N]"); },
-        [&] { diag << " or "; });
-    return diag << ", but got " << given;
-  };
-  bool good = type && llvm::is_contained(ranks, type.getRank()) &&
-              (flags ? type.getElementType().isInteger(1) : isInteger(type.getElementType()));
-  if (!good || !mayBroadcast(type.getDimSize(0), q().batch())) {
-    return describe(op.emitOpError());
+  const char *letters = type ? axesOf(use, type.getRank()) : nullptr;
+  bool good = letters && (use.info->flags ? type.getElementType().isInteger(1) : isInteger(type.getElementType()));
+  for (int64_t k = 0; good && k < type.getRank(); ++k) {
+    good = letters[k] != 'b' || mayBroadcast(type.getDimSize(k), q().batch());
   }
-  if (type.getRank() > 1 && !mayEqual(type.getShape().back(), rows)) {
-    return op.emitOpError("expected operand %")
-           << n << " of " << pattern << " to have " << rows << " rows, but got " << type.getShape().back();
+  if (!good) {
+    InFlightDiagnostic diag = op.emitOpError("expected operand %")
+                              << n << " of " << pattern << " to be a tensor of "
+                              << (use.info->flags ? "i1" : "i8, i32 or i64") << " with shape ";
+    llvm::interleave(
+        use.info->axes[use.position], [&](const char *one) { diag << shapeOfAxes(one); }, [&] { diag << " or "; });
+    return diag << ", but got " << given;
+  }
+  for (int64_t k = 0; k < type.getRank(); ++k) {
+    bool byKey = letters[k] == 'k';
+    int64_t divisor = byKey ? use.keyDivisor : use.queryDivisor, rows = byKey ? nk : nq;
+    if ((!byKey && letters[k] != 'q' && letters[k] != 'Q') || divisor == 0 || ShapedType::isDynamic(rows)) {
+      continue;
+    }
+    rows = (rows + divisor - 1) / divisor + (letters[k] == 'Q' ? 1 : 0);
+    if (!mayEqual(type.getDimSize(k), rows)) {
+      return op.emitOpError("expected operand %")
+             << n << " of " << pattern << " to have " << rows << " rows, but got " << type.getDimSize(k);
+    }
   }
   return success();
 }
@@ -552,7 +572,7 @@ LogicalResult AttendVerifier::checkExpr(const Expr &expr) {
   return success();
 }
 
-LogicalResult AttendVerifier::checkNode(const PatternNode &node, int64_t g) {
+LogicalResult AttendVerifier::checkNode(const PatternNode &node) {
   auto checkInt = [&](const IntArg &arg) -> LogicalResult {
     return arg.kind == IntArg::Operand ? checkScalar(arg.value) : success();
   };
@@ -571,36 +591,6 @@ LogicalResult AttendVerifier::checkNode(const PatternNode &node, int64_t g) {
       return failure();
     }
   }
-  int64_t nq = q().rows(), nk = rowsOf(op.getKeys()[g]).rows();
-  for (auto [position, n] : llvm::enumerate(node.operands)) {
-    LogicalResult good = success();
-    switch (node.kind) {
-    case PatternKind::Keys:
-      good = checkIds(n, "keys", {2}, /*flags=*/true, nk);
-      break;
-    case PatternKind::Queries:
-      good = checkIds(n, "queries", {2}, /*flags=*/true, nq);
-      break;
-    case PatternKind::Same:
-      good = checkIds(n, "same", {2, 3}, /*flags=*/false, position == 0 ? nq : nk);
-      break;
-    case PatternKind::Cluster:
-      good = checkIds(n, "cluster", {2, 3}, /*flags=*/false, mayEqual(nq, nk) ? nq : nk);
-      break;
-    case PatternKind::Lengths:
-      good = checkIds(n, "lengths", {1}, /*flags=*/false, ShapedType::kDynamic);
-      break;
-    case PatternKind::Between:
-      good = checkIds(n, "between", {2, 3}, /*flags=*/false, nq);
-      break;
-    default:
-      return op.emitOpError("expected a pattern without run-time tensors, or one of keys, queries, same, cluster, "
-                            "lengths and between, but got a kind that is not supported yet");
-    }
-    if (failed(good)) {
-      return failure();
-    }
-  }
   return success();
 }
 
@@ -613,11 +603,16 @@ LogicalResult AttendVerifier::checkPattern(int64_t g) {
   SmallVector<const PatternNode *> stack = {&*pattern};
   while (!stack.empty()) {
     const PatternNode *node = stack.pop_back_val();
-    if (failed(checkNode(*node, g))) {
+    if (failed(checkNode(*node))) {
       return failure();
     }
     for (const heddle::Pattern &child : node->children) {
       stack.push_back(&*child);
+    }
+  }
+  for (const OperandUse &use : operandUses(pattern)) {
+    if (failed(checkOperand(use, g))) {
+      return failure();
     }
   }
   return success();

@@ -135,6 +135,7 @@ ExprType typeOf(ExprKind kind, const std::vector<Expr> &args) {
   case ExprKind::Eq:
   case ExprKind::Ne:
   case ExprKind::Drawn:
+  case ExprKind::Member:
     return ExprType::Bool;
   case ExprKind::Draw:
   case ExprKind::Int:
@@ -143,6 +144,8 @@ ExprType typeOf(ExprKind kind, const std::vector<Expr> &args) {
   case ExprKind::Load:
   case ExprKind::Shl:
   case ExprKind::Shr:
+  case ExprKind::Search:
+  case ExprKind::Size:
     return ExprType::Int;
   default:
     return ExprType::Float;
@@ -319,6 +322,12 @@ Expr Expr::load(int64_t operand, std::vector<Expr> indices, ExprType type) {
   return finish(std::move(n));
 }
 
+Expr Expr::member(int64_t operand, std::vector<Expr> at, Expr lo, Expr hi, Expr x) {
+  at.insert(at.begin(), reference(operand));
+  at.insert(at.end(), {std::move(lo), std::move(hi), std::move(x)});
+  return make(ExprKind::Member, std::move(at));
+}
+
 Expr Expr::make(ExprKind kind, std::vector<Expr> args) {
   ExprNode n;
   n.kind = kind;
@@ -434,6 +443,10 @@ const char *spelling(Sym s) {
     return "koff";
   case Sym::Choice:
     return "choice";
+  case Sym::Heads:
+    return "heads";
+  case Sym::Entry:
+    return "entry";
   }
   return "?";
 }
@@ -509,6 +522,12 @@ const char *spelling(ExprKind kind, bool words) {
     return "sin";
   case ExprKind::Cos:
     return "cos";
+  case ExprKind::Member:
+    return "member";
+  case ExprKind::Search:
+    return "search";
+  case ExprKind::Size:
+    return "size";
   default:
     return "";
   }
@@ -583,7 +602,7 @@ struct Printer {
       out += n.kind == ExprKind::Neg ? "(-" : "(~";
       print(n.args[0]);
       out += ")";
-    } else if (n.args.size() == 2 && n.kind != ExprKind::Min && n.kind != ExprKind::Max) {
+    } else if (n.args.size() == 2 && n.kind != ExprKind::Min && n.kind != ExprKind::Max && n.kind < ExprKind::Member) {
       out += "(";
       print(n.args[0]);
       out += std::string(" ") + spelling(n.kind, words) + " ";
@@ -669,6 +688,10 @@ int64_t symbolValue(Sym s, const ExprEnv &env) {
     return env.kOffset;
   case Sym::Choice:
     return env.choice;
+  case Sym::Heads:
+    return std::max<int64_t>(env.heads, 1);
+  case Sym::Entry:
+    return env.entry;
   }
   return 0;
 }
@@ -683,6 +706,35 @@ Value evalLoad(const ExprNode &n, const ExprEnv &env) {
     return Value::real(v);
   }
   return Value::integer(n.type == ExprType::Bool ? v != 0 : toInt(v));
+}
+
+/// Member, Search and Size.
+Value evalList(const ExprNode &n, const ExprEnv &env) {
+  const int64_t operand = n.args[0]->value;
+  auto at = [&](size_t k) { return eval(n.args[k], env).asInt(); };
+  auto size = [&](int64_t back) { return env.size ? env.size(operand, back) : 0; };
+  if (n.kind == ExprKind::Size) {
+    return Value::integer(size(at(1)));
+  }
+  const size_t rest = n.kind == ExprKind::Member ? 3 : 1;
+  std::vector<int64_t> indices;
+  for (size_t k = 1; k + rest < n.args.size(); ++k) {
+    indices.push_back(at(k));
+  }
+  indices.push_back(0);
+  const int64_t x = at(n.args.size() - 1);
+  const bool search = n.kind == ExprKind::Search;
+  int64_t lo = search ? 0 : std::max<int64_t>(at(n.args.size() - 3), 0), found = 0;
+  int64_t hi = search ? size(0) : std::min(at(n.args.size() - 2), size(0));
+  for (int64_t t = lo; t < hi && env.load; ++t) {
+    indices.back() = t;
+    int64_t entry = toInt(env.load(operand, indices));
+    if (search ? entry > x : entry == x) {
+      return Value::integer(search ? t : 1);
+    }
+    found = search ? t + 1 : 0;
+  }
+  return Value::integer(found);
 }
 
 int64_t integerOp(ExprKind kind, int64_t a, int64_t b) {
@@ -801,6 +853,10 @@ Value eval(const Expr &e, const ExprEnv &env) {
     return Value::integer(env.scalar ? env.scalar(n.value) : 0);
   case ExprKind::Load:
     return evalLoad(n, env);
+  case ExprKind::Member:
+  case ExprKind::Search:
+  case ExprKind::Size:
+    return evalList(n, env);
   case ExprKind::Select: {
     Value v = eval(eval(n.args[0], env).truth() ? n.args[1] : n.args[2], env);
     return n.type == ExprType::Float ? Value::real(v.asDouble()) : v;

@@ -29,6 +29,8 @@ enum class Sym : uint8_t {
   KeyRow,    ///< j - k_offset
   KeyOffset, ///< k_offset of the segment: j - KeyRow, free of the key
   Choice,    ///< in a stratum that repeats: which of its choices, from 0
+  Heads,     ///< Hq
+  Entry,     ///< the entry at hand of a list (bounds of a gathered stratum only)
 };
 
 enum class ExprKind : uint8_t {
@@ -78,6 +80,11 @@ enum class ExprKind : uint8_t {
   Erf,
   Sin,
   Cos,
+  // Questions to a whole operand, args[0], which is a load without indices; then the indices of its leading
+  // dimensions. The last dimension is the list.
+  Member, ///< args = {.., lo, hi, x}: some entry at lo <= t < hi (and t < size) equals x; boolean
+  Search, ///< args = {.., x}: the number of entries <= x of an ascending list
+  Size,   ///< args = {operand, n}: the size of dimension n from the back (n a literal), 1 where there is none
 };
 
 enum class ExprType : uint8_t { Int, Float, Bool };
@@ -103,6 +110,13 @@ public:
   static Expr scalar(int64_t operand);
   /// `type` is that of the operand's elements.
   static Expr load(int64_t operand, std::vector<Expr> indices, ExprType type);
+  /// The operand itself, for Member, Search and Size.
+  static Expr reference(int64_t operand) { return load(operand, {}, ExprType::Int); }
+  static Expr member(int64_t operand, std::vector<Expr> at, Expr lo, Expr hi, Expr x);
+  static Expr search(int64_t operand, Expr x) { return make(ExprKind::Search, {reference(operand), std::move(x)}); }
+  static Expr size(int64_t operand, int64_t fromBack) {
+    return make(ExprKind::Size, {reference(operand), Expr(fromBack)});
+  }
   /// Builds a node; folds constants and the neutral elements of + - * and or.
   static Expr make(ExprKind kind, std::vector<Expr> args);
 
@@ -170,11 +184,16 @@ Expr notEqual(Expr a, Expr b);
 
 /// What an evaluation needs to know besides the expression.
 struct ExprEnv {
-  int64_t b = 0, h = 0, i = 0, j = 0, nq = 0, nk = 0, qOffset = 0, kOffset = 0, choice = 0;
+  int64_t b = 0, h = 0, i = 0, j = 0, nq = 0, nk = 0, qOffset = 0, kOffset = 0, choice = 0, entry = 0;
+  int64_t heads = 0; ///< query heads; 0: unknown, tables have one entry a head
   /// Value of run-time integer `operand`.
   std::function<int64_t(int64_t operand)> scalar;
-  /// Element of `operand` at indices (clamping is the callee's); any type as a double.
+  /// Element of `operand` at indices (clamping is the callee's); any type as a double. Where a primitive gives
+  /// more indices than the tensor has dimensions, the second is dropped first and then the first (see
+  /// Pattern::contains).
   std::function<double(int64_t operand, const std::vector<int64_t> &)> load;
+  /// Size of a dimension of `operand`, counted from the back; 1 where it has none.
+  std::function<int64_t(int64_t operand, int64_t fromBack)> size;
 };
 
 /// Evaluates in 64-bit integers (which wrap) and doubles; booleans are 0 and 1.

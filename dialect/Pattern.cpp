@@ -156,9 +156,19 @@ size_t Pattern::hash() const {
 // Queries
 //===----------------------------------------------------------------------===//
 
+/// As walk, leaving out what `positions` evaluates at loaded positions.
+template <typename Fn> static void walkPositions(const Pattern &p, const Fn &fn) {
+  fn(*p);
+  if (p->kind != PatternKind::Positions) {
+    for (const Pattern &c : p->children) {
+      walkPositions(c, fn);
+    }
+  }
+}
+
 bool Pattern::dependsOnQuery() const {
   bool depends = false;
-  walk(*this, [&](const PatternNode &n) {
+  walkPositions(*this, [&](const PatternNode &n) {
     switch (n.kind) {
     case PatternKind::Causal:
     case PatternKind::Window:
@@ -568,6 +578,9 @@ private:
       if ((e.kind == ExprKind::Int || operand) && (e.value > maxLiteral || e.value < (operand ? 0 : -maxLiteral))) {
         p = expected("integers of at most 2^62", std::to_string(e.value));
       }
+      if (e.kind >= ExprKind::Member) {
+        p = expected("arithmetic on loaded elements", std::string("'") + spelling(e.kind) + "'");
+      }
       if (n.kind == PatternKind::AffineSet && !isAffine(e)) {
         p = expected("a quasi-affine constraint", "another expression");
       }
@@ -647,23 +660,11 @@ private:
         return expected("at most 65536 blocks per row", text(n.ints[1]));
       }
       return first({divisor(0, "block"), atLeast(1, 0, "a number of blocks")});
-    case PatternKind::Offsets:
-      return n.operands.empty() ? Problem()
-                                : expected("a list of constants (run-time offsets are not "
-                                           "supported yet)",
-                                           "an operand");
     case PatternKind::Remap:
       return remap();
     case PatternKind::AffineSet:
     case PatternKind::Holds:
       return condition();
-    case PatternKind::BetweenQueries:
-    case PatternKind::Positions:
-    case PatternKind::Packed:
-    case PatternKind::Listed:
-    case PatternKind::Csr:
-    case PatternKind::Mask: // pattern_c1
-      return "expected a supported pattern, but got '" + name + "', which is not supported yet";
     default:
       return std::nullopt;
     }

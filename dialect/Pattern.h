@@ -39,39 +39,39 @@ struct RangeArg {
 };
 
 enum class PatternKind : uint8_t {
-  Full,         ///< every pair
-  Empty,        ///< no pair; text form `~full`
-  Causal,       ///< ints = {lag}: j <= i - lag
-  Window,       ///< ints = {left, right, dilation}
-  Stride,       ///< ints = {n, phase}: (i - j) mod n = phase
-  Block,        ///< ints = {n}
-  Keys,         ///< ranges, or flags: operands = {flags [B, Nk]}
-  Queries,      ///< ranges, or flags: operands = {flags [B, Nq]}
-  GlobalTokens, ///< ranges: keys | queries
-  KeyMod,       ///< ints = {n, lo, hi}
-  QueryMod,     ///< ints = {n, lo, hi}
-  Offsets,      ///< ints = list of i - j (or operands = {list [H, n]}, later)
-  Coarse,       ///< ints = {nq, nk}, children = {P}
-  Grid,         ///< ints = {width}, children = {rows, columns}
-  Remap,        ///< exprs e_k of Sym::Query (the map's x), children P_k
-  Shift,        ///< ints = {a}, children = {P}: P on (i - a, j - a)
-  Neighborhood, ///< ints = {size, extent, stride, dilation, causal (0 or 1)}
-  PastBlocks,   ///< ints = {n, size, inclusive (0 or 1)}
-  Parent,       ///< ints = {n}: i = j floordiv n
-  RandomBlocks, ///< ints = {block, per_row, seed}
-  AffineSet,    ///< exprs: one condition (Bool) in Query, Key, QueryEnd, KeyEnd
-  Holds,        ///< exprs: one condition (Bool) in Batch, Head, Query, Key
-  PerHead,      ///< children, cyclic in the query head
-  Same,         ///< operands = {qids, kids}, [B, N] or [B, H, N]; negative ids match nothing
-  Cluster,      ///< operands = {ids}: same(ids, ids)
-  Lengths,      ///< operands = {len [B]}: j's row < len[b]
-  Between,      ///< operands = {lo, hi} [B, Nq] or [B, H, Nq]: lo <= j's row < hi at i's row
-  BetweenQueries,
-  Positions,
-  Packed,
-  Listed,
-  Csr,
-  Mask, ///< not compiled yet
+  Full,           ///< every pair
+  Empty,          ///< no pair; text form `~full`
+  Causal,         ///< ints = {lag}: j <= i - lag
+  Window,         ///< ints = {left, right, dilation}
+  Stride,         ///< ints = {n, phase}: (i - j) mod n = phase
+  Block,          ///< ints = {n}
+  Keys,           ///< ranges, or flags: operands = {flags [B, Nk]}
+  Queries,        ///< ranges, or flags: operands = {flags [B, Nq]}
+  GlobalTokens,   ///< ranges: keys | queries
+  KeyMod,         ///< ints = {n, lo, hi}
+  QueryMod,       ///< ints = {n, lo, hi}
+  Offsets,        ///< ints = list of i - j, or operands = {list [n] or [H, n]}
+  Coarse,         ///< ints = {nq, nk}, children = {P}
+  Grid,           ///< ints = {width}, children = {rows, columns}
+  Remap,          ///< exprs e_k of Sym::Query (the map's x), children P_k
+  Shift,          ///< ints = {a}, children = {P}: P on (i - a, j - a)
+  Neighborhood,   ///< ints = {size, extent, stride, dilation, causal (0 or 1)}
+  PastBlocks,     ///< ints = {n, size, inclusive (0 or 1)}
+  Parent,         ///< ints = {n}: i = j floordiv n
+  RandomBlocks,   ///< ints = {block, per_row, seed}
+  AffineSet,      ///< exprs: one condition (Bool) in Query, Key, QueryEnd, KeyEnd
+  Holds,          ///< exprs: one condition (Bool) in Batch, Head, Query, Key
+  PerHead,        ///< children, cyclic in the query head
+  Same,           ///< operands = {qids, kids}, [B, N] or [B, H, N]; negative ids match nothing
+  Cluster,        ///< operands = {ids}: same(ids, ids)
+  Lengths,        ///< operands = {len [B]}: j's row < len[b]
+  Between,        ///< operands = {lo, hi} [B, Nq] or [B, H, Nq]: lo <= j's row < hi at i's row
+  BetweenQueries, ///< operands = {lo, hi} [B, Nk] or [B, H, Nk]: lo <= i's row < hi at j's row
+  Positions,      ///< operands = {p, q}, children = {P}: P on (p[i's row], q[j's row]), which are its rows too
+  Packed,         ///< operands = {cu_q, cu_k} [S + 1], children = {P}: one sequence, P on the places in it
+  Listed,         ///< operands = {idx [B, H, Nq, n]}: j's row is in the list of i's row
+  Csr,            ///< operands = {ptr [B, H, Nq + 1], idx [B, H, nnz]}: likewise, idx[ptr[i] to ptr[i + 1]]
+  Mask,           ///< operands = {bits [B, H, Nq, Nk]}
   And,
   Or,
   Sub,
@@ -142,8 +142,9 @@ public:
 
   /// Membership of one pair, straight from the definitions (used by the
   /// interpreter and by tests; no lowering calls it). Run-time tensors are read
-  /// through env.load at {b, h, row} (`same`, `cluster`, `between`), {b, row}
-  /// (flags) or {b} (`lengths`): the callee drops h where its tensor has rank 2,
+  /// through env.load at {b, h, row} (ids, ends, positions, row pointers), {b, h, row, n} (lists, bits), {b, h, n}
+  /// (indices of `csr`), {h, 0, n} (offsets), {b, row} (flags), {b} (`lengths`) or {n} (`packed`): where its tensor has
+  /// fewer dimensions the callee drops the second index, then the first; it
   /// broadcasts B and H of 1, and maps h to a key head where H is Hk. Rows are
   /// position minus offset; `coarse`, `grid`, `remap` and `shift` map rows as
   /// they map positions.

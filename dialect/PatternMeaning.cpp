@@ -312,9 +312,64 @@ private:
     case PatternKind::BetweenQueries:
       return load(at(0), {b, h, key}) <= static_cast<double>(row) &&
              static_cast<double>(row) < load(at(1), {b, h, key});
-    default: // Not supported yet: Pattern::verify says so.
+    case PatternKind::Offsets: {
+      const int64_t lists = size(at(0), 1);
+      const int64_t own = env.heads > 0 ? h * lists / env.heads : h;
+      return inList(0, size(at(0), 0), static_cast<double>(env.i - env.j),
+                    [&](int64_t t) { return load(at(0), {own, 0, t}); });
+    }
+    case PatternKind::Listed:
+      return row >= 0 && row < size(at(0), 1) &&
+             inList(
+                 0, size(at(0), 0), static_cast<double>(key), [&](int64_t t) { return load(at(0), {b, h, row, t}); });
+    case PatternKind::Csr: {
+      if (row < 0 || row + 1 >= size(at(0), 0)) {
+        return false;
+      }
+      auto end = [&](int64_t r) { return static_cast<int64_t>(load(at(0), {b, h, r})); };
+      return inList(std::max<int64_t>(end(row), 0), std::min(end(row + 1), size(at(1), 0)), static_cast<double>(key),
+                    [&](int64_t t) { return load(at(1), {b, h, t}); });
+    }
+    case PatternKind::Mask:
+      return load(at(0), {b, h, row, key}) != 0;
+    case PatternKind::Positions: {
+      ExprEnv inner = env;
+      inner.i = static_cast<int64_t>(load(at(0), {b, h, row}));
+      inner.j = static_cast<int64_t>(load(at(1), {b, h, key}));
+      inner.qOffset = inner.kOffset = 0;
+      return Meaning(inner).holds(n.children[0]);
+    }
+    case PatternKind::Packed:
+      return packed(n, row, key);
+    default:
       return false;
     }
+  }
+
+  /// Rows from cu[s] to cu[s + 1] are sequence s; P sees them counted from cu[s], plus the offsets.
+  bool packed(const PatternNode &n, int64_t row, int64_t key) const {
+    auto start = [&](size_t k, int64_t s) { return static_cast<int64_t>(load(n.operands[k], {s})); };
+    const int64_t sequences = std::min(size(n.operands[0], 0), size(n.operands[1], 0)) - 1;
+    for (int64_t s = 0; s < sequences; ++s) {
+      if (start(0, s) <= row && row < start(0, s + 1) && start(1, s) <= key && key < start(1, s + 1)) {
+        ExprEnv inner = env;
+        inner.i -= start(0, s);
+        inner.j -= start(1, s);
+        return Meaning(inner).holds(n.children[0]);
+      }
+    }
+    return false;
+  }
+
+  int64_t size(int64_t operand, int64_t fromBack) const { return env.size ? env.size(operand, fromBack) : 0; }
+
+  template <typename Fn> static bool inList(int64_t lo, int64_t hi, double value, Fn entry) {
+    for (int64_t t = lo; t < hi; ++t) {
+      if (entry(t) == value) {
+        return true;
+      }
+    }
+    return false;
   }
 
   const ExprEnv &env;

@@ -9,6 +9,7 @@
 #include "dialect/Reference.h"
 
 #include "dialect/Attn.h"
+#include "dialect/PatternTables.h"
 #include "dialect/ScalarCode.h"
 
 #include "mlir/IR/BuiltinTypes.h"
@@ -349,27 +350,26 @@ bool AttendRunner::readScale(OpFoldResult scale, double &out) {
 /// Run-time tensors of patterns: batch 1 or B, heads 1, Hk or Hq, and rows as the pattern says.
 bool AttendRunner::checkOperands() {
   for (auto [g, segment] : llvm::enumerate(segments)) {
-    SmallVector<const PatternNode *> stack = {&*segment.pattern};
-    while (!stack.empty()) {
-      const PatternNode *node = stack.pop_back_val();
-      for (const heddle::Pattern &child : node->children) {
-        stack.push_back(&*child);
-      }
-      for (auto [position, n] : llvm::enumerate(node->operands)) {
-        primitiveOperands.insert(n);
-        const heddle_tensor &t = env.tensors.at(patternOperands[n]);
-        std::string name = "operand %" + std::to_string(n) + " of a pattern";
-        if (t.shape[0] != 1 && t.shape[0] != batch) {
+    for (const OperandUse &use : operandUses(segment.pattern)) {
+      primitiveOperands.insert(use.operand);
+      const heddle_tensor &t = env.tensors.at(patternOperands[use.operand]);
+      std::string name = "operand %" + std::to_string(use.operand) + " of a pattern";
+      StringRef letters = axesOf(use, t.rank);
+      for (auto [k, letter] : llvm::enumerate(letters)) {
+        if (letter == 'b' && t.shape[k] != 1 && t.shape[k] != batch) {
           return fail("expected the batch of " + name + " to be 1 or " + std::to_string(batch) + ", but got " +
                       describe(t));
         }
-        if (t.rank == 3 && (t.shape[1] <= 0 || heads % t.shape[1] != 0)) {
+        if (letter == 'h' && (t.shape[k] <= 0 || heads % t.shape[k] != 0)) {
           return fail("expected the heads of " + name + " to divide " + std::to_string(heads) + ", but got " +
                       describe(t));
         }
-        bool byKey = node->kind == PatternKind::Keys || (node->kind == PatternKind::Same && position == 1);
-        int64_t rows = byKey ? segment.keys : queries;
-        if (t.rank > 1 && t.shape[t.rank - 1] != rows) {
+        int64_t divisor = letter == 'k' ? use.keyDivisor : use.queryDivisor;
+        if (!StringRef("kqQ").contains(letter) || divisor == 0) {
+          continue;
+        }
+        int64_t rows = ((letter == 'k' ? segment.keys : queries) + divisor - 1) / divisor + (letter == 'Q' ? 1 : 0);
+        if (t.shape[k] != rows) {
           return fail("expected " + name + " to have " + std::to_string(rows) + " rows, but got " + describe(t));
         }
       }
@@ -498,11 +498,16 @@ bool AttendRunner::prepare() {
 double AttendRunner::loadOperand(int64_t operand, const std::vector<int64_t> &indices) const {
   const heddle_tensor &t = env.tensors.at(patternOperands[operand]);
   SmallVector<int64_t, 6> at(indices.begin(), indices.end());
-  if (primitiveOperands.contains(operand) && at.size() == 3) {
-    if (t.rank == 2) {
-      at.erase(at.begin() + 1);
-    } else {
+  if (primitiveOperands.contains(operand)) {
+    int64_t spare = static_cast<int64_t>(at.size()) - t.rank;
+    if (spare == 0 && at.size() >= 3) {
       at[1] /= heads / t.shape[1];
+    }
+    if (spare >= 1) {
+      at.erase(at.begin() + 1);
+    }
+    if (spare >= 2) {
+      at.erase(at.begin());
     }
   }
   Scalar element = readClamped(t, at);
@@ -521,7 +526,12 @@ ExprEnv AttendRunner::pairEnvironment(const Segment &s, int64_t b, int64_t h, in
   pair.i = row + pair.qOffset;
   pair.nq = queries + pair.qOffset;
   pair.nk = s.keys + pair.kOffset;
+  pair.heads = heads;
   pair.scalar = [this](int64_t n) { return env.scalars.at(patternOperands[n]).integer; };
+  pair.size = [this](int64_t n, int64_t fromBack) {
+    const heddle_tensor &t = env.tensors.at(patternOperands[n]);
+    return fromBack < t.rank ? t.shape[t.rank - 1 - fromBack] : 1;
+  };
   return pair;
 }
 

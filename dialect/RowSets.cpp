@@ -326,6 +326,31 @@ private:
     return interval(env.kOffset + whole(lo), env.kOffset + whole(hi), span);
   }
 
+  Intervals listed(const PatternNode &n, int64_t row, Span span) const {
+    auto size = [&](size_t k, int64_t back) { return env.size ? env.size(n.operands[k], back) : 0; };
+    const bool csr = n.kind == PatternKind::Csr;
+    if (row < 0 || (csr ? row + 1 >= size(0, 0) : row >= size(0, 1))) {
+      return {};
+    }
+    auto end = [&](int64_t r) { return static_cast<int64_t>(load(n.operands[0], {env.b, env.h, r})); };
+    const int64_t lo = csr ? std::max<int64_t>(end(row), 0) : 0;
+    const int64_t hi = csr ? std::min(end(row + 1), size(1, 0)) : size(0, 0);
+    std::vector<int64_t> found;
+    for (int64_t t = lo; t < hi; ++t) {
+      double key = csr ? load(n.operands[1], {env.b, env.h, t}) : load(n.operands[0], {env.b, env.h, row, t});
+      Wide j = Wide(static_cast<int64_t>(key)) + env.kOffset;
+      if (span.begin <= j && j < span.end) {
+        found.push_back(static_cast<int64_t>(j));
+      }
+    }
+    std::sort(found.begin(), found.end());
+    Intervals keys;
+    for (int64_t j : found) {
+      push(keys, j, j + 1);
+    }
+    return keys;
+  }
+
   Intervals primitive(const Pattern &p, Span span) const {
     const PatternNode &n = *p;
     const int64_t row = env.i - env.qOffset;
@@ -371,6 +396,9 @@ private:
       return randomBlocks(n, span);
     case PatternKind::Lengths:
       return keyRows(-0x1p62, load(n.operands[0], {env.b}), span);
+    case PatternKind::Listed:
+    case PatternKind::Csr:
+      return listed(n, row, span);
     case PatternKind::Between:
       return keyRows(load(n.operands[0], {env.b, env.h, row}), load(n.operands[1], {env.b, env.h, row}), span);
     default:
@@ -400,6 +428,8 @@ struct RowSets::Impl {
     env.nk = shape.kOffset + shape.nk;
     env.scalar = shape.scalar;
     env.load = shape.load;
+    env.size = shape.size;
+    env.heads = shape.heads;
     return env;
   }
 

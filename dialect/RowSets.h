@@ -22,6 +22,8 @@ struct RowShape {
   int64_t b = 0, h = 0;
   std::function<int64_t(int64_t)> scalar;
   std::function<double(int64_t, const std::vector<int64_t> &)> load;
+  std::function<int64_t(int64_t, int64_t)> size;
+  int64_t heads = 0; ///< query heads, where known
 };
 
 enum class TileClass : uint8_t { Empty, Partial, Full };

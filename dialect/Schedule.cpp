@@ -45,7 +45,8 @@ static bool same(const Stratum &a, const Stratum &b) {
          a.note == b.note && a.choices == b.choices &&
          std::equal(a.query.begin(), a.query.end(), b.query.begin(), b.query.end(), sameQuery) &&
          std::equal(a.key.begin(), a.key.end(), b.key.begin(), b.key.end(), sameKey) && same(a.lower, b.lower) &&
-         same(a.upper, b.upper) && same(a.guard, b.guard) && same(a.keep, b.keep) && same(a.residual, b.residual);
+         same(a.upper, b.upper) && same(a.guard, b.guard) && same(a.keep, b.keep) && same(a.residual, b.residual) &&
+         same(a.list, b.list) && same(a.first, b.first) && a.run == b.run && same(a.ids, b.ids);
 }
 
 bool Schedule::same(const Schedule &o) const {
@@ -92,7 +93,8 @@ bool contains(const KeyDigit &d, const ExprEnv &env) {
 bool containsChoice(const Stratum &s, const ExprEnv &env) {
   return holdsOrNull(s.guard, env) && within(s.lower, s.upper, env.j, env) &&
          std::all_of(s.key.begin(), s.key.end(), [&](const KeyDigit &d) { return contains(d, env); }) &&
-         holdsOrNull(s.keep, env) && holdsOrNull(s.residual, env);
+         holdsOrNull(s.keep, env) && holdsOrNull(s.residual, env) && holdsOrNull(s.list, env) &&
+         holdsOrNull(s.ids, env);
 }
 
 } // namespace
@@ -212,6 +214,10 @@ struct Printer {
     expr("keep", s.keep);
     expr("residual", s.residual);
     integer("choices", s.choices, 0);
+    expr("list", s.list);
+    expr("first", s.first);
+    integer("run", s.run, 1);
+    expr("ids", s.ids);
     note(s.note);
     out += "}";
   }
@@ -274,7 +280,7 @@ private:
     static const std::map<std::string, Expr> names = [] {
       std::map<std::string, Expr> m;
       for (Sym s : {Sym::Batch, Sym::Head, Sym::Query, Sym::Key, Sym::QueryEnd, Sym::KeyEnd, Sym::QueryRow, Sym::KeyRow,
-                    Sym::KeyOffset, Sym::Choice}) {
+                    Sym::KeyOffset, Sym::Choice, Sym::Heads, Sym::Entry}) {
         m.emplace(spelling(s), Expr::symbol(s));
       }
       return m;
@@ -408,6 +414,14 @@ private:
       s.residual = expr();
     } else if (name == "choices") {
       s.choices = positive();
+    } else if (name == "list") {
+      s.list = expr();
+    } else if (name == "first") {
+      s.first = expr();
+    } else if (name == "run") {
+      s.run = positive();
+    } else if (name == "ids") {
+      s.ids = expr();
     } else if (name == "note") {
       s.note = parseString();
     } else {

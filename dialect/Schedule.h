@@ -61,6 +61,13 @@ struct Stratum {
   /// Not 0: the stratum is the disjoint union of so many, one for each value of Sym::Choice, which its bounds and
   /// its guard mention (random_blocks).
   int64_t choices = 0;
+  /// Gathered: a Member expression whose entries give the keys, `first` the position of an entry's first key (of the
+  /// query and Sym::Entry), and `run` the number of its keys. The pair is live only where the member expression holds.
+  Expr list, first;
+  int64_t run = 1;
+  /// Gathered: equal(query's id, key's id), with one id >= 0. Queries and keys are sorted by id: the runtime makes the
+  /// tables (docs/abi.md), tiles take queries and chunks keys in that order.
+  Expr ids;
   /// Why, for remarks: e.g. "stride(64) and window(3, 3): no common digits".
   std::string note;
 };

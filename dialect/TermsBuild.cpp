@@ -56,12 +56,21 @@ struct Frame {
     f.keyRow = keyRow.mapped(map);
     return f;
   }
-  Frame shifted(const LinearForm &a) const {
+  Frame shifted(const LinearForm &a) const { return shifted(a, a); }
+  Frame shifted(const LinearForm &query, const LinearForm &key) const {
     Frame f = *this;
-    f.x = x - a.expr();
-    f.row = row - a.expr();
-    f.y = y.plus(a * -1);
-    f.keyRow = keyRow.plus(a * -1);
+    f.x = x - query.expr();
+    f.row = row - query.expr();
+    f.y = y.plus(key * -1);
+    f.keyRow = keyRow.plus(key * -1);
+    return f;
+  }
+  /// At loaded positions, which are the rows as well.
+  Frame loaded(const Expr &query, const Expr &key) const {
+    Frame f;
+    f.x = f.row = query;
+    f.y.isDigit = f.keyRow.isDigit = false;
+    f.y.expr = f.keyRow.expr = key;
     return f;
   }
 };
@@ -164,6 +173,30 @@ public:
 
   Terms negatedCondition() const { return conditionTerms(condition(), true); }
 
+  /// `positions`: where its pattern is evaluated.
+  Frame loadedFrame() const { return f.loaded(load(0, f.row), load(1, f.keyRow.expr)); }
+
+  /// `packed`: the number of the query's sequence, its first row among queries and among keys.
+  struct Sequence {
+    Expr number, query, key;
+  };
+  Sequence sequence() const {
+    Expr s = Expr::search(n.operands[0], f.row) - Expr(1);
+    return {s, Expr::load(n.operands[0], {s}, ExprType::Int), Expr::load(n.operands[1], {s}, ExprType::Int)};
+  }
+  /// The pairs of one sequence, and where its pattern is evaluated.
+  Terms oneSequence() const {
+    Sequence s = sequence();
+    Expr last = min(Expr::size(n.operands[0], 0), Expr::size(n.operands[1], 0)) - Expr(2);
+    Expr end = Expr::load(n.operands[1], {s.number + Expr(1)}, ExprType::Int);
+    return termOf({compareLiteral(form(s.number)), compareLiteral(form(last) - form(s.number)),
+                   f.keyRow.lower(form(s.key)), f.keyRow.upper(form(end))});
+  }
+  Frame sequenceFrame() const {
+    Sequence s = sequence();
+    return f.shifted(form(s.query), form(s.key));
+  }
+
   /// The written condition at the frame.
   Expr condition() const {
     auto at = [&](const ExprNode &leaf) {
@@ -258,6 +291,11 @@ private:
   }
 
   Terms offsets() const {
+    if (!n.operands.empty()) {
+      Expr own = floorDiv(head() * Expr::size(n.operands[0], 1), Expr::symbol(Sym::Heads));
+      return termOf({opaqueLiteral(
+          Expr::member(n.operands[0], {own, Expr(0)}, Expr(0), Expr::size(n.operands[0], 0), f.x - f.y.expr))});
+    }
     Terms out;
     for (size_t k = 0; k < n.ints.size(); ++k) {
       LinearForm key = x - integer(k);
@@ -339,9 +377,32 @@ private:
       Expr lo = load(0, f.keyRow.expr), hi = load(1, f.keyRow.expr);
       return termOf({compareLiteral(form(f.row) - form(lo)), compareLiteral(form(hi) - form(f.row) - LinearForm(1))});
     }
+    case PatternKind::Listed: {
+      Expr member =
+          Expr::member(n.operands[0], {batch(), head(), f.row}, Expr(0), Expr::size(n.operands[0], 0), f.keyRow.expr);
+      return listed(Expr::size(n.operands[0], 1), std::move(member));
+    }
+    case PatternKind::Csr: {
+      Expr member =
+          Expr::member(n.operands[1], {batch(), head()}, load(0, f.row), load(0, f.row + Expr(1)), f.keyRow.expr);
+      return listed(Expr::size(n.operands[0], 0) - Expr(1), std::move(member));
+    }
+    case PatternKind::Mask:
+      return termOf(
+          {opaqueLiteral(Expr::load(n.operands[0], {batch(), head(), f.row, f.keyRow.expr}, ExprType::Bool))});
     default:
       throw TermsOverflow{"a run-time pattern that has no terms yet"};
     }
+  }
+
+  /// The query's row has a list, and the key is in it.
+  Terms listed(const Expr &rows, Expr member) const {
+    std::vector<Literal> l = {opaqueLiteral(std::move(member))};
+    if (f.row->kind != ExprKind::Symbol) { // Rows of queries all have one; mapped rows may not.
+      l.push_back(compareLiteral(form(f.row)));
+      l.push_back(compareLiteral(form(rows) - form(f.row) - LinearForm(1)));
+    }
+    return termOf(std::move(l));
   }
 };
 
@@ -411,6 +472,14 @@ public:
     }
     case PatternKind::PerHead:
       throw TermsOverflow{"per_head lists whose lengths have a large common multiple"};
+    case PatternKind::Positions:
+      return build(n.children[0], negated, Leaf(n, f).loadedFrame());
+    case PatternKind::Packed: {
+      Leaf leaf(n, f);
+      Terms one = leaf.oneSequence();
+      Terms inside = intersect(one, build(n.children[0], negated, leaf.sequenceFrame()), limits);
+      return negated ? concatenate(complement(one), std::move(inside)) : inside;
+    }
     default:
       return negated ? complement(n, f) : Leaf(n, f).terms();
     }
@@ -462,8 +531,12 @@ private:
     if (n.kind == PatternKind::AffineSet || n.kind == PatternKind::Holds) {
       return Leaf(n, f).negatedCondition();
     }
+    return complement(Leaf(n, f).terms());
+  }
+
+  Terms complement(const Terms &terms) {
     Terms rest = {Term()};
-    for (const Term &t : Leaf(n, f).terms()) {
+    for (const Term &t : terms) {
       Terms next;
       for (const Term &r : rest) {
         append(next, subtract(r, t, limits));
@@ -505,6 +578,16 @@ Expr predicateAt(const Pattern &p, const Frame &f) {
   case PatternKind::PerHead: {
     Expr entry = floorMod(head(), Expr(static_cast<int64_t>(n.children.size())));
     return fold(true, [&](size_t k) { return equal(entry, Expr(static_cast<int64_t>(k))) && here(k); });
+  }
+  case PatternKind::Positions:
+    return predicateAt(n.children[0], Leaf(n, f).loadedFrame());
+  case PatternKind::Packed: {
+    Leaf leaf(n, f);
+    std::vector<Expr> one;
+    for (const Term &t : leaf.oneSequence()) {
+      one.push_back(t.expr());
+    }
+    return disjunction(one) && predicateAt(n.children[0], leaf.sequenceFrame());
   }
   case PatternKind::AffineSet:
   case PatternKind::Holds: {

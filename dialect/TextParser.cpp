@@ -78,16 +78,17 @@ constexpr ExprKind ceilDivKind = ExprKind::Neg; // Stands for ceildiv between th
 struct FunctionText {
   const char *name;
   ExprKind kind;
-  int arity; // 0: two or more.
+  int arity; // 0: two or more, folded; -n: n or more, the first of which is a whole operand.
 };
 
 constexpr FunctionText functionTexts[] = {
-    {"min", ExprKind::Min, 0},      {"max", ExprKind::Max, 0},         {"minimum", ExprKind::Min, 0},
-    {"maximum", ExprKind::Max, 0},  {"abs", ExprKind::Abs, 1},         {"select", ExprKind::Select, 3},
-    {"where", ExprKind::Select, 3}, {"exp", ExprKind::Exp, 1},         {"exp2", ExprKind::Exp2, 1},
-    {"log", ExprKind::Log, 1},      {"sqrt", ExprKind::Sqrt, 1},       {"tanh", ExprKind::Tanh, 1},
-    {"floor", ExprKind::Floor, 1},  {"sigmoid", ExprKind::Sigmoid, 1}, {"erf", ExprKind::Erf, 1},
-    {"sin", ExprKind::Sin, 1},      {"cos", ExprKind::Cos, 1},         {"draw", ExprKind::Draw, 4},
+    {"min", ExprKind::Min, 0},        {"max", ExprKind::Max, 0},         {"minimum", ExprKind::Min, 0},
+    {"maximum", ExprKind::Max, 0},    {"abs", ExprKind::Abs, 1},         {"select", ExprKind::Select, 3},
+    {"where", ExprKind::Select, 3},   {"exp", ExprKind::Exp, 1},         {"exp2", ExprKind::Exp2, 1},
+    {"log", ExprKind::Log, 1},        {"sqrt", ExprKind::Sqrt, 1},       {"tanh", ExprKind::Tanh, 1},
+    {"floor", ExprKind::Floor, 1},    {"sigmoid", ExprKind::Sigmoid, 1}, {"erf", ExprKind::Erf, 1},
+    {"sin", ExprKind::Sin, 1},        {"cos", ExprKind::Cos, 1},         {"member", ExprKind::Member, -4},
+    {"search", ExprKind::Search, -2}, {"size", ExprKind::Size, -2},      {"draw", ExprKind::Draw, 4},
     {"drawn", ExprKind::Drawn, 5},
 };
 
@@ -467,16 +468,20 @@ Expr TextParser::parseCall(const std::string &name, size_t at) {
     } while (take(","));
     expect(")");
     int count = static_cast<int>(args.size());
-    if (f.arity ? count != f.arity : count < 2) {
-      fail(at, "expected " + (f.arity ? std::to_string(f.arity) : "at least 2") + " arguments of '" + name +
-                   "', but got " + std::to_string(count));
+    if (f.arity < 0 && (args[0]->kind != ExprKind::Load || !args[0]->args.empty())) {
+      fail(at, "expected an operand without indices as the first argument of '" + name + "', but got " + args[0].str());
+    }
+    if (f.arity > 0 ? count != f.arity : count < std::max(2, -f.arity)) {
+      fail(at, "expected " +
+                   (f.arity > 0 ? std::to_string(f.arity) : "at least " + std::to_string(std::max(2, -f.arity))) +
+                   " arguments of '" + name + "', but got " + std::to_string(count));
     }
     for (const Expr &a : args) {
       if (a->depth >= maxHeight) {
         fail(at, "expected a lower expression, but got too many operators");
       }
     }
-    if (f.arity) {
+    if (f.arity != 0) {
       return Expr::make(f.kind, std::move(args));
     }
     Expr e = args[0];

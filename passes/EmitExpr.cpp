@@ -10,6 +10,14 @@ using namespace mlir;
 
 namespace heddle {
 
+using Values = Emitter::Values;
+
+/// Of `count` indices for a tensor of `rank` dimensions, the second is dropped first, then the first.
+static bool droppedIndex(size_t count, int64_t rank, size_t k) {
+  int64_t spare = static_cast<int64_t>(count) - rank;
+  return (spare >= 1 && k == 1) || (spare >= 2 && k == 0);
+}
+
 Value emitLoad(Emitter &e, Value args, const OperandRecord &record, ArrayRef<Value> indices) {
   auto slot = [&](int64_t s) { return e.load(e.i64, e.at(args, (record.slot + s) * 8), 8); };
   int64_t bytes =
@@ -66,6 +74,9 @@ private:
   Value symbol(Sym s);
   Value compute(const Expr &expr);
   Value load(const ExprNode &n);
+  Value index(const Expr &arg, const OperandRecord &record, size_t dim);
+  Value size(const OperandRecord &record, int64_t fromBack);
+  Value list(const ExprNode &n);
   Value asInt(Value v) { return Emitter::elementType(v).isInteger(64) ? v : e.toInt(v, e.i64); }
   Value asFloat(Value v);
   Value asBool(Value v);
@@ -106,27 +117,87 @@ Value ExprEmitter::symbol(Sym s) {
     return scope.kOffset;
   case Sym::Choice:
     return e.load(e.i64, e.at(scope.scratch, scope.choiceAt), 8);
+  case Sym::Heads:
+    return scope.heads;
+  case Sym::Entry:
+    v = scope.entry;
+    break;
   }
   assert(v && "the expression mentions a symbol that has no value here");
   return v;
 }
 
+/// The value of an index of dimension `dim`.
+Value ExprEmitter::index(const Expr &arg, const OperandRecord &record, size_t dim) {
+  Value index = asInt(emit(arg));
+  if (arg->kind != ExprKind::Symbol || arg->symbol != Sym::Head) {
+    return index;
+  }
+  // A table with fewer heads than queries is shared by groups of query heads.
+  Value size = e.load(e.i64, e.at(scope.args, (record.slot + 1 + dim) * 8), 8);
+  Value shared = arith::DivSIOp::create(e.b, e.loc, e.mul(index, size), scope.heads);
+  return e.select(e.lt(size, scope.heads), shared, index);
+}
+
+Value ExprEmitter::size(const OperandRecord &record, int64_t fromBack) {
+  int64_t dim = record.rank - 1 - fromBack;
+  return dim < 0 ? e.c(1) : e.load(e.i64, e.at(scope.args, (record.slot + 1 + dim) * 8), 8);
+}
+
+/// Member and Search: loops over a list, for all lanes at once.
+Value ExprEmitter::list(const ExprNode &n) {
+  const OperandRecord &record = scope.operands[n.args[0]->value];
+  const size_t rest = n.kind == ExprKind::Member ? 3 : 1, count = n.args.size() - rest;
+  SmallVector<Value> at;
+  for (size_t k = 1; k < count; ++k) {
+    if (!droppedIndex(count, record.rank, k - 1)) {
+      at.push_back(index(n.args[k], record, at.size()));
+    }
+  }
+  Value x = asInt(emit(n.args.back())), entries = size(record, 0);
+  auto entry = [&](Value t) {
+    SmallVector<Value> indices(at);
+    indices.push_back(t);
+    return asInt(emitLoad(e, scope.args, record, indices));
+  };
+  if (n.kind == ExprKind::Search) {
+    // Halves [base, base + length): entries before base are <= x, those after are not.
+    Value zero = e.constant(x.getType(), int64_t(0)),
+          full = e.add(zero, Emitter::isVector(x) ? e.splat(entries) : entries);
+    Value steps = e.sub(e.c(64), math::CountLeadingZerosOp::create(e.b, e.loc, entries));
+    Values found = e.loop(e.c(0), steps, 1, {zero, full}, [&](Value, ValueRange v) {
+      Value lo = v[0], hi = v[1];
+      Value mid = e.floorDiv(e.add(lo, hi), 2);
+      Value below = e.both(e.lt(lo, hi), e.le(entry(mid), x));
+      Value open = e.lt(lo, hi);
+      return Values{e.select(below, e.add(mid, 1), lo), e.select(e.both(open, e.flip(below)), mid, hi)};
+    });
+    return found[0];
+  }
+  Value lo = e.max(asInt(emit(n.args[n.args.size() - 3])), e.c(0));
+  Value hi = e.min(asInt(emit(n.args[n.args.size() - 2])), entries);
+  bool lanes = Emitter::isVector(x) || Emitter::isVector(lo) || Emitter::isVector(hi) ||
+               llvm::any_of(at, [](Value v) { return Emitter::isVector(v); });
+  Value length = e.sub(hi, lo);
+  Value longest = Emitter::isVector(length)
+                      ? vector::ReductionOp::create(e.b, e.loc, vector::CombiningKind::MAXSI, length).getResult()
+                      : length;
+  Type type = lanes ? Type(e.vec(e.i1)) : e.i1;
+  return e.loop(e.c(0), longest, 1, {e.constant(type, int64_t(0))}, [&](Value step, ValueRange v) {
+    Value t = e.add(lo, step);
+    Value hit = e.both(e.lt(t, hi), e.eq(entry(t), x));
+    return Values{e.either(v[0], lanes ? e.splat(hit) : hit)};
+  })[0];
+}
+
 Value ExprEmitter::load(const ExprNode &n) {
   const OperandRecord &record = scope.operands[n.value];
   SmallVector<Value> indices;
-  bool dropHead = n.args.size() == 3 && record.rank == 2;
+  auto isDropped = [&](size_t k) { return droppedIndex(n.args.size(), record.rank, k); };
   for (auto [k, arg] : llvm::enumerate(n.args)) {
-    if (dropHead && k == 1) {
-      continue;
+    if (!isDropped(k)) {
+      indices.push_back(index(arg, record, indices.size()));
     }
-    Value index = asInt(emit(arg));
-    if (arg->kind == ExprKind::Symbol && arg->symbol == Sym::Head) {
-      // A table with fewer heads than queries is shared by groups of query heads.
-      Value size = e.load(e.i64, e.at(scope.args, (record.slot + 1 + k) * 8), 8);
-      Value shared = arith::DivSIOp::create(e.b, e.loc, e.mul(index, size), scope.heads);
-      index = e.select(e.lt(size, scope.heads), shared, index);
-    }
-    indices.push_back(index);
   }
   Value v = emitLoad(e, scope.args, record, indices);
   Type element = Emitter::elementType(v);
@@ -285,6 +356,11 @@ Value ExprEmitter::compute(const Expr &expr) {
   }
   case ExprKind::Load:
     return load(n);
+  case ExprKind::Member:
+  case ExprKind::Search:
+    return list(n);
+  case ExprKind::Size:
+    return size(scope.operands[n.args[0]->value], n.args[1]->value);
   default:
     break;
   }

@@ -36,6 +36,7 @@ struct ExprScope {
   mlir::ModuleOp module; ///< takes the functions that an expression calls
   /// Subexpressions (by node) whose values are at hand.
   llvm::SmallVector<std::pair<const ExprNode *, mlir::Value>> given;
+  mlir::Value entry = {}; ///< Sym::Entry
 };
 
 mlir::Value emitExpr(Emitter &e, const Expr &expr, const ExprScope &scope);

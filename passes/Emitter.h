@@ -83,6 +83,8 @@ public:
   mlir::Value select(mlir::Value cond, mlir::Value x, mlir::Value y);
   mlir::Value both(mlir::Value x, mlir::Value y);
   mlir::Value either(mlir::Value x, mlir::Value y);
+  /// Not, of i1.
+  mlir::Value flip(mlir::Value x) { return mlir::arith::XOrIOp::create(b, loc, x, constant(x.getType(), int64_t(1))); }
   /// Division and modulus that round down; the divisor is a positive constant.
   mlir::Value floorDiv(mlir::Value x, int64_t n);
   mlir::Value floorMod(mlir::Value x, int64_t n);

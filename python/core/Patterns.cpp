@@ -47,7 +47,13 @@ const std::map<std::string, PatternKind> &patternKinds() {
                                                            {"same", PatternKind::Same},
                                                            {"cluster", PatternKind::Cluster},
                                                            {"lengths", PatternKind::Lengths},
-                                                           {"between", PatternKind::Between}};
+                                                           {"between", PatternKind::Between},
+                                                           {"between_queries", PatternKind::BetweenQueries},
+                                                           {"positions", PatternKind::Positions},
+                                                           {"packed", PatternKind::Packed},
+                                                           {"listed", PatternKind::Listed},
+                                                           {"csr", PatternKind::Csr},
+                                                           {"mask", PatternKind::Mask}};
   return kinds;
 }
 
@@ -176,10 +182,10 @@ struct Operands {
     env.load = [this](int64_t n, const std::vector<int64_t> &at) {
       const heddle_tensor &t = views.at(n).tensor;
       int64_t offset = 0;
-      // [B, H, N] indices on a [B, N] operand: the head is dropped.
-      bool dropHead = at.size() == 3 && t.rank == 2;
+      // Too many indices: the second (the head) is dropped, then the first (the batch).
+      const int64_t spare = static_cast<int64_t>(at.size()) - t.rank;
       for (int32_t a = 0; a < t.rank; ++a) {
-        size_t from = dropHead && a == 1 ? 2 : static_cast<size_t>(a);
+        size_t from = static_cast<size_t>(a + (spare > 0 && (a > 0 || spare > 1) ? spare : 0));
         int64_t index = from < at.size() ? at[from] : 0;
         if (t.shape[a] == 0) {
           return 0.0;
@@ -187,6 +193,10 @@ struct Operands {
         offset += std::clamp<int64_t>(index, 0, t.shape[a] - 1) * t.strides[a];
       }
       return readElement(t, offset);
+    };
+    env.size = [this](int64_t n, int64_t fromBack) {
+      const heddle_tensor &t = views.at(n).tensor;
+      return fromBack < t.rank ? t.shape[t.rank - 1 - fromBack] : 1;
     };
   }
 };
@@ -204,7 +214,7 @@ RowShape shapeOf(int64_t nq, int64_t nk, int64_t qOffset, int64_t kOffset, int64
   checkSizes(nq, nk);
   ExprEnv env;
   operands.install(env);
-  return {nq, nk, qOffset, kOffset, b, h, env.scalar, env.load};
+  return {nq, nk, qOffset, kOffset, b, h, env.scalar, env.load, env.size};
 }
 
 py::array_t<bool> mask(const Pattern &p, int64_t nq, int64_t nk, int64_t qOffset, int64_t kOffset, int64_t b, int64_t h,

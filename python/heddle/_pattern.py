@@ -578,12 +578,12 @@ def block(n: int) -> Pattern:
     return _literal("block", ("n",), (n,))
 
 
-def _positions(kind: str, positions: Any) -> Pattern:
+def _places(kind: str, positions: Any) -> Pattern:
     if isinstance(positions, Tensor):
         positions = positions.data
     if hasattr(positions, "dtype") and hasattr(positions, "shape"):
         return _flags(kind, positions)
-    return _listed(kind, positions)
+    return _ranges(kind, positions)
 
 
 def _flags(kind: str, data: Any) -> Pattern:
@@ -597,7 +597,7 @@ def _flags(kind: str, data: Any) -> Pattern:
     return builder.build(kind, operands=[builder.operand(data)])
 
 
-def _listed(kind: str, positions: Any) -> Pattern:
+def _ranges(kind: str, positions: Any) -> Pattern:
     builder = _Builder()
     if isinstance(positions, (int, range, End, Scalar)) or not hasattr(positions, "__iter__"):
         positions = [positions]
@@ -633,19 +633,19 @@ def keys(positions: Any) -> Pattern:
         Integers and half-open ranges, e.g. ``[(0, 4), 9]`` or ``[(0, 2), (hd.end - 4, hd.end)]``; or
         boolean flags ``[B, Nk]``, indexed by rows (padding, left or right).
     """
-    return _positions("keys", positions)
+    return _places("keys", positions)
 
 
 @staged
 def queries(positions: Any) -> Pattern:
     """i is in the list, or is flagged at run time; as `keys`."""
-    return _positions("queries", positions)
+    return _places("queries", positions)
 
 
 @staged
 def global_tokens(positions: Any) -> Pattern:
     """i or j is in the list: keys(list) | queries(list)."""
-    return _positions("global_tokens", positions)
+    return _places("global_tokens", positions)
 
 
 @staged
@@ -661,8 +661,16 @@ def query_mod(n: int, lo: Int, hi: Int) -> Pattern:
 
 
 @staged
-def offsets(distances: Sequence[Int]) -> Pattern:
-    """i - j is in the list (logsparse is ``offsets([0, 1, 2, 4, 8])``)."""
+def offsets(distances: Any) -> Pattern:
+    """i - j is in the list (logsparse is ``offsets([0, 1, 2, 4, 8])``).
+
+    Parameters
+    ----------
+    distances
+        Integers; or a tensor of integers ``[n]``, or ``[H, n]`` with a list for each head, whose entries are distinct.
+    """
+    if isinstance(distances, Tensor) or (hasattr(distances, "dtype") and hasattr(distances, "shape")):
+        return _tensors("offsets", (("the offsets", distances, (1, 2), "[n] or [H, n]"),))
     distances = tuple(distances)
     return _literal("offsets", ("distance",) * len(distances), distances)
 
@@ -770,13 +778,22 @@ def affine_set(text: str) -> Pattern:
 # Run-time patterns
 
 
-def _ids(name: str, x: Any) -> Any:
+def _ids(name: str, x: Any, ranks: tuple[int, ...] = (2, 3), shapes: str = "[B, N] or [B, H, N]") -> Any:
     x = as_operand(x)
+    if isinstance(x, Unbound):
+        return x
     if isinstance(x, Scalar) or not dtype_name(x).startswith("int"):
         raise TypeError(f"expected a tensor of integers for {name}, but got {getattr(x, 'dtype', x)}")
-    if len(x.shape) not in (2, 3):
-        raise ValueError(f"expected {name} of shape [B, N] or [B, H, N], but got {list(x.shape)}")
+    if len(x.shape) not in ranks:
+        raise ValueError(f"expected {name} of shape {shapes}, but got {list(x.shape)}")
     return x
+
+
+def _tensors(kind: str, operands: Sequence[tuple[str, Any, tuple[int, ...], str]], child: Any = None) -> Pattern:
+    """A primitive of integer tensors: (what it is, the tensor, its ranks, its shapes in words)."""
+    builder = _Builder()
+    numbers = [builder.operand(_ids(name, x, ranks, shapes)) for name, x, ranks, shapes in operands]
+    return builder.build(kind, operands=numbers, children=() if child is None else (child,))
 
 
 @staged
@@ -821,6 +838,101 @@ def between(lo: Any, hi: Any) -> Pattern:
     return builder.build(
         "between", operands=[builder.operand(_ids("the lower ends", lo)), builder.operand(_ids("the upper ends", hi))]
     )
+
+
+@staged
+def between_queries(lo: Any, hi: Any) -> Pattern:
+    """lo[j] <= i's row < hi[j]; `lo` and `hi` are integers ``[B, Nk]`` or ``[B, H, Nk]``: the queries of each key."""
+    return _tensors(
+        "between_queries",
+        [(name, x, (2, 3), "[B, Nk] or [B, H, Nk]") for name, x in (("the lower ends", lo), ("the upper ends", hi))],
+    )
+
+
+@staged
+def positions(p: Any, q: Any, pattern: Any) -> Pattern:
+    """The pattern on (p[i], q[j]) in place of (i, j).
+
+    Parameters
+    ----------
+    p, q
+        Integers ``[N]``, ``[B, N]`` or ``[B, H, N]``: the positions of the query rows and of the key rows. They are
+        the rows of run-time operands inside as well.
+    pattern
+        For example ``hd.causal``: key j is not after query i where both were moved.
+    """
+    shapes = "[N], [B, N] or [B, H, N]"
+    return _tensors(
+        "positions", [("the queries' positions", p, (1, 2, 3), shapes), ("the keys' positions", q, (1, 2, 3), shapes)],
+        pattern,
+    )  # fmt: skip
+
+
+@staged
+def packed(cu_q: Any, cu_k: Any = None, pattern: Any = None) -> Pattern:
+    """Both rows are in one packed sequence, and the pattern holds on their places in it (plus the offsets).
+
+    Parameters
+    ----------
+    cu_q, cu_k
+        Integers ``[S + 1]``, ascending: sequence s is the rows from cu[s] to cu[s + 1]. Without `cu_k`: those of
+        the queries.
+    pattern
+        Default: all pairs of a sequence.
+
+    Examples
+    --------
+    >>> hd.packed(cu, cu, hd.causal)
+    """
+    if pattern is None and isinstance(cu_k, (Pattern, Staged)):
+        cu_k, pattern = None, cu_k
+    ends = (("the starts of the queries", cu_q), ("the starts of the keys", cu_q if cu_k is None else cu_k))
+    return _tensors("packed", [(n, x, (1,), "[S + 1]") for n, x in ends], full if pattern is None else pattern)
+
+
+@staged
+def listed(idx: Any) -> Pattern:
+    """j's row is in the list of i's row.
+
+    Parameters
+    ----------
+    idx
+        Integers ``[B, H, Nq, n]``, ``[B, Nq, n]`` or ``[Nq, n]``; -1 is no entry. The entries of one list must be
+        distinct (``HEDDLE_CHECK=1`` finds violations). Inside ``coarse(nq, nk, listed(idx))`` a list holds blocks of
+        keys and serves a block of queries.
+    """
+    return _tensors("listed", [("the lists", idx, (2, 3, 4), "[Nq, n], [B, Nq, n] or [B, H, Nq, n]")])
+
+
+@staged
+def csr(ptr: Any, idx: Any) -> Pattern:
+    """j's row is in idx[ptr[i] to ptr[i + 1]]: a graph in compressed sparse rows.
+
+    Parameters
+    ----------
+    ptr, idx
+        Integers ``[Nq + 1]`` and ``[nnz]``, or with leading dimensions ``[B]`` or ``[B, H]``.
+    """
+    shapes = "[n], [B, n] or [B, H, n]"
+    return _tensors("csr", [("the row pointers", ptr, (1, 2, 3), shapes), ("the indices", idx, (1, 2, 3), shapes)])
+
+
+@staged
+def mask(bits: Any) -> Pattern:
+    """The pair's own boolean, of ``[Nq, Nk]``, ``[B, Nq, Nk]`` or ``[B, H, Nq, Nk]``.
+
+    The last resort: the tensor is read for every tile, and nothing of it is known before.
+    """
+    x = as_operand(bits)
+    if not isinstance(x, Unbound):
+        if isinstance(x, Scalar) or dtype_name(x) != "bool":
+            raise TypeError(f"expected a boolean tensor for mask, but got {getattr(x, 'dtype', x)}")
+        if len(x.shape) not in (2, 3, 4):
+            raise ValueError(
+                f"expected a mask of shape [Nq, Nk], [B, Nq, Nk] or [B, H, Nq, Nk], but got {list(x.shape)}"
+            )
+    builder = _Builder()
+    return builder.build("mask", operands=[builder.operand(x)])
 
 
 def holds(fn: Callable[..., Any]) -> Pattern:
@@ -887,8 +999,8 @@ def parse(text: str, **operands: Any) -> Pattern:
 
 
 __all__ = [
-    "Pattern", "affine_set", "between", "block", "causal", "cluster", "coarse", "end", "full", "global_tokens",
-    "grid", "holds", "inf", "key_mod", "keys", "lengths", "neighborhood", "offsets", "parent", "parse",
-    "past_blocks", "per_head", "queries", "query_mod", "random_blocks", "remap", "same", "scalar", "shift",
-    "stride", "window",
+    "Pattern", "affine_set", "between", "between_queries", "block", "causal", "cluster", "coarse", "csr", "end",
+    "full", "global_tokens", "grid", "holds", "inf", "key_mod", "keys", "lengths", "listed", "mask", "neighborhood",
+    "offsets", "packed", "parent", "parse", "past_blocks", "per_head", "positions", "queries", "query_mod",
+    "random_blocks", "remap", "same", "scalar", "shift", "stride", "window",
 ]  # fmt: skip

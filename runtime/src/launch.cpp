@@ -252,11 +252,12 @@ Error Preparation::checkOperandIn(size_t segment, const Argument &arg, const Rol
       wanted = {heads, true};
       break;
     case 'q':
-      wanted = {queries, false};
+    case 'k': {
+      const Role::Rows &of = role.rows[i];
+      int64_t rows = role.axes[i] == 'q' ? queries : keysOf(segment);
+      wanted = {(rows + of.divisor - 1) / of.divisor + of.more, false};
       break;
-    case 'k':
-      wanted = {keysOf(segment), false};
-      break;
+    }
     default:
       break;
     }

@@ -5,6 +5,8 @@
 //===----------------------------------------------------------------------===//
 #include "runtime/src/manifest.h"
 
+#include <charconv>
+
 #include <nlohmann/json.hpp>
 
 using namespace heddle::rt;
@@ -54,14 +56,27 @@ std::vector<int64_t> parseDims(const Json &json) {
 }
 
 /// The letters of "axes", "" where there is none.
-std::string parseAxes(const Json &json) {
+std::string parseAxes(const Json &json, std::vector<Role::Rows> &rows) {
   std::string axes;
   if (json.contains("axes")) {
     for (const Json &axis : json["axes"]) {
-      std::string letter = axis.get<std::string>();
-      require(letter.size() == 1 && std::string_view("bhqk.").find(letter[0]) != std::string_view::npos,
-              "unknown axis '" + letter + "'");
-      axes += letter;
+      std::string name = axis.get<std::string>();
+      require(!name.empty() && std::string_view("bhqk.").find(name[0]) != std::string_view::npos,
+              "unknown axis '" + name + "'");
+      axes += name[0];
+      Role::Rows of;
+      std::string_view rest = std::string_view(name).substr(1);
+      if (rest.starts_with("/")) {
+        auto [end, error] = std::from_chars(rest.data() + 1, rest.data() + rest.size(), of.divisor);
+        require(error == std::errc() && of.divisor > 0, "unknown axis '" + name + "'");
+        rest.remove_prefix(size_t(end - rest.data()));
+      }
+      if (rest == "+1") {
+        of.more = 1;
+      } else {
+        require(rest.empty(), "unknown axis '" + name + "'");
+      }
+      rows.push_back(of);
     }
   }
   return axes;
@@ -82,10 +97,10 @@ Role parseRole(const Json &json, size_t segments) {
   for (auto &[text, kind] : names) {
     if (name == text) {
       // An operand that names no segment may belong to any.
-      Role role{kind, json.value("segment", kind == RoleKind::Operand ? -1 : 0), "", std::nullopt, std::nullopt};
+      Role role{kind, json.value("segment", kind == RoleKind::Operand ? -1 : 0), "", {}, std::nullopt, std::nullopt};
       require(role.segment >= (kind == RoleKind::Operand ? -1 : 0) && role.segment < int(segments),
               "a role of an unknown segment");
-      role.axes = parseAxes(json);
+      role.axes = parseAxes(json, role.rows);
       if (json.contains("min")) {
         role.min = json["min"].get<int64_t>();
       }
@@ -121,13 +136,15 @@ Argument parseArgument(const Json &json, size_t segments) {
   if (!arg.scalar) {
     arg.dims = parseDims(json.at("dims"));
   }
-  std::string axes = parseAxes(json);
+  std::vector<Role::Rows> rows;
+  std::string axes = parseAxes(json, rows);
   if (json.contains("roles")) {
     for (const Json &role : json["roles"]) {
       arg.roles.push_back(parseRole(role, segments));
       Role &added = arg.roles.back();
       if (added.kind == RoleKind::Operand && added.axes.empty()) {
         added.axes = axes;
+        added.rows = rows;
       }
       size_t rank = expectedRank(added.kind);
       require(rank == 0 || (!arg.scalar && arg.dims.size() == rank), "argument '" + arg.name +

@@ -21,8 +21,13 @@ enum class RoleKind { Q, K, V, DotQ, DotK, QOffset, KOffset, Sink, Scale, Operan
 
 struct Role {
   RoleKind kind;
-  int segment = 0;                 ///< of an operand: -1 where it may belong to any
-  std::string axes;                ///< of an operand: one letter of "bhqk." for each dimension
+  int segment = 0;  ///< of an operand: -1 where it may belong to any
+  std::string axes; ///< of an operand: one letter of "bhqk." for each dimension
+  /// Of each axis: the size is ceil(rows / divisor) + more.
+  struct Rows {
+    int64_t divisor = 1, more = 0;
+  };
+  std::vector<Rows> rows;
   std::optional<int64_t> min, max; ///< of an integer scalar: the values that make sense
 };
 

@@ -576,10 +576,19 @@ func.func @per_head_c1(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: ten
 
 // -----
 
-func.func @pattern_c1(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor<?x4x?x8xf32>, %a: tensor<?x?x?x?xi32>) {
-  // expected-error@+1 {{custom op 'attn.attend' expected a supported pattern, but got 'listed', which is not supported yet}}
+func.func @pattern_c1(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor<?x4x?x8xf32>, %a: tensor<?xi32>) {
+  // expected-error@+1 {{'attn.attend' op expected operand %0 of listed to be a tensor of i8, i32 or i64 with shape [N, n] or [B, N, n] or [B, H, N, n], but got 'tensor<?xi32>'}}
   attn.attend %q segment(%k, %v) where(causal & listed(%a))
-    : tensor<?x4x?x8xf32> segment(tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>) operands(tensor<?x?x?x?xi32>) -> tensor<?x4x?x8xf32>
+    : tensor<?x4x?x8xf32> segment(tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>) operands(tensor<?xi32>) -> tensor<?x4x?x8xf32>
+  return
+}
+
+// -----
+
+func.func @pattern_c2(%q: tensor<?x4x200x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor<?x4x?x8xf32>, %a: tensor<1x3x7xi32>) {
+  // expected-error@+1 {{'attn.attend' op expected operand %0 of listed to have 4 rows, but got 3}}
+  attn.attend %q segment(%k, %v) where(coarse(64, listed(%a)))
+    : tensor<?x4x200x8xf32> segment(tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>) operands(tensor<1x3x7xi32>) -> tensor<?x4x200x8xf32>
   return
 }
 

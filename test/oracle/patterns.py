@@ -158,9 +158,7 @@ class Grid:
 
     def moved(self, i: Callable[[Any], Any], j: Callable[[Any], Any]) -> Grid:
         """The grid after a map of the query and one of the key coordinate."""
-        return replace(
-            self, i=i(self.i), j=j(self.j), row_i=i(self.row_i), row_j=j(self.row_j)
-        )
+        return replace(self, i=i(self.i), j=j(self.j), row_i=i(self.row_i), row_j=j(self.row_j))
 
     def lookup(self, name: str, rows: Any | None, fill: Any) -> Any:
         """Operand ``[B]``, ``[B, N]`` or ``[B, H, N]`` at this grid's b, h and `rows`.
@@ -178,9 +176,7 @@ class Grid:
         rows = np.clip(rows, 0, n - 1)
         if t.ndim == 2:
             return np.where(ok, t[b, rows], fill)
-        group = {1: self.heads[0], self.heads[0]: 1}.get(t.shape[1], 0) or (
-            self.heads[0] // t.shape[1]
-        )
+        group = {1: self.heads[0], self.heads[0]: 1}.get(t.shape[1], 0) or (self.heads[0] // t.shape[1])
         return np.where(ok, t[b, np.asarray(self.h) // group, rows], fill)
 
 
@@ -283,6 +279,10 @@ def _window(p: Pattern, g: Grid) -> Any:
 def _offsets(p: Pattern, g: Grid) -> Any:
     d = g.i - g.j
     found: Any = np.zeros((1, 1, 1, 1), bool)
+    if p.names:  # [n], or a list for each head
+        lists = np.atleast_2d(np.asarray(g.operands[p.names[0]]))
+        own = lists[np.asarray(g.h) * len(lists) // g.heads[0]]  # [1, H, 1, 1, n]
+        return (own == d[..., None]).any(-1)
     for x in p.ints:
         found = found | (d == x.of(g))
     return found
@@ -411,6 +411,70 @@ def _between_queries(p: Pattern, g: Grid) -> Any:
     return (lo <= g.row_i) & (g.row_i < hi)
 
 
+def _whole(g: Grid, name: str, trailing: int) -> np.ndarray:
+    """An operand as [B, Hq, ...] with `trailing` dimensions of its own, for every b and h of the grid."""
+    t = np.asarray(g.operands[name])
+    t = t.reshape((1,) * (2 + trailing - t.ndim) + t.shape) if t.ndim != 1 + trailing else t[:, None]
+    b = np.asarray(g.b).reshape(-1)
+    h = np.asarray(g.h).reshape(-1)
+    return t[b % t.shape[0]][:, h * t.shape[1] // g.heads[0]]
+
+
+def _full(g: Grid, x: Any) -> np.ndarray:
+    """Coordinates for every pair of the grid, [B, H, Nq, Nk]."""
+    shape = np.broadcast_shapes(*(np.shape(c) for c in (g.b, g.h, g.row_i, g.row_j)))
+    return np.broadcast_to(x, shape)
+
+
+def _listed(p: Pattern, g: Grid) -> Any:
+    lists = _whole(g, p.names[0], 2)
+    rows, keys = _full(g, g.row_i), _full(g, g.row_j)
+    out = np.zeros(rows.shape, bool)
+    for at in np.ndindex(rows.shape):
+        if 0 <= rows[at] < lists.shape[2]:
+            out[at] = keys[at] in lists[at[0], at[1], rows[at]]
+    return out
+
+
+def _csr(p: Pattern, g: Grid) -> Any:
+    ptr, idx = (_whole(g, n, 1) for n in p.names)
+    rows, keys = _full(g, g.row_i), _full(g, g.row_j)
+    out = np.zeros(rows.shape, bool)
+    for at in np.ndindex(rows.shape):
+        if 0 <= rows[at] < ptr.shape[2] - 1:
+            lo, hi = ptr[at[0], at[1], rows[at] : rows[at] + 2]
+            out[at] = keys[at] in idx[at[0], at[1], lo:hi]
+    return out
+
+
+def _bits(p: Pattern, g: Grid) -> Any:
+    bits = _whole(g, p.names[0], 2)
+    nb, nh = bits.shape[:2]
+    b, h = np.arange(nb).reshape(-1, 1, 1, 1), np.arange(nh).reshape(1, -1, 1, 1)
+    return bits[b, h, g.row_i, g.row_j]
+
+
+def _moved_positions(p: Pattern, g: Grid) -> Any:
+    def at(name: str, rows: Any) -> Any:
+        t = _whole(g, name, 1)
+        b, h = np.arange(t.shape[0]).reshape(-1, 1, 1, 1), np.arange(t.shape[1]).reshape(1, -1, 1, 1)
+        return t[b, h, rows].astype(np.int64)
+
+    i, j = at(p.names[0], g.row_i), at(p.names[1], g.row_j)
+    return p.children[0].live(replace(g, i=i, j=j, row_i=i, row_j=j))
+
+
+def _packed(p: Pattern, g: Grid) -> Any:
+    cu_q, cu_k = (np.asarray(g.operands[n], np.int64) for n in p.names)
+    out: Any = np.zeros((1, 1, 1, 1), bool)
+    for s in range(min(len(cu_q), len(cu_k)) - 1):
+        a, b = cu_q[s], cu_k[s]
+        one = (a <= g.row_i) & (g.row_i < cu_q[s + 1]) & (b <= g.row_j) & (g.row_j < cu_k[s + 1])
+        # a and b are bound now: lambdas run at once
+        out = out | (one & p.children[0].live(g.moved(lambda x: x - a, lambda x: x - b)))
+    return out
+
+
 def _fold(op: Callable[[Any, Any], Any]) -> Callable[[Pattern, Grid], Any]:
     def run(p: Pattern, g: Grid) -> Any:
         out = p.children[0].live(g)
@@ -449,6 +513,11 @@ _LIVE: dict[str, Callable[[Pattern, Grid], Any]] = {
     "lengths": lambda p, g: g.row_j < g.lookup(p.names[0], None, 0),
     "between": _between,
     "between_queries": _between_queries,
+    "listed": _listed,
+    "csr": _csr,
+    "mask": _bits,
+    "positions": _moved_positions,
+    "packed": _packed,
     "and": _fold(operator.and_),
     "or": _fold(operator.or_),
     "sub": _fold(lambda a, b: a & ~b),
@@ -516,10 +585,7 @@ class _Parser:
         return bool(self.tokens) and (
             self.tokens[-1][0] in ("int", "float", "operand")
             or self.tokens[-1][1] in (")", "]")
-            or (
-                self.tokens[-1][0] == "word"
-                and self.tokens[-1][1] not in _WORD_OPERATORS
-            )
+            or (self.tokens[-1][0] == "word" and self.tokens[-1][1] not in _WORD_OPERATORS)
         )
 
     # -- tokens
@@ -599,9 +665,17 @@ class _Parser:
             if self.kind() == "operand":
                 return {"names": (self.take()[1:],)}
             return {"ranges": tuple(self.list_of(self.range))}
+        if name in ("positions", "packed"):
+            names = [self.take()[1:]]
+            self.take(",")
+            names.append(self.take()[1:])
+            self.take(",")
+            return {"names": tuple(names), "children": (self.union(),)}
         if name == "offsets":
+            if self.kind() == "operand":
+                return {"names": (self.take()[1:],)}
             return {"ints": tuple(self.list_of(self.integer))}
-        if name in ("same", "cluster", "lengths", "between", "between_queries"):
+        if name in ("same", "cluster", "lengths", "between", "between_queries", "listed", "csr", "mask"):
             names = [self.take()[1:]]
             while self.accept(","):
                 names.append(self.take()[1:])

@@ -34,7 +34,7 @@ def built(p: patterns.Pattern, operands: Mapping[str, Any]) -> Any:
         bound = {n: hd.scalar(int(x)) if np.ndim(x) == 0 else hd.tensor(x) for n, x in names.items()}
         expr = p.exprs[0]
         return hd.holds(lambda b, h, i, j: patterns.evaluate(expr, {**bound, "b": b, "h": h, "i": i, "j": j}, hd))
-    if p.kind == "offsets":
+    if p.kind == "offsets" and not p.names:
         return hd.offsets(ints)
     if p.ranges:
         return getattr(hd, p.kind)([(_integer(lo, operands), _integer(hi, operands)) for lo, hi in p.ranges])

@@ -123,7 +123,9 @@ TEST(PatternText, ParenthesesOnlyWhereNeeded) {
                            "holds(b, h, i, j : (exp(float(%0[h])) > 0.5))",
                            "random_blocks(64, 3, 42)",
                            "offsets([0, 1, -2])",
-                           "shift(3, packed(%0, %1, causal))"}) {
+                           "shift(3, packed(%0, %1, causal))",
+                           "offsets(%0) | positions(%1, %2, block(4))",
+                           "coarse(1, 64, listed(%0)) & csr(%1, %2) & mask(%3) & between_queries(%4, %5)"}) {
     EXPECT_EQ(parsed(text).str(), text);
   }
 }
@@ -177,7 +179,7 @@ TEST(PatternVerify, Problems) {
             "expected a range that does not end before it starts in 'keys', but got 3 to 1");
   EXPECT_EQ(problemOf("neighborhood(7, 12, dilation = 2)"),
             "expected size * dilation of at most the extent 12 in 'neighborhood', but got 7 * 2");
-  EXPECT_EQ(problemOf("causal & mask(%0)"), "expected a supported pattern, but got 'mask', which is not supported yet");
+  EXPECT_EQ(problemOf("causal & mask(%0) & coarse(4, listed(%1))"), "verifies");
   EXPECT_EQ(problemOf("causal(9223372036854775807)"),
             "expected integers of at most 2^62 in 'causal', but got 9223372036854775807");
   EXPECT_EQ(problemOf("window(inf, %0) & keys(%1)"), "verifies");

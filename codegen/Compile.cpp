@@ -128,7 +128,7 @@ heddle_error *compileModule(const char *spec, const char *target, std::string &a
     return e;
   }
   if (heddle_error *e = c.run([&](OpPassManager &pm) {
-        buildTilePipeline(pm, c.target->width);
+        buildTilePipeline(pm, c.target->width, c.target->bf16);
         buildLLVMPipeline(pm);
       })) {
     return e;
@@ -180,11 +180,11 @@ heddle_error *printStage(const char *spec, const char *target, const char *stage
     if (stage == "schedule") {
       return;
     }
-    pm.addPass(createTileAttendPass(TileAttendPassOptions{c.target->width}));
+    pm.addPass(createTileAttendPass(TileAttendPassOptions{c.target->width, c.target->bf16}));
     if (stage == "tiles") {
       return;
     }
-    pm.addPass(createLowerTilesPass(LowerTilesPassOptions{c.target->width}));
+    pm.addPass(createLowerTilesPass(LowerTilesPassOptions{c.target->width, c.target->bf16}));
     if (stage != "vector") {
       buildLLVMPipeline(pm);
     }

@@ -178,31 +178,33 @@ Value Emitter::exp2(Value x) {
   static constexpr double kCoefficients[] = {1.32647285e-3, 9.67151299e-3, 5.55073358e-2,
                                              2.40222424e-1, 6.93147004e-1, 1.0};
   Type type = x.getType();
-  // The constant is the first operand, so that a NaN stays.
-  Value low = constant(type, -200.0);
-  x = select(cmp(arith::CmpFPredicate::OGT, low, x), low, x);
+  bool scalef = target.avx512 && isVector(x);
+  if (!scalef) {
+    // 2^-127 comes out as exactly 0 below: its exponent bits are 0, its polynomial exactly 1. The constant is the
+    // first operand, so that a NaN stays.
+    Value low = constant(type, -127.0);
+    x = select(cmp(arith::CmpFPredicate::OGT, low, x), low, x);
+  }
   Value n = math::RoundEvenOp::create(b, loc, x);
   Value f = sub(x, n);
   Value p = constant(type, kCoefficients[0]);
   for (double k : ArrayRef<double>(kCoefficients).drop_front()) {
     p = fma(p, f, constant(type, k));
   }
-  if (target.avx512 && isVector(x)) {
+  if (scalef) {
+    // For x = -inf, p is NaN, and vscalefps gives 0 for (NaN, -inf); for x = NaN both are NaN.
     auto name = b.getStringAttr("llvm.x86.avx512.mask.scalef.ps.512");
     Value all = arith::ConstantOp::create(b, loc, b.getI16IntegerAttr(-1));
     Value current = c32(4); // round as the current mode does
     return LLVM::CallIntrinsicOp::create(b, loc, type, name, ValueRange{p, n, p, all, current}).getResult(0);
   }
-  // Adds n to the exponent's bits; below the normal range the result is 0. A NaN's n converts to some
-  // integer, and the sum is put back to NaN by the last select.
+  // Adds n to the exponent's bits. A NaN's n converts to some integer, and the last select puts the NaN back.
   Type ints = typeLike(x, i32);
-  Value tiny = cmp(arith::CmpFPredicate::OLT, x, constant(type, -126.0));
   Value nan = cmp(arith::CmpFPredicate::UNO, x, x);
   Value safe = select(nan, constant(type, 0.0), n);
   Value bits = arith::ShLIOp::create(b, loc, arith::FPToSIOp::create(b, loc, ints, safe), constant(ints, int64_t(23)));
   Value sum = arith::AddIOp::create(b, loc, arith::BitcastOp::create(b, loc, ints, p), bits);
-  Value r = arith::BitcastOp::create(b, loc, type, sum);
-  return select(nan, x, select(tiny, constant(type, 0.0), r));
+  return select(nan, x, arith::BitcastOp::create(b, loc, type, sum));
 }
 
 Value Emitter::any(Value lanes) {

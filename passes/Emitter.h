@@ -27,6 +27,7 @@ struct VectorTarget {
   bool fma = true;        ///< fused multiply-add exists
   bool f16c = true;       ///< conversions between f16 and f32 exist
   bool avx512 = true;     ///< vscalefps exists
+  bool bf16 = false;      ///< vdpbf16ps exists
   int64_t registers = 32; ///< architectural vector registers
 };
 

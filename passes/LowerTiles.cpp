@@ -22,7 +22,7 @@ struct LowerTilesPass : impl::LowerTilesPassBase<LowerTilesPass> {
   void runOnOperation() override {
     for (auto fn : getOperation().getOps<mlir::func::FuncOp>()) {
       if (fn.isDeclaration() && fn->hasAttr("attn.tile")) {
-        emitTileKernel(fn, vectorTarget(width));
+        emitTileKernel(fn, vectorTarget(width, bf16));
       }
     }
     // LLVM has no erf: a rational approximation, good to f32.

@@ -36,7 +36,7 @@ namespace heddle {
 #include "passes/Passes.h.inc"
 
 /// attn to tile loops and micro-kernels: schedule, tile, lower.
-void buildTilePipeline(mlir::OpPassManager &pm, int64_t width);
+void buildTilePipeline(mlir::OpPassManager &pm, int64_t width, bool bf16);
 /// Tile loops to the LLVM dialect.
 void buildLLVMPipeline(mlir::OpPassManager &pm);
 /// Every pass and pipeline (`attn-cpu`), for heddle-opt.

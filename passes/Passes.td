@@ -35,7 +35,10 @@ def TileAttendPass : Pass<"attn-tile-attend", "::mlir::ModuleOp"> {
     -inf; a row's keys are taken in a fixed order that depends neither on the
     batch nor on the thread count.
   }];
-  let options = [Option<"width", "width", "int64_t", "16", "f32 lanes of a vector register: 16, 8 or 4">];
+  let options = [
+    Option<"width", "width", "int64_t", "16", "f32 lanes of a vector register: 16, 8 or 4">,
+    Option<"bf16", "bf16", "bool", "false", "the target multiplies pairs of bf16 (AVX512_BF16)">
+  ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
     "::mlir::math::MathDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
@@ -46,11 +49,14 @@ def LowerTilesPass : Pass<"attn-lower-tiles", "::mlir::ModuleOp"> {
   let summary = "give micro-kernels their bodies for the target's vectors";
   let description = [{
     Fills the declarations that `attn-tile-attend` left with scf loops on vector
-    registers: 6 keys by 64 queries for the scores, 8 queries by 32 columns for
-    the output. Numerics: exp2 by a polynomial of degree 5 (docs/numerics.md);
+    registers: 6 keys by up to 64 queries for the scores, 8 queries by 32 columns
+    for the output. Numerics: exp2 by a polynomial of degree 5 (docs/numerics.md);
     f32 sums in key order.
   }];
-  let options = [Option<"width", "width", "int64_t", "16", "f32 lanes of a vector register: 16, 8 or 4">];
+  let options = [
+    Option<"width", "width", "int64_t", "16", "f32 lanes of a vector register: 16, 8 or 4">,
+    Option<"bf16", "bf16", "bool", "false", "the target multiplies pairs of bf16 (AVX512_BF16)">
+  ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
     "::mlir::math::MathDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"

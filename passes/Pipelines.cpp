@@ -16,10 +16,10 @@ using namespace mlir;
 
 namespace heddle {
 
-void buildTilePipeline(OpPassManager &pm, int64_t width) {
+void buildTilePipeline(OpPassManager &pm, int64_t width, bool bf16) {
   pm.addPass(createAnnotateSchedulePass());
-  pm.addPass(createTileAttendPass(TileAttendPassOptions{width}));
-  pm.addPass(createLowerTilesPass(LowerTilesPassOptions{width}));
+  pm.addPass(createTileAttendPass(TileAttendPassOptions{width, bf16}));
+  pm.addPass(createLowerTilesPass(LowerTilesPassOptions{width, bf16}));
 }
 
 void buildLLVMPipeline(OpPassManager &pm) {
@@ -38,7 +38,7 @@ void registerPasses() {
   registerTileAttendPass();
   registerLowerTilesPass();
   PassPipelineRegistration<>("attn-cpu", "attn to the LLVM dialect for AVX-512", [](OpPassManager &pm) {
-    buildTilePipeline(pm, 16);
+    buildTilePipeline(pm, 16, false);
     buildLLVMPipeline(pm);
   });
 }

@@ -15,8 +15,9 @@
 //     (masked, full, masked), each pushed to the chunk
 //   attend_push_n(...)                   appends a run of keys to the chunk's
 //                                        tables, flushing it when it is full
-//   attend_flush_n(...)                  S = K Q; mask or score; online softmax;
-//                                        acc += P V
+//   attend_flush_n(...)                  which columns and keys are live; S = K Q;
+//                                        mask or score; online softmax; acc += P V
+//   attend_live_n, attend_score_n, ...   the parts of it that a stratum has
 //
 // The state (m, l, acc) is a commutative monoid, so strata may come in any order
 // and a row may be visited by many of them. The tables hold row addresses: any
@@ -44,6 +45,8 @@ namespace {
 
 /// Beyond every position (the runtime refuses larger ones).
 constexpr int64_t kFar = int64_t(1) << 30;
+/// Bytes between rows of V from which a copy is faster than what the first-level cache loses.
+constexpr int64_t kFarRows = 2048;
 constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
 
 /// Byte offsets of a thread's scratch memory.
@@ -85,7 +88,9 @@ class AttendTiler {
 public:
   AttendTiler(ModuleOp module, const KernelSignature &signature, const Schedule &schedule, const VectorTarget &target)
       : module(module), sig(signature), schedule(schedule), builder(module.getContext()),
-        e(builder, signature.attend.getLoc(), target), vl(target.width) {}
+        e(builder, signature.attend.getLoc(), target), vl(target.width) {
+    pairs = signature.storage.isBF16() && target.bf16 && softmax();
+  }
 
   LogicalResult run();
 
@@ -96,6 +101,7 @@ private:
   OpBuilder builder;
   Emitter e;
   int64_t vl;
+  bool pairs = false; ///< bf16 rows are multiplied as pairs, not staged as f32
   Frame frame;
   SmallVector<OperandRecord> patternRecords;
   SmallVector<Pack> packs;
@@ -106,8 +112,10 @@ private:
   int64_t splits = 1;
   // Offsets in the frame.
   int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
-          fPositions = 0, fAccRows = 0, fState = 0, fMax = 0, fSum = 0, fTemp = 0, fStageV = 0, fTileMax = 0,
-          fTileSum = 0, fAcc = 0, fChoice = 0;
+          fPositions = 0, fState = 0, fMax = 0, fSum = 0, fAcc = 0, fStageV = 0, fTileMax = 0, fTileSum = 0,
+          fTileAcc = 0, fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0,
+          fChoice = 0;
+  int64_t slots = 0;                          ///< keys that the tables and S have room for
   SmallVector<SmallVector<int64_t>> fHoisted; ///< of each stratum: lane values of hoistable(residual)
   SmallVector<int64_t> fKeyTable, fKeyBase, fKeyStride, fScores, fStageK, fLower, fUpper;
 
@@ -117,8 +125,13 @@ private:
   bool base2(int64_t segment) { return softmax() && !score(segment); }
   int64_t bytes() const { return sig.storage.isF32() ? 4 : 2; }
   int64_t accRow() const { return paddedRow(sig.dv) * 4; }
-  /// Rows of the state; one more takes what lanes without a query produce.
+  /// Rows of the state; the number itself stands for "no row" where a lane has no query.
   int64_t stateRows() const { return direct ? kLanes : schedule.superTile; }
+  Type wide() const { return pairs ? sig.storage : Type(e.f32); } ///< of the micro-kernels on S and V
+  int64_t columnPitch() const { return slots * kColumn * 4; }
+  /// Bytes of the live bits of a key in one column: one word for each register.
+  int64_t liveWord() const { return std::max<int64_t>(vl / 8, 1); }
+  int64_t liveRow() const { return kColumn / vl * liveWord(); }
   std::string name(StringRef what, int64_t n) { return ("attend_" + what + "_" + Twine(n)).str(); }
 
   void layout();
@@ -144,12 +157,24 @@ private:
   void emitGroup(int64_t n);
   void emitTile(const Uniform &u, const Strata &group, ArrayRef<Value> digits, Value first, Value last);
   void packQueries(const Uniform &u, const Strata &group);
-  void moveState(const Uniform &u, bool toTile);
+  void mergeState(const Uniform &u);
   void emitChoices(const Uniform &u, int64_t n, Value minPosition);
   void emitStratum(const Uniform &u, int64_t n, Value minPosition);
   void emitPush(int64_t n);
   void emitFlush(int64_t n);
+  void emitLive(int64_t n);
   void emitScore(int64_t n, bool masked);
+  /// Address of lanes [lane, lane + width) of the first key in S of dot `dot`.
+  Value scoresOf(const Uniform &u, int64_t dot, Value lane) {
+    Value column = e.mul(e.floorDiv(lane, kColumn), columnPitch());
+    return e.at(in(u, fScores[dot]), e.add(column, e.mul(e.floorMod(lane, kColumn), 4)));
+  }
+  Value liveOf(const Uniform &u, Value lane) {
+    Value column = e.mul(e.floorDiv(lane, kColumn), slots * liveRow());
+    Value part = e.mul(e.floorDiv(e.floorMod(lane, kColumn), vl), liveWord());
+    return e.at(in(u, fLive), e.add(column, part));
+  }
+  void clearState(const Uniform &u, int64_t max, int64_t sum, int64_t acc, int64_t rows);
   void beginSegment(const Uniform &u, int64_t segment);
   void hoist(const Uniform &u, int64_t n);
   void giveHoisted(const Uniform &u, int64_t n, Value lane, ExprScope &to);
@@ -180,7 +205,7 @@ Pack &AttendTiler::packOf(int64_t segment, int64_t dot) {
     }
   }
   packs.push_back({source.q, source.d, segment, base2(segment)});
-  packs.back().at = frame.allocate(source.d * kLanes * 4);
+  packs.back().at = frame.allocate((pairs ? (source.d + 1) / 2 : source.d) * kLanes * 4);
   return packs.back();
 }
 
@@ -203,7 +228,9 @@ static void hoistable(const Expr &x, SmallVectorImpl<Expr> &out) {
 }
 
 void AttendTiler::layout() {
-  int64_t keys = schedule.keyChunk + kKeyGroup + 2, dots = 1, digits = 1;
+  // Room for whole groups of keys, and for whole registers of addresses.
+  int64_t keys = (schedule.keyChunk + kKeyGroup + 15) / 16 * 16, dots = 1, digits = 1;
+  slots = keys;
   SmallVector<int64_t> stage(1, 1);
   for (const SegmentSignature &s : sig.segments) {
     dots = std::max<int64_t>(dots, s.dots.size());
@@ -225,12 +252,16 @@ void AttendTiler::layout() {
   fLanes = frame.allocate(8);
   fRows = frame.allocate(kLanes * 8);
   fPositions = frame.allocate(kLanes * 8);
-  fAccRows = frame.allocate(kLanes * 8);
   fState = frame.allocate(kLanes * 8);
+  fGroups = frame.allocate((keys / kKeyGroup + 1) * 8);
+  fColumns = frame.allocate(kLanes / kColumn * 16);
+  fLive = frame.allocate(kLanes / kColumn * keys * liveRow());
+  fTops = frame.allocate(kLanes * 4);
+  fUnusedTops = frame.allocate(kLanes * 4);
   fTileMax = frame.allocate(kLanes * 4);
   fTileSum = frame.allocate(kLanes * 4);
-  fTemp = frame.allocate(64);
-  fStageV = frame.allocate(keys * paddedRow(sig.dv) * 4);
+  fTileAcc = frame.allocate(kLanes * accRow());
+  fStageV = frame.allocate(keys * valueBlocks(sig.dv) * kValueBlock * 4);
   for (int64_t n = 0; n < dots; ++n) {
     fKeyTable.push_back(frame.allocate(keys * 8));
     fKeyBase.push_back(frame.allocate(8));
@@ -258,10 +289,10 @@ void AttendTiler::layout() {
     }
   }
   if (!direct) {
-    fMax = frame.allocate((stateRows() + 1) * 4);
-    fSum = frame.allocate((stateRows() + 1) * 4);
+    fMax = frame.allocate(stateRows() * 4);
+    fSum = frame.allocate(stateRows() * 4);
+    fAcc = frame.allocate(stateRows() * accRow());
   }
-  fAcc = frame.allocate((stateRows() + 1) * accRow());
 }
 
 static bool sameDigits(ArrayRef<QueryDigit> x, ArrayRef<QueryDigit> y) {
@@ -394,20 +425,24 @@ void AttendTiler::emitTask() {
       return;
     }
     Value rows = e.sub(last, first);
-    auto clear = [&](Value row) {
-      e.store(e.constant(e.f32, -std::numeric_limits<double>::infinity()), e.at(in(u, fMax), e.mul(row, 4)), 4);
-      e.store(e.constant(e.f32, 0.0), e.at(in(u, fSum), e.mul(row, 4)), 4);
-      Value acc = e.at(in(u, fAcc), e.mul(row, accRow()));
-      e.loop(e.c(0), e.c(accRow()), vl * 4, [&](Value d) { e.store(e.constant(e.vec(e.f32), 0.0), e.at(acc, d), 4); });
-    };
-    e.loop(e.c(0), rows, 1, clear);
-    clear(e.c(stateRows()));
+    clearState(u, fMax, fSum, fAcc, stateRows());
     for (size_t n = 0; n < groups.size(); ++n) {
       e.call(name("group", n), {}, {args, scratch, u.b, u.h, first, last, split});
     }
     e.loop(e.c(0), rows, 1, [&](Value row) { finishRow(u, row, e.add(first, row)); });
   });
   func::ReturnOp::create(builder, e.loc);
+}
+
+/// (m, l, acc) := (-inf, 0, 0).
+void AttendTiler::clearState(const Uniform &u, int64_t max, int64_t sum, int64_t acc, int64_t rows) {
+  auto fill = [&](int64_t offset, int64_t bytes, double value) {
+    e.loop(e.c(0), e.c(bytes), vl * 4,
+           [&](Value at) { e.store(e.constant(e.vec(e.f32), value), e.at(in(u, offset), at), 4); });
+  };
+  fill(max, rows * 4, -std::numeric_limits<double>::infinity());
+  fill(sum, rows * 4, 0.0);
+  fill(acc, rows * accRow(), 0.0);
 }
 
 /// out = acc / l, lse = m + log l; a sink joins the sum here.
@@ -439,7 +474,7 @@ void AttendTiler::finishRow(const Uniform &u, Value row, Value position) {
   int64_t out = sig.resultSlot(sig.out);
   Value to = e.toPtr(e.add(headBase(u, out, false), e.mul(q, rowStride(u, out))));
   e.call(declareTileKernel(module, TileKernel::Finish, sig.dv, sig.storage), {},
-         {e.at(in(u, fAcc), e.mul(row, accRow())), factor, to, elementStride(u, out)});
+         {e.at(in(u, direct ? fTileAcc : fAcc), e.mul(row, accRow())), factor, to, elementStride(u, out)});
   if (lse) {
     int64_t record = sig.resultSlot(sig.lse);
     Value base = slot(u.args, record);
@@ -522,7 +557,6 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value
     }
     Value inRows = e.both(e.ge(position, e.splat(first)), e.lt(position, e.splat(last)));
     valid = valid ? e.both(valid, inRows) : inRows;
-    // Lanes without a query share the state's last row.
     e.store(position, e.at(positions, e.mul(lane, 8)), 8);
     Value row = direct ? l : e.sub(position, e.splat(first));
     e.store(e.select(valid, row, e.constant(e.vec(e.i64), stateRows())), e.at(state, e.mul(lane, 8)), 8);
@@ -538,20 +572,9 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value
       Value s = e.load(e.vec(e.i64), e.at(state, e.mul(lane, 8)), 8);
       Value lost = e.eq(s, e.constant(e.vec(e.i64), stateRows()));
       e.store(e.select(lost, e.splat(lowest), e.load(e.vec(e.i64), at, 8)), at, 8);
-      Value acc = e.add(e.mul(s, accRow()), e.splat(e.toInt(in(u, fAcc))));
-      e.store(acc, e.at(in(u, fAccRows), e.mul(lane, 8)), 8);
     });
     packQueries(u, group);
-    if (direct) {
-      e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
-        e.store(e.constant(e.vec(e.f32), -INFINITY), e.at(in(u, fTileMax), e.mul(lane, 4)), 4);
-        e.store(e.constant(e.vec(e.f32), 0.0), e.at(in(u, fTileSum), e.mul(lane, 4)), 4);
-      });
-      e.loop(e.c(0), e.c((kLanes + 1) * accRow()), vl * 4,
-             [&](Value d) { e.store(e.constant(e.vec(e.f32), 0.0), e.at(in(u, fAcc), d), 4); });
-    } else {
-      moveState(u, true);
-    }
+    clearState(u, fTileMax, fTileSum, fTileAcc, kLanes);
     for (int64_t n : group.members) {
       const Stratum &s = schedule.strata[n];
       if (s.headPeriod <= 1) {
@@ -566,7 +589,7 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value
       e.ifThen(takes, [&] { emitChoices(u, n, lowest); });
     }
     if (!direct) {
-      moveState(u, false);
+      mergeState(u);
       return;
     }
     Value lanes = e.load(e.i64, in(u, fLanes), 8);
@@ -599,14 +622,54 @@ void AttendTiler::packQueries(const Uniform &u, const Strata &group) {
   }
 }
 
-/// m and l of the tile's lanes, from the super-tile's state or back to it.
-void AttendTiler::moveState(const Uniform &u, bool toTile) {
-  e.loop(e.c(0), e.c(kLanes), 1, [&](Value lane) {
-    Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
-    for (auto [state, tile] : {std::pair(fMax, fTileMax), std::pair(fSum, fTileSum)}) {
-      Value s = e.at(in(u, state), e.mul(row, 4)), t = e.at(in(u, tile), e.mul(lane, 4));
-      e.store(e.load(e.f32, toTile ? s : t, 4), toTile ? t : s, 4);
+/// Merges the tile's (m, l, acc) into the rows of the super-tile's state.
+void AttendTiler::mergeState(const Uniform &u) {
+  Value lanes = e.load(e.i64, in(u, fLanes), 8), none = e.c(stateRows());
+  auto eachLane = [&](llvm::function_ref<void(Value, Value)> body) {
+    e.loop(e.c(0), lanes, 1, [&](Value lane) {
+      Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
+      e.ifThen(e.cmp(arith::CmpIPredicate::ne, row, none), [&] { body(lane, row); });
+    });
+  };
+  auto cell = [&](int64_t offset, Value index) { return e.at(in(u, offset), e.mul(index, 4)); };
+  if (!softmax()) {
+    eachLane([&](Value lane, Value row) {
+      e.store(e.add(e.load(e.f32, cell(fSum, row), 4), e.load(e.f32, cell(fTileSum, lane), 4)), cell(fSum, row), 4);
+    });
+  } else {
+    // The state's m and l beside the tile's, then both factors for all lanes at once.
+    eachLane([&](Value lane, Value row) {
+      e.store(e.load(e.f32, cell(fMax, row), 4), cell(fTops, lane), 4);
+      e.store(e.load(e.f32, cell(fSum, row), 4), cell(fUnusedTops, lane), 4);
+    });
+    Value minusInf = e.constant(e.vec(e.f32), -std::numeric_limits<double>::infinity());
+    e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
+      Value mine = e.loadRow(cell(fTileMax, lane)), theirs = e.loadRow(cell(fTops, lane));
+      Value top = e.max(mine, theirs);
+      Value dead = e.cmp(arith::CmpFPredicate::OEQ, top, minusInf);
+      Value base = e.select(dead, e.constant(e.vec(e.f32), 0.0), top);
+      Value a = e.exp2(e.sub(theirs, base)), b = e.exp2(e.sub(mine, base));
+      Value sum = e.fma(e.loadRow(cell(fUnusedTops, lane)), a, e.mul(e.loadRow(cell(fTileSum, lane)), b));
+      for (auto [value, offset] : {std::pair(top, fTileMax), {sum, fTileSum}, {a, fTops}, {b, fUnusedTops}}) {
+        e.store(value, cell(offset, lane), 4);
+      }
+    });
+    eachLane([&](Value lane, Value row) {
+      e.store(e.load(e.f32, cell(fTileMax, lane), 4), cell(fMax, row), 4);
+      e.store(e.load(e.f32, cell(fTileSum, lane), 4), cell(fSum, row), 4);
+    });
+  }
+  eachLane([&](Value lane, Value row) {
+    Value from = e.at(in(u, fTileAcc), e.mul(lane, accRow())), to = e.at(in(u, fAcc), e.mul(row, accRow()));
+    Value a, b;
+    if (softmax()) {
+      a = e.splat(e.load(e.f32, cell(fTops, lane), 4));
+      b = e.splat(e.load(e.f32, cell(fUnusedTops, lane), 4));
     }
+    e.loop(e.c(0), e.c(accRow()), vl * 4, [&](Value d) {
+      Value x = e.loadRow(e.at(from, d)), y = e.loadRow(e.at(to, d));
+      e.store(a ? e.fma(x, b, e.mul(y, a)) : e.add(x, y), e.at(to, d), 4);
+    });
   });
 }
 
@@ -886,7 +949,7 @@ void AttendTiler::emitPush(int64_t n) {
     e.store(e.toInt(position, e.i32), e.at(in(u, fKeys), e.mul(at, 4)), 4);
     auto address = [&](int64_t base, int64_t stride, int64_t table) {
       Value b = e.load(e.i64, in(u, base), 8), st = e.load(e.i64, in(u, stride), 8);
-      e.store(e.add(b, e.mul(row, st)), e.at(in(u, table), e.mul(at, 8)), 8);
+      e.store(e.add(e.mul(row, st), b), e.at(in(u, table), e.mul(at, 8)), 8);
     };
     address(fValueBase, fValueStride, fValueTable);
     for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
@@ -923,7 +986,10 @@ void AttendTiler::emitPush(int64_t n) {
           Value take = e.min(e.sub(e.c(schedule.keyChunk), count), e.sub(total, v[0]));
           mark();
           Value start = e.add(first, e.mul(v[0], step));
-          e.loop(e.c(0), take, 1, [&](Value t) { write(e.add(count, t), e.add(start, e.mul(t, step))); });
+          // Whole registers: the tables have room behind the last key.
+          Value steps = e.mul(e.iota(), step);
+          e.loop(e.c(0), take, vl,
+                 [&](Value t) { write(e.add(count, t), e.add(e.splat(e.add(start, e.mul(t, step))), steps)); });
           flushWhenFull(e.add(count, take));
           scf::YieldOp::create(builder, e.loc, ValueRange{e.add(v[0], take)});
         });
@@ -969,31 +1035,68 @@ void AttendTiler::emitFlush(int64_t n) {
   Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
   Value masked = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fMasked), 8), e.c(0));
   Type f32 = e.f32;
-  // Rows whose elements are not adjacent f32 are copied once for the tile.
-  auto stage = [&](int64_t record, int64_t d, int64_t table, int64_t buffer) {
-    Value stride = elementStride(u, record);
-    auto copy = [&] {
-      e.call(declareTileKernel(module, TileKernel::Stage, d, sig.storage), {},
-             {in(u, table), count, stride, in(u, buffer)});
-    };
-    if (sig.storage.isF32()) {
-      e.ifThen(e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)), copy);
-    } else {
-      copy();
-    }
+  Value columns = in(u, fColumns), groups = in(u, fGroups), pitch = e.c(columnPitch());
+  Values scoreArgs{u.args, u.scratch, u.b, u.h};
+  auto everything = [&] {
+    Value end = e.floorDiv(e.add(lanes, kColumn - 1), kColumn);
+    Value last = e.toInt(end, e.i32);
+    e.loop(e.c(0), e.floorDiv(e.add(count, kKeyGroup - 1), e.c(kKeyGroup)), 1, [&](Value g) {
+      e.store(e.c32(0), e.at(groups, e.mul(g, 8)), 4);
+      e.store(last, e.at(groups, e.add(e.mul(g, 8), 4)), 4);
+    });
+    e.loop(e.c(0), end, 1, [&](Value column) {
+      e.store(e.c(0), e.at(columns, e.mul(column, 16)), 8);
+      e.store(count, e.at(columns, e.add(e.mul(column, 16), 8)), 8);
+    });
   };
+  if (maskable(s)) {
+    e.ifElse(masked, [&] { e.call(name("live", n), {}, scoreArgs); }, everything);
+  } else {
+    everything();
+  }
+  bool scored = score(s.segment) || segment.dots.size() > 1;
+  // Dots find the greatest score of each lane where nothing is to change it.
+  Value tops = in(u, fTops), unused = in(u, fUnusedTops);
+  e.loop(e.c(0), e.c(kLanes), vl,
+         [&](Value lane) { e.store(e.constant(e.vec(f32), -INFINITY), e.at(tops, e.mul(lane, 4)), 4); });
+  Value dotTops = scored ? unused : tops;
+  if (!scored && maskable(s)) {
+    dotTops = e.select(masked, unused, tops);
+  }
+  Type wide = this->wide();
   for (auto [dot, source] : llvm::enumerate(segment.dots)) {
-    stage(sig.argSlot(source.k), source.d, fKeyTable[dot], fStageK[dot]);
+    int64_t record = sig.argSlot(source.k), d = source.d;
+    Value table = in(u, fKeyTable[dot]), stride = elementStride(u, record), buffer = in(u, fStageK[dot]);
+    // Rows whose elements are not adjacent, or not of the type that is multiplied, are copied once for the tile.
+    auto stage = [&] {
+      if (pairs) {
+        e.call(declareTileKernel(module, TileKernel::StageRows, d, sig.storage), {}, {table, count, stride, buffer});
+      } else {
+        e.call(declareTileKernel(module, TileKernel::Stage, d, sig.storage), {},
+               {table, count, stride, buffer, e.c(paddedRow(d) * 4), e.c(kValueBlock * 4)});
+      }
+    };
+    if (sig.storage.isF32() || (pairs && d % 2 == 0)) {
+      e.ifThen(e.cmp(arith::CmpIPredicate::ne, stride, e.c(bytes())), stage);
+    } else {
+      stage();
+    }
     // The last group of keys is filled up with the last key; its rows of S are not used.
-    Value table = in(u, fKeyTable[dot]);
     Value last = e.load(e.i64, e.at(table, e.mul(e.add(count, -1), 8)), 8);
     e.loop(count, e.add(count, kKeyGroup), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
-    e.call(declareTileKernel(module, TileKernel::Dots, source.d, f32), {},
-           {table, count, lanes, in(u, packOf(s.segment, dot).at), in(u, fScores[dot])});
+    e.call(declareTileKernel(module, TileKernel::Dots, d, wide), {},
+           {table, count, groups, in(u, packOf(s.segment, dot).at), in(u, fScores[dot]), pitch, dotTops});
   }
-  stage(sig.argSlot(segment.v), sig.dv, fValueTable, fStageV);
-  bool scored = score(s.segment) || segment.dots.size() > 1;
-  Values scoreArgs{u.args, u.scratch, u.b, u.h};
+  // What the scores still have to be multiplied with: a packed pair has no room for the scale.
+  Value factor = e.constant(f32, 1.0), scale = factor;
+  if (pairs && !segment.dots.empty()) {
+    Value signedScale = scaleOf(u, packOf(s.segment, 0));
+    factor = e.max(signedScale, e.sub(e.constant(f32, 0.0), signedScale));
+    scale = scored ? scale : factor;
+    if (!scored && maskable(s)) {
+      scale = e.select(masked, e.constant(f32, 1.0), factor);
+    }
+  }
   if (scored && maskable(s)) {
     e.ifElse(
         masked, [&] { e.call(name("score_masked", n), {}, scoreArgs); },
@@ -1005,24 +1108,60 @@ void AttendTiler::emitFlush(int64_t n) {
   }
   Value scores = in(u, fScores[0]);
   if (softmax()) {
-    e.call(declareTileKernel(module, TileKernel::Softmax, sig.dv, f32), {},
-           {scores, count, lanes, in(u, fTileMax), in(u, fTileSum), in(u, fAccRows), in(u, fTemp)});
+    e.call(declareTileKernel(module, TileKernel::Softmax, sig.dv, wide), {},
+           {scores, columns, lanes, pitch, scale, tops, in(u, fTileMax), in(u, fTileSum), in(u, fTileAcc)});
   } else if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
-    e.call(declareTileKernel(module, TileKernel::Weights, sig.dv, f32), {}, {scores, count, lanes, in(u, fTileSum)});
+    e.call(declareTileKernel(module, TileKernel::Weights, sig.dv, f32), {},
+           {scores, columns, lanes, pitch, in(u, fTileSum)});
   }
-  Value values = in(u, fValueTable);
-  auto accumulate = [&](TileKernel kind) {
-    e.call(declareTileKernel(module, kind, sig.dv, f32), {}, {scores, values, count, lanes, in(u, fAccRows)});
+  // Values: in place where they lie well, else a copy in blocks of adjacent keys.
+  int64_t v = sig.argSlot(segment.v);
+  Value values = in(u, fValueTable), stride = elementStride(u, v), buffer = in(u, fStageV);
+  Value blockPitch = e.c(slots * kValueBlock * 4), rows = values, rowCount = count;
+  if (pairs) {
+    e.call(declareTileKernel(module, TileKernel::StagePairs, sig.dv, sig.storage), {},
+           {values, count, stride, buffer, blockPitch});
+    rows = buffer;
+    rowCount = e.floorDiv(e.add(count, 1), 2);
+  } else {
+    auto stage = [&] {
+      e.call(declareTileKernel(module, TileKernel::Stage, sig.dv, sig.storage), {},
+             {values, count, stride, buffer, e.c(kValueBlock * 4), blockPitch});
+    };
+    if (sig.storage.isF32()) {
+      // Rows that are far apart fall into few sets of the cache.
+      Value apart = e.sub(e.load(e.i64, e.at(values, 8), 8), e.load(e.i64, values, 8));
+      Value far = e.both(e.ge(count, e.c(2)), e.either(e.ge(apart, e.c(kFarRows)), e.le(apart, e.c(-kFarRows))));
+      Value staged = e.either(far, e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)));
+      e.ifThen(staged, stage);
+      blockPitch = e.select(staged, blockPitch, e.c(kValueBlock * 4));
+    } else {
+      stage();
+    }
+  }
+  auto accumulate = [&] {
+    e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide), {},
+           {scores, columns, lanes, pitch, rows, blockPitch, in(u, fTileAcc)});
+  };
+  auto exact = [&] {
+    // Pairs come from the rows themselves.
+    Value unit = pairs ? stride : e.c(4), block = pairs ? e.mul(stride, kValueBlock) : blockPitch;
+    e.call(declareTileKernel(module, TileKernel::AccumulateExact, sig.dv, wide), {},
+           {scores, columns, lanes, pitch, values, block, unit, in(u, fTileAcc)});
   };
   if (scored || maskable(s)) {
-    Value finite = e.call(declareTileKernel(module, TileKernel::Finite, sig.dv, f32), {e.i1}, {values, count})[0];
-    Value plain = finite;
-    if (!scored) {
-      plain = e.either(finite, arith::XOrIOp::create(builder, e.loc, masked, e.constant(e.i1, int64_t(1))));
+    auto checked = [&] {
+      Value finite =
+          e.call(declareTileKernel(module, TileKernel::Finite, sig.dv, wide), {e.i1}, {rows, rowCount, blockPitch})[0];
+      e.ifElse(finite, accumulate, exact);
+    };
+    if (scored) {
+      checked();
+    } else {
+      e.ifElse(masked, checked, accumulate);
     }
-    e.ifElse(plain, [&] { accumulate(TileKernel::Accumulate); }, [&] { accumulate(TileKernel::AccumulateExact); });
   } else {
-    accumulate(TileKernel::Accumulate);
+    accumulate();
   }
   e.store(e.c(0), in(u, fCount), 8);
   e.store(e.c(0), in(u, fMasked), 8);
@@ -1128,35 +1267,133 @@ private:
 };
 } // namespace
 
+/// live(args, scratch, b, h): the live bits of each column and key of the chunk, each group's range of live columns,
+/// and each column's range of keys in live groups.
+void AttendTiler::emitLive(int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  auto fn = function(name("live", n), {e.ptr, e.ptr, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
+  Value groupCount = e.floorDiv(e.add(count, kKeyGroup - 1), e.c(kKeyGroup));
+  e.loop(e.c(0), groupCount, 1, [&](Value g) {
+    e.store(e.c32(kLanes / kColumn), e.at(in(u, fGroups), e.mul(g, 8)), 4);
+    e.store(e.c32(0), e.at(in(u, fGroups), e.add(e.mul(g, 8), 4)), 4);
+  });
+  SmallVector<LaneInterval> list = intervals(s);
+  Type word = builder.getIntegerType(std::max<int64_t>(vl, 8)), bits = builder.getIntegerType(vl);
+  Value columnEnd = e.floorDiv(e.add(lanes, kColumn - 1), kColumn);
+  e.loop(e.c(0), columnEnd, 1, [&](Value column) {
+    // Of each register of the column: the ends of its intervals, and what its condition shares.
+    struct Register {
+      Value live;
+      SmallVector<std::pair<Value, Value>> ends;
+      ExprScope at;
+    };
+    std::vector<Register> registers;
+    for (int64_t r = 0; r < kColumn; r += vl) {
+      Value lane = e.add(e.mul(column, kColumn), r), byte = e.mul(lane, 4);
+      Register reg{liveOf(u, lane), {}, scope(u, s.segment, {}, {})};
+      for (const LaneInterval &i : list) {
+        reg.ends.emplace_back(e.load(e.vec(e.i32), e.at(in(u, i.lo), byte), 4),
+                              e.load(e.vec(e.i32), e.at(in(u, i.hi), byte), 4));
+      }
+      if (s.residual) {
+        reg.at.query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+        giveHoisted(u, n, lane, reg.at);
+      }
+      registers.push_back(std::move(reg));
+    }
+    Values range = e.loop(e.c(0), groupCount, 1, {groupCount, e.c(0)}, [&](Value g, ValueRange found) {
+      Value from = e.mul(g, kKeyGroup), until = e.min(e.add(from, kKeyGroup), count);
+      Values any = e.loop(from, until, 1, {e.c32(0)}, [&](Value k, ValueRange seen) {
+        Value j32 = e.load(e.i32, e.at(in(u, fKeys), e.mul(k, 4)), 4);
+        Value j = e.toInt(j32, e.i64), all = seen[0];
+        SmallVector<Value> places{e.splat(j32)}; // of j in each interval
+        for (auto [m, d] : llvm::enumerate(s.key)) {
+          if (!list[m + 1].varies) {
+            places.emplace_back();
+            continue;
+          }
+          Value digit = e.floorDiv(j, d.radix);
+          if (m > 0 && d.extent > 0) {
+            digit = e.floorMod(digit, d.extent);
+          }
+          places.push_back(e.splat(e.toInt(digit, e.i32)));
+        }
+        for (Register &reg : registers) {
+          Value live;
+          auto require = [&](Value v) { live = live ? e.both(live, v) : v; };
+          for (auto [i, ends, place] : llvm::zip(list, reg.ends, places)) {
+            if (i.varies) {
+              require(e.le(ends.first, place));
+              require(e.lt(place, ends.second));
+            }
+          }
+          if (s.residual) {
+            reg.at.key = j;
+            require(e.splat(emitExpr(e, s.residual, reg.at)));
+          }
+          Value w = LLVM::BitcastOp::create(builder, e.loc, bits, live);
+          if (bits != word) {
+            w = arith::ExtUIOp::create(builder, e.loc, word, w);
+          }
+          e.store(w, e.at(reg.live, e.mul(k, liveRow())), 1);
+          all = e.either(all, arith::ExtUIOp::create(builder, e.loc, e.i32, w));
+        }
+        return Values{all};
+      });
+      Value hit = e.cmp(arith::CmpIPredicate::ne, any[0], e.c32(0));
+      Value at = e.at(in(u, fGroups), e.mul(g, 8));
+      e.ifThen(hit, [&] {
+        Value c = e.toInt(column, e.i32);
+        e.store(e.min(c, e.load(e.i32, at, 4)), at, 4);
+        e.store(e.add(c, e.c32(1)), e.at(at, 4), 4);
+      });
+      return Values{e.select(hit, e.min(found[0], g), found[0]), e.select(hit, e.add(g, 1), found[1])};
+    });
+    Value at = e.at(in(u, fColumns), e.mul(column, 16));
+    e.store(e.mul(range[0], kKeyGroup), at, 8);
+    e.store(e.min(e.mul(range[1], kKeyGroup), count), e.at(at, 8), 8);
+  });
+  func::ReturnOp::create(builder, e.loc);
+}
+
 /// score(args, scratch, b, h): S := the region's scores in base 2; masked: dead pairs become -inf (0 where
-/// weights are not exponentials).
+/// weights are not exponentials). tops := the greatest of each lane.
 void AttendTiler::emitScore(int64_t n, bool masked) {
   const Stratum &s = schedule.strata[n];
   const SegmentSignature &segment = sig.segments[s.segment];
   auto fn = function(name(masked ? "score_masked" : "score", n), {e.ptr, e.ptr, e.i64, e.i64});
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
-  Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
-  SmallVector<LaneInterval> list = intervals(s);
-  ExprScope at = scope(u, s.segment, {}, {});
-  e.loop(e.c(0), lanes, vl, [&](Value lane) {
-    Value byte = e.mul(lane, 4);
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  SmallVector<Value> scales; // what packing left out
+  for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
+    Value scale;
+    if (pairs) {
+      Value x = scaleOf(u, packOf(s.segment, dot));
+      scale = e.max(x, e.sub(e.constant(e.f32, 0.0), x));
+    }
+    scales.push_back(scale);
+  }
+  Value dead = e.constant(e.vec(e.f32), softmax() ? -INFINITY : 0.0);
+  e.loop(e.c(0), e.mul(e.floorDiv(e.add(lanes, kColumn - 1), kColumn), kColumn), vl, [&](Value lane) {
+    Value range = e.at(in(u, fColumns), e.mul(e.floorDiv(lane, kColumn), 16));
+    Value first = e.load(e.i64, range, 8), last = e.load(e.i64, e.at(range, 8), 8);
     Value query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
-    SmallVector<std::pair<Value, Value>> ends;
-    for (const LaneInterval &i : list) {
-      ends.emplace_back(e.load(e.vec(e.i32), e.at(in(u, i.lo), byte), 4),
-                        e.load(e.vec(e.i32), e.at(in(u, i.hi), byte), 4));
+    SmallVector<Value> columns;
+    for (size_t dot = 0; dot < std::max<size_t>(segment.dots.size(), 1); ++dot) {
+      columns.push_back(scoresOf(u, dot, lane));
     }
-    if (masked) {
-      giveHoisted(u, n, lane, at);
-    }
-    e.loop(e.c(0), count, 1, [&](Value k) {
-      Value j32 = e.load(e.i32, e.at(in(u, fKeys), e.mul(k, 4)), 4);
-      Value j = e.toInt(j32, e.i64);
-      Value address = e.at(in(u, fScores[0]), e.add(e.mul(k, kLanes * 4), byte));
+    Value live = masked ? liveOf(u, lane) : Value();
+    Values top = e.loop(first, last, 1, {e.constant(e.vec(e.f32), -INFINITY)}, [&](Value k, ValueRange tops) {
+      Value j = e.toInt(e.load(e.i32, e.at(in(u, fKeys), e.mul(k, 4)), 4), e.i64);
+      Value offset = e.mul(k, kColumn * 4);
       SmallVector<Value> dots;
       for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
-        dots.push_back(e.loadRow(e.at(in(u, fScores[dot]), e.add(e.mul(k, kLanes * 4), byte))));
+        Value x = e.loadRow(e.at(columns[dot], offset));
+        dots.push_back(scales[dot] ? e.mul(x, scales[dot]) : x);
       }
       Value x;
       if (Region *region = score(s.segment)) {
@@ -1173,35 +1410,17 @@ void AttendTiler::emitScore(int64_t n, bool masked) {
         }
       }
       if (masked) {
-        Value live;
-        auto require = [&](Value v) { live = live ? e.both(live, v) : v; };
-        for (auto [m, i] : llvm::enumerate(list)) {
-          if (!i.varies) {
-            continue;
-          }
-          Value v = j32;
-          if (m > 0) {
-            const KeyDigit &d = s.key[m - 1];
-            Value digit = e.floorDiv(j, d.radix);
-            if (m > 1 && d.extent > 0) {
-              digit = e.floorMod(digit, d.extent);
-            }
-            v = e.toInt(digit, e.i32);
-          }
-          v = e.splat(v);
-          require(e.le(ends[m].first, v));
-          require(e.lt(v, ends[m].second));
+        Type bits = builder.getIntegerType(vl), word = builder.getIntegerType(std::max<int64_t>(vl, 8));
+        Value w = e.load(word, e.at(live, e.mul(k, liveRow())), 1);
+        if (bits != word) {
+          w = arith::TruncIOp::create(builder, e.loc, bits, w);
         }
-        if (s.residual) {
-          at.query = query;
-          at.key = j;
-          require(e.splat(emitExpr(e, s.residual, at)));
-        }
-        Value dead = e.constant(e.vec(e.f32), softmax() ? -INFINITY : 0.0);
-        x = e.select(live, x, dead);
+        x = e.select(LLVM::BitcastOp::create(builder, e.loc, e.vec(e.i1), w), x, dead);
       }
-      e.store(x, address, 4);
+      e.store(x, e.at(columns[0], offset), 4);
+      return Values{e.max(x, tops[0])};
     });
+    e.store(top[0], e.at(in(u, fTops), e.mul(lane, 4)), 4);
   });
   func::ReturnOp::create(builder, e.loc);
 }
@@ -1216,6 +1435,7 @@ LogicalResult AttendTiler::run() {
       emitScore(n, false);
     }
     if (maskable(s)) {
+      emitLive(n);
       emitScore(n, true);
     }
     emitFlush(n);
@@ -1252,7 +1472,7 @@ struct TileAttendPass : impl::TileAttendPassBase<TileAttendPass> {
         return signalPassFailure();
       }
       Schedule strata = schedule.getValue();
-      if (failed(AttendTiler(module, *signature, strata, vectorTarget(width)).run())) {
+      if (failed(AttendTiler(module, *signature, strata, vectorTarget(width, bf16)).run())) {
         return signalPassFailure();
       }
       fn.erase();

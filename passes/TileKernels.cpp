@@ -14,6 +14,10 @@ static StringRef kindName(TileKernel kind) {
     return "pack";
   case TileKernel::Stage:
     return "stage";
+  case TileKernel::StagePairs:
+    return "stage_pairs";
+  case TileKernel::StageRows:
+    return "stage_rows";
   case TileKernel::Dots:
     return "dots";
   case TileKernel::Softmax:
@@ -49,24 +53,32 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
     ins = {p, i, f, p};
     break;
   case TileKernel::Stage:
+    ins = {p, i, i, p, i, i};
+    break;
+  case TileKernel::StagePairs:
+    ins = {p, i, i, p, i};
+    break;
+  case TileKernel::StageRows:
     ins = {p, i, i, p};
     break;
   case TileKernel::Dots:
-    ins = {p, i, i, p, p};
+    ins = {p, i, p, p, p, i, p};
     break;
   case TileKernel::Softmax:
-    ins = {p, i, i, p, p, p, p};
+    ins = {p, p, i, i, f, p, p, p, p};
     break;
   case TileKernel::Weights:
-    ins = {p, i, i, p};
+    ins = {p, p, i, i, p};
     break;
   case TileKernel::Finite:
-    ins = {p, i};
+    ins = {p, i, i};
     outs = {b.getI1Type()};
     break;
   case TileKernel::Accumulate:
+    ins = {p, p, i, i, p, i, p};
+    break;
   case TileKernel::AccumulateExact:
-    ins = {p, p, i, i, p};
+    ins = {p, p, i, i, p, i, i, p};
     break;
   case TileKernel::Finish:
     ins = {p, f, p, i};
@@ -87,10 +99,12 @@ class Body : public Emitter {
 public:
   Body(OpBuilder &b, func::FuncOp fn, const VectorTarget &target, int64_t d, Type storage)
       : Emitter(b, fn.getLoc(), target), args(fn.getArguments()), d(d), vl(target.width), storage(storage),
-        bytes(storage.isF32() ? 4 : 2) {}
+        bytes(storage.isF32() ? 4 : 2), pairs(storage.isBF16() && target.bf16) {}
 
   void pack();
   void stage();
+  void stagePairs();
+  void stageRows();
   void dots();
   void softmax();
   void weights();
@@ -104,13 +118,35 @@ private:
   int64_t d, vl;
   Type storage;
   int64_t bytes; ///< of a storage element
+  bool pairs;    ///< native: two bf16 in a 32-bit word are multiplied at once
+
+  static constexpr int64_t kRow = kColumn * 4; ///< bytes of a key in a column of S
 
   Value rowAddress(Value table, Value index) { return load(ptr, at(table, mul(index, 8)), 8); }
-  Value scoreRow(Value scores, Value key) { return at(scores, mul(key, kLanes * 4)); }
+  /// f32 words of a row of Qt or K.
+  int64_t words() const { return pairs ? (d + 1) / 2 : d; }
+  /// Element `dim` of a row of V that is staged in blocks or has a block pitch of its own width.
+  Value inBlocks(Value row, Value dim, Value blockPitch, Value stride) {
+    Value block = mul(floorDiv(dim, kValueBlock), blockPitch);
+    return at(row, add(block, mul(floorMod(dim, kValueBlock), stride)));
+  }
   /// One f32 register from element `first` of a row of d elements; lanes past the end are 0.
   Value loadTail(Value address, int64_t valid);
-  void dotsBlock(Value end, int64_t columns);
+  /// a * x + sum, on f32 or on pairs of bf16.
+  Value multiplyAdd(Value a, Value x, Value sum);
+  Value asPairs(Value v) { return LLVM::BitcastOp::create(b, loc, VectorType::get({2 * vl}, b.getBF16Type()), v); }
+  /// The bits of two rows' bf16 elements [dim, dim + vl), lane by lane; a missing row is 0.
+  Value interleave(Value even, Value odd);
+  Value loadBits(Value row, Value dim, Value stride, bool adjacent, int64_t valid);
+  void dotsPass(Value from, Value until, bool fresh, bool last);
+  void dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
+                 bool fresh, bool last);
   void accumulateBlock(Value column, int64_t vectors, int64_t lastValid, int64_t rows);
+  std::pair<Value, Value> keysOf(Value columns, Value column) {
+    Value p = at(columns, mul(column, 16));
+    return {load(i64, p, 8), load(i64, at(p, 8), 8)};
+  }
+  Value columnCount(Value lanes) { return floorDiv(add(lanes, kColumn - 1), kColumn); }
 };
 
 } // namespace
@@ -126,23 +162,61 @@ Value Body::loadTail(Value address, int64_t valid) {
                                     UnitAttr());
 }
 
+Value Body::multiplyAdd(Value a, Value x, Value sum) {
+  if (!pairs) {
+    return fma(a, x, sum);
+  }
+  auto name = b.getStringAttr("llvm.x86.avx512bf16.dpbf16ps.512");
+  return LLVM::CallIntrinsicOp::create(b, loc, vec(f32), name, ValueRange{sum, asPairs(a), asPairs(x)}).getResult(0);
+}
+
 /// Qt[d][lane] = scale * row[lane][d]: squares of vl x vl are transposed in registers where the elements of a
-/// row are adjacent.
+/// row are adjacent. Pairs of bf16 are words of 32 bits; they are exact, so the scale only gives its sign here.
 void Body::pack() {
   Value rows = args[0], stride = args[1], scale = args[2], qt = args[3];
-  auto scalar = [&](Value lane, Value row, Value dim) {
-    Value x = mul(loadAsF32(storage, at(row, mul(dim, stride)), false), scale);
-    store(x, at(qt, add(mul(dim, kLanes * 4), mul(lane, 4))), 4);
+  int64_t count = words(), whole = pairs ? d / 2 : d; // the last pair of an odd d has one element
+  Type word = pairs ? i32 : f32;
+  Value flip;
+  if (pairs) {
+    Value negative = cmp(arith::CmpFPredicate::OLT, scale, constant(f32, 0.0));
+    flip = select(negative, c32(int64_t(0x80008000)), c32(0));
+  }
+  auto scaled = [&](Value x) {
+    if (pairs) {
+      return arith::XOrIOp::create(b, loc, x, isVector(x) ? splat(flip) : flip).getResult();
+    }
+    return mul(x, isVector(x) ? splat(scale) : scale);
   };
-  auto anyStride = [&] {
-    loop(c(0), c(kLanes), 1, [&](Value lane) {
-      Value row = rowAddress(rows, lane);
-      loop(c(0), c(d), 1, [&](Value dim) { scalar(lane, row, dim); });
-    });
+  // Qt of the 64 lanes that `lane` is in, at that lane.
+  auto target = [&](Value lane, Value dim) {
+    Value block = kLanes == 64 ? qt : at(qt, mul(floorDiv(lane, 64), count * 256));
+    return at(block, add(mul(dim, 256), mul(floorMod(lane, 64), 4)));
   };
+  auto element = [&](Value row, Value dim) {
+    Value bits = load(i16, at(row, mul(dim, stride)), 2);
+    return arith::ExtUIOp::create(b, loc, i32, bits).getResult();
+  };
+  auto scalar = [&](Value lane, Value row, Value dim, bool lonely) {
+    Value x;
+    if (!pairs) {
+      x = loadAsF32(storage, at(row, mul(dim, stride)), false);
+    } else {
+      x = element(row, mul(dim, 2));
+      if (!lonely) {
+        x = either(x, arith::ShLIOp::create(b, loc, element(row, add(mul(dim, 2), 1)), c32(16)));
+      }
+    }
+    store(scaled(x), target(lane, dim), 4);
+  };
+  auto scalars = [&](Value lane, Value row, Value from) {
+    loop(from, c(whole), 1, [&](Value dim) { scalar(lane, row, dim, false); });
+    if (whole < count) {
+      scalar(lane, row, c(whole), true);
+    }
+  };
+  auto anyStride = [&] { loop(c(0), c(kLanes), 1, [&](Value lane) { scalars(lane, rowAddress(rows, lane), c(0)); }); };
   auto adjacent = [&] {
-    int64_t square = d / vl * vl;
-    Value scales = splat(scale);
+    int64_t square = whole / vl * vl;
     loop(c(0), c(kLanes), vl, [&](Value lane) {
       SmallVector<Value> addresses;
       for (int64_t r = 0; r < vl; ++r) {
@@ -152,7 +226,8 @@ void Body::pack() {
         loop(c(0), c(square), vl, [&](Value dim) {
           SmallVector<Value> r;
           for (Value a : addresses) {
-            r.push_back(loadAsF32(storage, at(a, mul(dim, bytes)), true));
+            r.push_back(pairs ? load(vec(word), at(a, mul(dim, 4)), 2)
+                              : loadAsF32(storage, at(a, mul(dim, bytes)), true));
           }
           // Transposition by swapping the bit `h` of row and column numbers.
           for (int64_t h = vl / 2; h >= 1; h /= 2) {
@@ -171,13 +246,13 @@ void Body::pack() {
             }
           }
           for (int64_t x = 0; x < vl; ++x) {
-            store(mul(r[x], scales), at(qt, add(mul(add(dim, x), kLanes * 4), mul(lane, 4))), 4);
+            store(scaled(r[x]), target(lane, add(dim, x)), 4);
           }
         });
       }
-      if (square < d) {
+      if (square < count) {
         for (int64_t x = 0; x < vl; ++x) {
-          loop(c(square), c(d), 1, [&](Value dim) { scalar(add(lane, x), addresses[x], dim); });
+          scalars(add(lane, x), addresses[x], c(square));
         }
       }
     });
@@ -185,161 +260,337 @@ void Body::pack() {
   ifElse(eq(stride, c(bytes)), adjacent, anyStride);
 }
 
-/// Rows become contiguous f32 rows of the buffer, and the table points to them.
+//===--- Staging ----------------------------------------------------------===//
+
+/// Rows become f32 rows of the buffer, in blocks of kValueBlock elements, and the table points to them.
 void Body::stage() {
-  Value table = args[0], count = args[1], stride = args[2], buffer = args[3];
+  Value table = args[0], count = args[1], stride = args[2], buffer = args[3], rowPitch = args[4], blockPitch = args[5];
   loop(c(0), count, 1, [&](Value k) {
-    Value row = rowAddress(table, k), to = at(buffer, mul(k, paddedRow(d) * 4));
-    auto scalars = [&](Value first) {
-      loop(first, c(d), 1,
-           [&](Value dim) { store(loadAsF32(storage, at(row, mul(dim, stride)), false), at(to, mul(dim, 4)), 4); });
+    Value row = rowAddress(table, k), to = at(buffer, mul(k, rowPitch));
+    auto place = [&](Value dim) { return inBlocks(to, dim, blockPitch, c(4)); };
+    auto adjacent = [&] {
+      // Whole registers, then ever narrower ones for the rest.
+      int64_t done = 0;
+      for (int64_t width = vl; width >= 1; width /= 2) {
+        int64_t end = done + (d - done) / width * width;
+        if (end == done) {
+          continue;
+        }
+        VectorTarget narrow = this->target;
+        narrow.width = width;
+        Emitter piece(b, loc, narrow);
+        loop(c(done), c(end), width, [&](Value dim) {
+          piece.store(piece.loadAsF32(storage, at(row, mul(dim, bytes)), width > 1), place(dim), 4);
+        });
+        done = end;
+      }
     };
-    ifElse(
-        eq(stride, c(bytes)),
-        [&] {
-          int64_t whole = d / vl * vl;
-          if (whole) {
-            loop(c(0), c(whole), vl,
-                 [&](Value dim) { store(loadAsF32(storage, at(row, mul(dim, bytes)), true), at(to, mul(dim, 4)), 4); });
-          }
-          if (whole < d) {
-            scalars(c(whole));
-          }
-        },
-        [&] { scalars(c(0)); });
+    ifElse(eq(stride, c(bytes)), adjacent, [&] {
+      loop(c(0), c(d), 1,
+           [&](Value dim) { store(loadAsF32(storage, at(row, mul(dim, stride)), false), place(dim), 4); });
+    });
     store(to, at(table, mul(k, 8)), 8);
   });
 }
 
-/// S[key][lane] = sum over d of row[key][d] * Qt[d][lane], six keys by as many lanes as registers hold, or by one
-/// register where the tile has no more queries (decoding). The table and S have room for whole groups of keys.
-void Body::dots() {
-  int64_t columns = target.registers >= 32 ? 4 : 2;
-  ifElse(le(args[2], c(vl)), [&] { dotsBlock(c(vl), 1); }, [&] { dotsBlock(c(kLanes), columns); });
+/// 16 bits of each of vl elements from `dim`, as the low half of words; only `valid` of them exist.
+Value Body::loadBits(Value row, Value dim, Value stride, bool adjacent, int64_t valid) {
+  if (adjacent && valid == vl) {
+    return arith::ExtUIOp::create(b, loc, vec(i32), load(vec(i16), at(row, mul(dim, 2)), 2));
+  }
+  Value v = constant(vec(i32), int64_t(0));
+  for (int64_t x = 0; x < valid; ++x) {
+    Value bits = load(i16, at(row, mul(add(dim, x), stride)), 2);
+    v = vector::InsertOp::create(b, loc, arith::ExtUIOp::create(b, loc, i32, bits), v, x);
+  }
+  return v;
 }
 
-/// The dots of lanes [0, end), `columns` registers at once.
-void Body::dotsBlock(Value end, int64_t columns) {
-  Value table = args[0], count = args[1], qt = args[3], scores = args[4];
-  loop(c(0), count, kKeyGroup, [&](Value group) {
-    SmallVector<Value> rows;
-    for (int64_t i = 0; i < kKeyGroup; ++i) {
-      rows.push_back(rowAddress(table, add(group, i)));
+Value Body::interleave(Value even, Value odd) {
+  return either(even, arith::ShLIOp::create(b, loc, odd, constant(vec(i32), int64_t(16))));
+}
+
+/// V[block][pair][column] = (row[2 pair][column], row[2 pair + 1][column]); the row after the last is 0.
+void Body::stagePairs() {
+  Value table = args[0], count = args[1], stride = args[2], buffer = args[3], blockPitch = args[4];
+  auto copy = [&](bool adjacent) {
+    loop(c(0), count, 2, [&](Value k) {
+      Value even = rowAddress(table, k);
+      // Of an odd count, the last row stands in for its partner and is then cleared.
+      Value has = lt(add(k, 1), count);
+      Value odd = rowAddress(table, select(has, add(k, 1), k));
+      Value keep = splat(select(has, c32(-1), c32(0)));
+      Value to = at(buffer, mul(k, kRow));
+      auto piece = [&](Value dim, int64_t valid) {
+        Value x = loadBits(even, dim, stride, adjacent, valid);
+        Value y = both(loadBits(odd, dim, stride, adjacent, valid), keep);
+        store(interleave(x, y), inBlocks(to, dim, blockPitch, c(4)), 4);
+      };
+      int64_t whole = d / vl * vl;
+      if (whole) {
+        loop(c(0), c(whole), vl, [&](Value dim) { piece(dim, vl); });
+      }
+      if (whole < d) {
+        piece(c(whole), d - whole);
+      }
+    });
+  };
+  ifElse(eq(stride, c(2)), [&] { copy(true); }, [&] { copy(false); });
+}
+
+/// 16-bit rows become contiguous, with a zero behind an odd end; the table points to them.
+void Body::stageRows() {
+  Value table = args[0], count = args[1], stride = args[2], buffer = args[3];
+  loop(c(0), count, 1, [&](Value k) {
+    Value row = rowAddress(table, k), to = at(buffer, mul(k, paddedRow(d) * 4));
+    loop(c(0), c(d), 1, [&](Value dim) { store(load(i16, at(row, mul(dim, stride)), 2), at(to, mul(dim, 2)), 2); });
+    if (d % 2) {
+      store(constant(i16, int64_t(0)), at(to, d * 2), 2);
     }
-    loop(c(0), end, columns * vl, [&](Value lane) {
-      Value q = at(qt, mul(lane, 4));
-      Values zero(kKeyGroup * columns, constant(vec(f32), 0.0));
-      Values sums = loop(c(0), c(d), 1, zero, [&](Value dim, ValueRange acc) {
-        Value qd = at(q, mul(dim, kLanes * 4)), byte = mul(dim, 4);
-        SmallVector<Value> x;
-        for (int64_t j = 0; j < columns; ++j) {
-          x.push_back(loadRow(at(qd, j * vl * 4)));
+    store(to, at(table, mul(k, 8)), 8);
+  });
+}
+
+//===--- Scores -----------------------------------------------------------===//
+
+/// S[key][lane] = sum over d of row[key][d] * Qt[d][lane], six keys by as many columns as the group has. Long rows
+/// are cut, so that the part of Qt in use stays in the first-level cache.
+void Body::dots() {
+  constexpr int64_t kStep = 160;
+  int64_t n = words();
+  if (n <= kStep) {
+    dotsPass(c(0), c(n), true, true);
+    return;
+  }
+  int64_t parts = (n + kStep - 1) / kStep, step = (n + parts - 1) / parts;
+  dotsPass(c(0), c(step), true, false);
+  if (parts > 2) {
+    loop(c(step), c((parts - 1) * step), step, [&](Value from) { dotsPass(from, add(from, step), false, false); });
+  }
+  dotsPass(c((parts - 1) * step), c(n), false, true);
+}
+
+/// One part of the rows. The table and S have room for whole groups of keys.
+void Body::dotsPass(Value from, Value until, bool fresh, bool last) {
+  Value table = args[0], count = args[1], groups = args[2], qt = args[3], scores = args[4], pitch = args[5],
+        tops = args[6];
+  Value groupCount = floorDiv(add(count, kKeyGroup - 1), c(kKeyGroup));
+  loop(c(0), c(kLanes), 64, [&](Value lane) {
+    Value half = kLanes == 64 ? qt : at(qt, mul(floorDiv(lane, 64), words() * 256));
+    Value base = floorDiv(lane, kColumn);
+    loop(c(0), groupCount, 1, [&](Value group) {
+      Value key = mul(group, kKeyGroup), range = at(groups, mul(group, 8));
+      auto bound = [&](int64_t offset) {
+        Value column = sub(toInt(load(i32, at(range, offset), 4), i64), base);
+        return max(min(column, c(64 / kColumn)), c(0));
+      };
+      Value first = bound(0), width = sub(bound(4), first);
+      SmallVector<Value> rows;
+      for (int64_t i = 0; i < kKeyGroup; ++i) {
+        rows.push_back(rowAddress(table, add(key, i)));
+      }
+      auto block = [&](Value column, int64_t columns) {
+        Value s = at(scores, add(mul(add(base, column), pitch), mul(key, kRow)));
+        Value top = at(tops, mul(add(base, column), kColumn * 4));
+        dotsBlock(rows, at(half, mul(column, kColumn * 4)), s, top, columns, from, until, fresh, last);
+      };
+      if (this->target.registers < 32) {
+        loop(first, add(first, width), 1, [&](Value column) { block(column, 1); });
+        return;
+      }
+      std::function<void(int64_t)> choose = [&](int64_t columns) {
+        if (columns > 0) {
+          ifElse(eq(width, c(columns)), [&] { block(first, columns); }, [&] { choose(columns - 1); });
         }
-        Values next;
+      };
+      choose(64 / kColumn);
+    });
+  });
+}
+
+/// The dots of one group of keys with `columns` columns, for elements [from, until) of the rows.
+void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
+                     bool fresh, bool last) {
+  Value pitch = args[5];
+  int64_t perColumn = kColumn / vl, registers = columns * perColumn;
+  int64_t atOnce = target.registers >= 32 ? registers : std::min<int64_t>(registers, 2);
+  for (int64_t r0 = 0; r0 < registers; r0 += atOnce) {
+    SmallVector<Value> places; // of the first key
+    for (int64_t r = r0; r < r0 + atOnce; ++r) {
+      Value column = r < perColumn ? s : at(s, mul(pitch, r / perColumn));
+      places.push_back(at(column, (r % perColumn) * vl * 4));
+    }
+    Values init;
+    for (int64_t i = 0; i < kKeyGroup; ++i) {
+      for (Value place : places) {
+        init.push_back(fresh ? constant(vec(f32), 0.0) : loadRow(at(place, i * kRow)));
+      }
+    }
+    Value q = at(qt, r0 * vl * 4);
+    Values sums = loop(from, until, 1, init, [&](Value dim, ValueRange acc) {
+      Value qd = at(q, mul(dim, 256)), byte = mul(dim, 4);
+      SmallVector<Value> x;
+      for (int64_t j = 0; j < atOnce; ++j) {
+        x.push_back(loadRow(at(qd, j * vl * 4)));
+      }
+      Values next;
+      for (int64_t i = 0; i < kKeyGroup; ++i) {
+        Value a = splat(load(f32, at(rows[i], byte), pairs ? 2 : 4));
+        for (int64_t j = 0; j < atOnce; ++j) {
+          next.push_back(multiplyAdd(a, x[j], acc[i * atOnce + j]));
+        }
+      }
+      return next;
+    });
+    for (int64_t j = 0; j < atOnce; ++j) {
+      for (int64_t i = 0; i < kKeyGroup; ++i) {
+        store(sums[i * atOnce + j], at(places[j], i * kRow), 4);
+      }
+      if (last) {
+        Value address = at(tops, (r0 + j) * vl * 4), top = loadRow(address);
         for (int64_t i = 0; i < kKeyGroup; ++i) {
-          Value a = splat(load(f32, at(rows[i], byte), 4));
-          for (int64_t j = 0; j < columns; ++j) {
-            next.push_back(fma(a, x[j], acc[i * columns + j]));
+          top = max(sums[i * atOnce + j], top);
+        }
+        store(top, address, 4);
+      }
+    }
+  }
+}
+
+//===--- Softmax ----------------------------------------------------------===//
+
+/// newMax = max(oldMax, scale * tops); P = 2^(scale * S - newMax); l = l * 2^(oldMax - newMax) + sum of P;
+/// acc *= 2^(oldMax - newMax), only for lanes whose maximum moved. Native: P in pairs of keys, rounded to bf16.
+void Body::softmax() {
+  Value scores = args[0], columns = args[1], lanes = args[2], pitch = args[3], scale = args[4], tops = args[5],
+        maxima = args[6], sums = args[7], acc = args[8];
+  constexpr int64_t kUnroll = 4;
+  Value minusInf = constant(vec(f32), -std::numeric_limits<double>::infinity());
+  Value scales = pairs ? splat(scale) : Value();
+  loop(c(0), mul(columnCount(lanes), kColumn), vl, [&](Value lane) {
+    Value column = floorDiv(lane, kColumn);
+    auto [first, last] = keysOf(columns, column);
+    ifThen(lt(first, last), [&, first = first, last = last] {
+      Value byte = mul(lane, 4);
+      Value s = at(scores, add(mul(column, pitch), mul(floorMod(lane, kColumn), 4)));
+      Value mAt = at(maxima, byte), lAt = at(sums, byte);
+      Value oldMax = loadRow(mAt), top = loadRow(at(tops, byte));
+      if (pairs) {
+        top = mul(top, scales);
+      }
+      Value newMax = max(top, oldMax);
+      // A row without a live key yet subtracts 0, so that 2^(-inf) = 0 and not NaN.
+      Value base = select(cmp(arith::CmpFPredicate::OEQ, newMax, minusInf), constant(vec(f32), 0.0), newMax);
+      // Keys up to the next multiple of the unrolling are dead.
+      Value length = sub(last, first);
+      Value end = add(first, both(add(length, kUnroll - 1), c(-kUnroll)));
+      loop(last, end, 1, [&](Value k) { store(minusInf, at(s, mul(k, kRow)), 4); });
+      Value negated = sub(constant(vec(f32), 0.0), base);
+      Values parts = loop(first, end, kUnroll, Values(kUnroll, constant(vec(f32), 0.0)), [&](Value k, ValueRange sum) {
+        Value from = at(s, mul(k, kRow));
+        Values p, next;
+        for (int64_t u = 0; u < kUnroll; ++u) {
+          Value x = loadRow(at(from, u * kRow));
+          p.push_back(exp2(pairs ? fma(x, scales, negated) : sub(x, base)));
+          next.push_back(add(sum[u], p[u]));
+        }
+        if (!pairs) {
+          for (int64_t u = 0; u < kUnroll; ++u) {
+            store(p[u], at(from, u * kRow), 4);
           }
+          return next;
+        }
+        // Over scores that were read already: key k's pair lies at half its offset.
+        Value to = at(s, mul(k, kRow / 2));
+        auto name = b.getStringAttr("llvm.x86.avx512bf16.cvtne2ps2bf16.512");
+        Type halves = VectorType::get({2 * vl}, b.getBF16Type());
+        SmallVector<int64_t> order(2 * vl);
+        for (int64_t x = 0; x < 2 * vl; ++x) {
+          order[x] = x / 2 + (x % 2) * vl;
+        }
+        for (int64_t u = 0; u < kUnroll; u += 2) {
+          Value both = LLVM::CallIntrinsicOp::create(b, loc, halves, name, ValueRange{p[u + 1], p[u]}).getResult(0);
+          store(vector::ShuffleOp::create(b, loc, both, both, order), at(to, u / 2 * kRow), 4);
         }
         return next;
       });
-      for (int64_t i = 0; i < kKeyGroup; ++i) {
-        Value row = at(scoreRow(scores, add(group, i)), mul(lane, 4));
-        for (int64_t j = 0; j < columns; ++j) {
-          store(sums[i * columns + j], at(row, j * vl * 4), 4);
-        }
-      }
-    });
-  });
-}
-
-/// newMax = max(oldMax, max over keys of S); P = 2^(S - newMax); l = l * 2^(oldMax - newMax) + sum of P;
-/// acc *= 2^(oldMax - newMax), only for lanes whose maximum moved.
-void Body::softmax() {
-  Value scores = args[0], count = args[1], lanes = args[2], maxima = args[3], sums = args[4], rows = args[5],
-        temp = args[6];
-  constexpr int64_t kUnroll = 4;
-  Value minusInf = constant(vec(f32), -std::numeric_limits<double>::infinity());
-  // Keys up to the next multiple of the unrolling are dead.
-  Value padded = arith::AndIOp::create(b, loc, add(count, kUnroll - 1), c(-kUnroll));
-  loop(count, padded, 1, [&](Value k) {
-    loop(c(0), c(kLanes), vl, [&](Value lane) { store(minusInf, at(scoreRow(scores, k), mul(lane, 4)), 4); });
-  });
-  loop(c(0), lanes, vl, [&](Value lane) {
-    Value byte = mul(lane, 4);
-    Value column = at(scores, byte), mAt = at(maxima, byte), lAt = at(sums, byte);
-    Value oldMax = loadRow(mAt);
-    Values tops = loop(c(0), padded, kUnroll, Values(kUnroll, oldMax), [&](Value k, ValueRange acc) {
-      Values next;
-      for (int64_t u = 0; u < kUnroll; ++u) {
-        next.push_back(max(loadRow(at(scoreRow(column, k), u * kLanes * 4)), acc[u]));
-      }
-      return next;
-    });
-    Value newMax = max(max(tops[0], tops[1]), max(tops[2], tops[3]));
-    // A row without a live key yet subtracts 0, so that 2^(-inf) = 0 and not NaN.
-    Value base = select(cmp(arith::CmpFPredicate::OEQ, newMax, minusInf), constant(vec(f32), 0.0), newMax);
-    Values parts = loop(c(0), padded, kUnroll, Values(kUnroll, constant(vec(f32), 0.0)), [&](Value k, ValueRange acc) {
-      Values next;
-      for (int64_t u = 0; u < kUnroll; ++u) {
-        Value address = at(scoreRow(column, k), u * kLanes * 4);
-        Value p = exp2(sub(loadRow(address), base));
-        store(p, address, 4);
-        next.push_back(add(acc[u], p));
-      }
-      return next;
-    });
-    Value sum = add(add(parts[0], parts[1]), add(parts[2], parts[3]));
-    Value moved = any(cmp(arith::CmpFPredicate::UNE, newMax, oldMax));
-    ifElse(
-        moved,
-        [&] {
-          Value alpha = exp2(sub(oldMax, base));
-          store(fma(loadRow(lAt), alpha, sum), lAt, 4);
-          store(newMax, mAt, 4);
-          store(alpha, temp, 4);
-          loop(c(0), c(vl), 1, [&](Value q) {
-            Value a = load(f32, at(temp, mul(q, 4)), 4);
-            ifThen(cmp(arith::CmpFPredicate::UNE, a, constant(f32, 1.0)), [&] {
-              Value row = rowAddress(rows, add(lane, q)), all = splat(a);
-              loop(c(0), c(paddedRow(d)), vl, [&](Value dim) {
-                Value address = at(row, mul(dim, 4));
-                store(mul(loadRow(address), all), address, 4);
+      Value sum = add(add(parts[0], parts[1]), add(parts[2], parts[3]));
+      Value differs = cmp(arith::CmpFPredicate::UNE, newMax, oldMax);
+      ifElse(
+          any(differs),
+          [&] {
+            Value alpha = exp2(sub(oldMax, base));
+            store(fma(loadRow(lAt), alpha, sum), lAt, 4);
+            store(newMax, mAt, 4);
+            store(alpha, at(tops, byte), 4); // the tops are used up
+            loop(c(0), c(vl), 1, [&](Value q) {
+              Value a = load(f32, at(tops, add(byte, mul(q, 4))), 4);
+              ifThen(cmp(arith::CmpFPredicate::UNE, a, constant(f32, 1.0)), [&] {
+                Value row = at(acc, mul(add(lane, q), paddedRow(d) * 4)), all = splat(a);
+                loop(c(0), c(paddedRow(d)), vl, [&](Value dim) {
+                  Value address = at(row, mul(dim, 4));
+                  store(mul(loadRow(address), all), address, 4);
+                });
               });
             });
-          });
-        },
-        [&] { store(add(loadRow(lAt), sum), lAt, 4); });
+          },
+          [&] { store(add(loadRow(lAt), sum), lAt, 4); });
+    });
   });
 }
 
 /// l += sum over keys of S.
 void Body::weights() {
-  Value scores = args[0], count = args[1], lanes = args[2], sums = args[3];
-  loop(c(0), lanes, vl, [&](Value lane) {
-    Value byte = mul(lane, 4);
-    Value column = at(scores, byte), lAt = at(sums, byte);
-    Values sum = loop(c(0), count, 1, Values{loadRow(lAt)},
-                      [&](Value k, ValueRange acc) { return Values{add(acc[0], loadRow(scoreRow(column, k)))}; });
+  Value scores = args[0], columns = args[1], lanes = args[2], pitch = args[3], sums = args[4];
+  loop(c(0), mul(columnCount(lanes), kColumn), vl, [&](Value lane) {
+    Value column = floorDiv(lane, kColumn);
+    auto [first, last] = keysOf(columns, column);
+    Value s = at(scores, add(mul(column, pitch), mul(floorMod(lane, kColumn), 4))), lAt = at(sums, mul(lane, 4));
+    Values sum = loop(first, last, 1, Values{loadRow(lAt)},
+                      [&](Value k, ValueRange acc) { return Values{add(acc[0], loadRow(at(s, mul(k, kRow))))}; });
     store(sum[0], lAt, 4);
   });
 }
 
-/// x * 0 is 0 for finite x and NaN otherwise.
+//===--- Values -----------------------------------------------------------===//
+
+/// x * 0 is 0 for finite x and NaN otherwise; of bf16, the exponent tells.
 Value Body::finite() {
-  Value table = args[0], count = args[1];
+  Value rows = args[0], count = args[1], blockPitch = args[2];
+  if (pairs) {
+    Value most = constant(vec(i32), int64_t(0x7f80));
+    Value bad = constant(vec(i1), int64_t(0));
+    auto sweep = [&](int64_t block, int64_t registers, Value found) {
+      Value base = at(rows, mul(blockPitch, block));
+      return loop(c(0), count, 1, Values{found}, [&](Value k, ValueRange acc) {
+        Value worst = acc[0];
+        for (int64_t r = 0; r < registers; ++r) {
+          Value x = load(vec(i32), at(base, add(mul(k, kValueBlock * 4), r * vl * 4)), 4);
+          for (Value half : {x, Value(arith::ShRUIOp::create(b, loc, x, constant(vec(i32), int64_t(16))))}) {
+            worst = either(worst, eq(both(half, most), most));
+          }
+        }
+        return Values{worst};
+      })[0];
+    };
+    for (int64_t block = 0; block < valueBlocks(d); ++block) {
+      int64_t left = std::min(d - block * kValueBlock, kValueBlock);
+      bad = sweep(block, (left + vl - 1) / vl, bad);
+    }
+    return arith::XOrIOp::create(b, loc, any(bad), constant(i1, int64_t(1)));
+  }
   Value zero = constant(vec(f32), 0.0);
   Values sum = loop(c(0), count, 1, Values{zero}, [&](Value k, ValueRange acc) {
-    Value row = rowAddress(table, k);
+    Value row = rowAddress(rows, k);
     int64_t whole = d / vl * vl;
     Value s = acc[0];
     if (whole) {
-      s = loop(c(0), c(whole), vl, Values{s},
-               [&](Value dim, ValueRange a) { return Values{fma(loadRow(at(row, mul(dim, 4))), zero, a[0])}; })[0];
+      s = loop(c(0), c(whole), vl, Values{s}, [&](Value dim, ValueRange a) {
+        return Values{fma(loadRow(inBlocks(row, dim, blockPitch, c(4))), zero, a[0])};
+      })[0];
     }
     if (whole < d) {
-      s = fma(loadTail(at(row, whole * 4), d - whole), zero, s);
+      s = fma(loadTail(inBlocks(row, c(whole), blockPitch, c(4)), d - whole), zero, s);
     }
     return Values{s};
   });
@@ -347,41 +598,54 @@ Value Body::finite() {
   return arith::XOrIOp::create(b, loc, bad, constant(i1, int64_t(1)));
 }
 
-/// acc[lane] += sum over keys of P[key][lane] * row[key], for `rows` lanes by `vectors` registers of columns
+/// acc[lane] += sum over keys of P[key][lane] * row[key], for `rows` lanes by `vectors` registers of columns of V
 /// that begin at element `column`; only `lastValid` elements of the last register exist in V.
 void Body::accumulateBlock(Value column, int64_t vectors, int64_t lastValid, int64_t rows) {
-  Value scores = args[0], table = args[1], count = args[2], lanes = args[3], accRows = args[4];
-  Value byte = mul(column, 4);
-  loop(c(0), lanes, rows, [&](Value lane) {
-    SmallVector<Value> to;
-    Values init;
-    for (int64_t i = 0; i < rows; ++i) {
-      to.push_back(at(rowAddress(accRows, add(lane, i)), byte));
-      for (int64_t j = 0; j < vectors; ++j) {
-        init.push_back(loadRow(at(to[i], j * vl * 4)));
-      }
+  Value scores = args[0], columns = args[1], lanes = args[2], pitch = args[3], table = args[4], blockPitch = args[5],
+        acc = args[6];
+  Value inRow = add(mul(floorDiv(column, kValueBlock), blockPitch), mul(floorMod(column, kValueBlock), 4));
+  Value accColumn = at(acc, mul(column, 4));
+  loop(c(0), lanes, kColumn, [&](Value lane0) {
+    Value strip = at(scores, mul(floorDiv(lane0, kColumn), pitch));
+    auto [from, until] = keysOf(columns, floorDiv(lane0, kColumn));
+    Value first = from, last = until;
+    if (pairs) {
+      first = floorDiv(from, 2);
+      last = floorDiv(add(until, 1), 2);
     }
-    Value p = at(scores, mul(lane, 4));
-    Values sums = loop(c(0), count, 1, init, [&](Value k, ValueRange acc) {
-      Value v = at(rowAddress(table, k), byte), pk = scoreRow(p, k);
-      SmallVector<Value> x;
-      for (int64_t j = 0; j < vectors; ++j) {
-        x.push_back(loadTail(at(v, j * vl * 4), j + 1 == vectors ? lastValid : vl));
-      }
-      Values next;
-      for (int64_t i = 0; i < rows; ++i) {
-        Value a = splat(load(f32, at(pk, i * 4), 4));
-        for (int64_t j = 0; j < vectors; ++j) {
-          next.push_back(fma(a, x[j], acc[i * vectors + j]));
+    ifThen(lt(first, last), [&] {
+      loop(lane0, min(add(lane0, kColumn), lanes), rows, [&](Value lane) {
+        Value to = at(accColumn, mul(lane, paddedRow(d) * 4));
+        Values init;
+        for (int64_t i = 0; i < rows; ++i) {
+          for (int64_t j = 0; j < vectors; ++j) {
+            init.push_back(loadRow(at(to, (i * paddedRow(d) + j * vl) * 4)));
+          }
         }
-      }
-      return next;
+        Value p = at(strip, mul(floorMod(lane, kColumn), 4));
+        Values sums = loop(first, last, 1, init, [&](Value k, ValueRange sum) {
+          Value v = pairs ? at(table, add(inRow, mul(k, kValueBlock * 4))) : at(rowAddress(table, k), inRow);
+          Value pk = at(p, mul(k, kRow));
+          SmallVector<Value> x;
+          for (int64_t j = 0; j < vectors; ++j) {
+            x.push_back(loadTail(at(v, j * vl * 4), j + 1 == vectors ? lastValid : vl));
+          }
+          Values next;
+          for (int64_t i = 0; i < rows; ++i) {
+            Value a = splat(load(f32, at(pk, i * 4), 4));
+            for (int64_t j = 0; j < vectors; ++j) {
+              next.push_back(multiplyAdd(a, x[j], sum[i * vectors + j]));
+            }
+          }
+          return next;
+        });
+        for (int64_t i = 0; i < rows; ++i) {
+          for (int64_t j = 0; j < vectors; ++j) {
+            store(sums[i * vectors + j], at(to, (i * paddedRow(d) + j * vl) * 4), 4);
+          }
+        }
+      });
     });
-    for (int64_t i = 0; i < rows; ++i) {
-      for (int64_t j = 0; j < vectors; ++j) {
-        store(sums[i * vectors + j], at(to[i], j * vl * 4), 4);
-      }
-    }
   });
 }
 
@@ -394,21 +658,33 @@ void Body::accumulate() {
   }
   if (int64_t rest = d - whole) {
     int64_t narrow = (rest + vl - 1) / vl;
-    accumulateBlock(c(whole), narrow, rest - (narrow - 1) * vl, rows);
+    // Staged pairs are padded with zeros.
+    accumulateBlock(c(whole), narrow, pairs ? vl : rest - (narrow - 1) * vl,
+                    narrow == 1 && target.registers >= 32 ? kColumn : rows);
   }
 }
 
 void Body::accumulateExact() {
-  Value scores = args[0], table = args[1], count = args[2], lanes = args[3], accRows = args[4];
-  loop(c(0), count, 1, [&](Value k) {
-    Value row = rowAddress(table, k), pk = scoreRow(scores, k);
-    loop(c(0), lanes, 1, [&](Value lane) {
-      Value p = load(f32, at(pk, mul(lane, 4)), 4);
+  Value scores = args[0], columns = args[1], lanes = args[2], pitch = args[3], table = args[4], blockPitch = args[5],
+        stride = args[6], acc = args[7];
+  loop(c(0), lanes, 1, [&](Value lane) {
+    Value column = floorDiv(lane, kColumn), in = floorMod(lane, kColumn);
+    auto [first, last] = keysOf(columns, column);
+    Value strip = at(scores, mul(column, pitch)), to = at(acc, mul(lane, paddedRow(d) * 4));
+    loop(first, last, 1, [&](Value k) {
+      Value p;
+      if (pairs) {
+        Value word = at(strip, add(mul(floorDiv(k, 2), kRow), mul(in, 4)));
+        p = loadAsF32(storage, at(word, mul(floorMod(k, 2), 2)), false);
+      } else {
+        p = load(f32, at(strip, add(mul(k, kRow), mul(in, 4))), 4);
+      }
       ifThen(cmp(arith::CmpFPredicate::UNE, p, constant(f32, 0.0)), [&] {
-        Value to = rowAddress(accRows, lane);
+        Value row = rowAddress(table, k);
         loop(c(0), c(d), 1, [&](Value dim) {
-          Value byte = mul(dim, 4), address = at(to, byte);
-          store(fma(p, load(f32, at(row, byte), 4), load(f32, address, 4)), address, 4);
+          Value address = at(to, mul(dim, 4));
+          Value v = loadAsF32(pairs ? storage : f32, inBlocks(row, dim, blockPitch, stride), false);
+          store(fma(p, v, load(f32, address, 4)), address, 4);
         });
       });
     });
@@ -455,6 +731,10 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
     body.pack();
   } else if (kind == "stage") {
     body.stage();
+  } else if (kind == "stage_pairs") {
+    body.stagePairs();
+  } else if (kind == "stage_rows") {
+    body.stageRows();
   } else if (kind == "dots") {
     body.dots();
   } else if (kind == "softmax") {

@@ -1,10 +1,15 @@
 //===- TileKernels.h - The micro-kernels that tile loops call -------------===//
 //
-// A micro-kernel is one step of the online softmax on a tile of 64 queries (on
+// A micro-kernel is one step of the online softmax on a tile of queries (on
 // lanes) and a chunk of keys (on rows), written once per shape and shared by all
 // strata. Tile loops declare it, `attn-lower-tiles` gives it a body for the
 // target's vectors. Rows are addressed by a table of addresses, so a band, a
 // lattice, a gather and staged 16-bit rows all cost the same code.
+//
+// Sixteen lanes are a column. S lies column by column, S[column][key][16 lanes],
+// and each column has its own range of keys, so that at the edge of a pattern
+// only live columns are computed. Dots take keys in groups of six; a group has
+// its own range of columns.
 //
 // Symbols as in the papers: S (scores, base 2), P, m, l, acc. The state
 // (m, l, acc) is a monoid: merging is associative and commutative, so strata may
@@ -18,20 +23,33 @@
 
 namespace heddle {
 
-/// Queries of a tile: lanes of S.
+/// Queries of a tile.
 inline constexpr int64_t kLanes = 64;
+/// Lanes of a column.
+inline constexpr int64_t kColumn = 16;
 /// Keys that the register tile of S takes at once.
 inline constexpr int64_t kKeyGroup = 6;
+/// Columns of V that a staged block holds: V[block][key][kValueBlock].
+inline constexpr int64_t kValueBlock = 32;
 
+/// With rows of bf16 and a target that multiplies pairs of them ("native"), the
+/// micro-kernels of type bf16 work on pairs: Qt[pair of d][lane], P[pair of
+/// keys][lane], V[block][pair of keys][column]. Otherwise 16-bit rows are staged
+/// as f32, and all but Pack, Stage and Finish have type f32.
+///
+/// `groups` is (first column, end column) as i32 for each group of keys,
+/// `columns` (first key, end key) as i64 for each column; first keys are even.
 enum class TileKernel {
-  Pack,            ///< (rows, stride of d, scale, Qt): Qt[d][lane] = scale * row[lane][d]
-  Stage,           ///< (table, count, stride of d, buffer): rows to contiguous f32; table then points there
-  Dots,            ///< (table, count, lanes, Qt, S): S[key][lane] = sum_d row[key][d] * Qt[d][lane]
-  Softmax,         ///< (S, count, lanes, m, l, table of acc rows, temp): S becomes P; m, l, acc rescaled
-  Weights,         ///< (S, count, lanes, l): l += sum of S (normaliser `sum`)
-  Finite,          ///< (table, count) -> i1: every element of the rows is finite
-  Accumulate,      ///< (S, table, count, lanes, table of acc rows): acc[lane] += sum_key P[key][lane] * row[key]
-  AccumulateExact, ///< the same, leaving out pairs with P = 0, so that 0 * NaN cannot reach acc
+  Pack,            ///< (rows, stride of d, scale, Qt): Qt[d][lane] = scale * row[lane][d]; native: sign of the scale
+  Stage,           ///< (table, count, stride of d, buffer, row pitch, block pitch): rows to f32; table points there
+  StagePairs,      ///< (table, count, stride of d, buffer, block pitch): V for the native Accumulate
+  StageRows,       ///< (table, count, stride of d, buffer): 16-bit rows of even length; table then points there
+  Dots,            ///< (table, count, groups, Qt, S, column pitch, tops): S, and tops = max(tops, S) of each lane
+  Softmax,         ///< (S, columns, lanes, column pitch, scale, tops, m, l, acc): S becomes P; m, l, acc rescaled
+  Weights,         ///< (S, columns, lanes, column pitch, l): l += sum of S (normaliser `sum`)
+  Finite,          ///< (table, count, block pitch) -> i1: every element is finite; native: (buffer, pairs, block pitch)
+  Accumulate,      ///< (S, columns, lanes, column pitch, table, block pitch, acc): acc[lane] += sum_key P * row[key]
+  AccumulateExact, ///< (…, stride of d, acc): leaves out pairs with P = 0, so that 0 * NaN cannot reach acc
   Finish,          ///< (acc row, factor, out, stride of d): out[d] = acc[d] * factor in the storage type
 };
 
@@ -41,6 +59,8 @@ std::string declareTileKernel(mlir::ModuleOp module, TileKernel kind, int64_t d,
 
 /// f32 elements of an accumulator row: `d` rounded up to the widest register.
 inline int64_t paddedRow(int64_t d) { return (d + 15) / 16 * 16; }
+/// Blocks of V's columns in a staged buffer.
+inline int64_t valueBlocks(int64_t d) { return (d + kValueBlock - 1) / kValueBlock; }
 
 /// Gives a declared micro-kernel its body.
 void emitTileKernel(mlir::func::FuncOp declaration, const VectorTarget &target);

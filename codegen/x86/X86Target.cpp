@@ -37,6 +37,7 @@ std::optional<X86Target> X86Target::parse(StringRef name) {
   auto [cpu, attrs] = StringRef(t.features).split(',');
   t.cpu = cpu.str();
   t.attrs = attrs.str();
+  t.bf16 = StringRef(t.attrs).contains("+avx512bf16");
   t.width = cpu == "x86-64-v4" ? 16 : cpu == "x86-64-v3" ? 8 : 4;
   return t;
 }

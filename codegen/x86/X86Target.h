@@ -20,6 +20,7 @@ struct X86Target {
   std::string attrs;    ///< LLVM's -mattr
   std::string tune;     ///< LLVM's -mtune; "" for a target that is not this machine
   int64_t width = 4;    ///< f32 lanes of a vector register
+  bool bf16 = false;    ///< multiplies pairs of bf16 (AVX512_BF16)
 
   /// "native" or a level's name; nullopt where it is neither.
   static std::optional<X86Target> parse(llvm::StringRef name);

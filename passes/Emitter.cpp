@@ -230,6 +230,12 @@ Value Emitter::load(Type type, Value address, unsigned align) {
 
 void Emitter::store(Value v, Value address, unsigned align) { LLVM::StoreOp::create(b, loc, v, address, align); }
 
+void Emitter::prefetch(Value address, int64_t bytes, bool forWriting) {
+  for (int64_t line = 0; line < bytes; line += 64) {
+    LLVM::Prefetch::create(b, loc, at(address, line), /*rw=*/forWriting, /*hint=*/3, /*cache=*/1);
+  }
+}
+
 Value Emitter::toPtr(Value i) { return LLVM::IntToPtrOp::create(b, loc, ptr, i); }
 Value Emitter::toInt(Value pointer) { return LLVM::PtrToIntOp::create(b, loc, i64, pointer); }
 

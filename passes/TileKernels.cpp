@@ -389,6 +389,12 @@ void Body::dotsPass(Value from, Value until, bool fresh, bool last) {
       for (int64_t i = 0; i < kKeyGroup; ++i) {
         rows.push_back(rowAddress(table, add(key, i)));
       }
+      if (fresh) {
+        // Rows that are far apart are nobody else's to fetch.
+        for (int64_t i = 0; i < kKeyGroup; ++i) {
+          prefetch(rowAddress(table, add(key, kKeyGroup + i)), d * bytes);
+        }
+      }
       auto block = [&](Value column, int64_t columns) {
         Value s = at(scores, add(mul(add(base, column), pitch), mul(key, kRow)));
         Value top = at(tops, mul(add(base, column), kColumn * 4));

@@ -113,8 +113,7 @@ private:
   // Offsets in the frame.
   int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
           fPositions = 0, fState = 0, fMax = 0, fSum = 0, fAcc = 0, fStageV = 0, fTileMax = 0, fTileSum = 0,
-          fTileAcc = 0, fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0,
-          fChoice = 0;
+          fTileAcc = 0, fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0;
   int64_t slots = 0;                          ///< keys that the tables and S have room for
   SmallVector<SmallVector<int64_t>> fHoisted; ///< of each stratum: lane values of hoistable(residual)
   SmallVector<int64_t> fKeyTable, fKeyBase, fKeyStride, fScores, fStageK, fLower, fUpper;

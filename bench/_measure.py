@@ -53,17 +53,24 @@ def interleaved(
     a contestant that has used its share of `budget` seconds sits out, and the rounds
     end once the first one (what is measured) does.
     """
-    counts = {}
-    for name, run in runs.items():
+    first = {}
+    for run in runs.values():
         run()
+    for name, run in runs.items():
         begin = time.perf_counter()
         run()
-        counts[name] = max(1, round(sample / max(time.perf_counter() - begin, 1e-7)))
+        first[name] = time.perf_counter() - begin
+    counts = {name: max(1, round(sample / max(took, 1e-7))) for name, took in first.items()}
     names = list(runs)
     times = Times({name: [] for name in names})
     spent = dict.fromkeys(names, 0.0)
     share = budget / len(names)
-    for r in range(rounds):
+    done = 0
+    if all(count == 1 for count in counts.values()):
+        # What took long enough was a round already.
+        done, spent = 1, first
+        times.rounds = {name: [took] for name, took in first.items()}
+    for r in range(done, rounds):
         if r >= 3 and spent[names[0]] > share:
             break
         turn = r % len(names)

@@ -21,8 +21,8 @@ def number(x: float, unit: str) -> str:
     """A value in its unit."""
     if unit == "share":
         return f"{100 * x:.1f}%"
-    digits = 2 if abs(x) < 10 else 1
-    return f"{x:.{digits}f}" + {"us": " µs", "ms": " ms", "x": "x", "MiB": " MiB"}[unit]
+    digits = 2 if abs(x) < 10 else 1 if abs(x) < 100 else 0
+    return f"{x:.{digits}f}" + ("x" if unit == "x" else " " + unit.replace("us", "µs"))
 
 
 def target_text(row: dict[str, Any]) -> str:
@@ -136,4 +136,227 @@ def write(path: Path | None, root: Path) -> None:
     data = load(path)
     if path is None or data is None:
         raise SystemExit("expected results in bench/results, but found none: run tools/dev bench cpu")
-    raise NotImplementedError(os.fspath(root))
+    target = root / "docs" / "performance.md"
+    plot = path.with_suffix(".png")
+    try:
+        draw(data, plot)
+    except ImportError:
+        print("no plot: matplotlib is not installed")
+    found = path.parent / "cycles.json"
+    cycles = json.loads(found.read_text()) if found.exists() else {}
+    notes = root / "bench" / "notes.md"
+    text = page(data, path, plot, target.parent, cycles, notes.read_text() if notes.exists() else "")
+    target.write_text(text)
+
+
+def page(data: dict[str, Any], path: Path, plot: Path, folder: Path, cycles: dict[str, Any], notes: str) -> str:
+    """The page's text."""
+    m = data["machine"]
+    rows = data["rows"]
+    link = os.path.relpath(path, folder)
+    out = [
+        "# Performance",
+        "",
+        f"Written by `tools/dev bench cpu` from [{path.name}]({link}).",
+        "[bench/README.md](../bench/README.md) says how rows are measured: values are medians of rounds, with",
+        "quartiles in brackets; a ratio is taken round by round, its sides in one process, in turn. Compare ratios,",
+        "not times, with another machine.",
+        "",
+        f"{m['cpu']}, {m['cores']} cores ({', '.join(m['isa'])}), {m['date']}, torch {m['torch']},",
+        f"commit {m['commit']}. "
+        "Batch 1, all cores unless a row says otherwise; `d 576/512` is d of q and k, and of v.",
+        "",
+        f"{summary(data)}.",
+        "",
+        *table(["what", "rows with a target", "reached it"], group_lines(rows)),
+        f"![Rows against their targets]({os.path.relpath(plot, folder)})",
+        "",
+    ]
+    for group, members in groups(rows).items():
+        out += [f"## {group[0].upper()}{group[1:]}", ""]
+        out += table(["row", "measured", "target", "met"], [head_line(r) for r in members])
+    out += ["## Details", ""]
+    out += [
+        "Milliseconds of each contestant, GFLOP/s on live pairs, computed pairs over live pairs by the schedule.",
+        "",
+    ]
+    out += table(
+        ["row", "problem", "threads", "ms", "GFLOP/s", "computed / live"],
+        [detail_line(r) for r in rows if "seconds" in r],
+    )
+    out += torch_lines(rows)
+    if notes:
+        out += [notes.rstrip(), ""]
+    out += cycle_lines(rows, cycles)
+    return "\n".join(out)
+
+
+def table(head: list[str], body: list[list[str]]) -> list[str]:
+    """A Markdown table."""
+    if not body:
+        return []
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(cells) + " |" for cells in body] + [""]
+
+
+def groups(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows by group, in order."""
+    out: dict[str, list[dict[str, Any]]] = {}
+    for r in rows:
+        out.setdefault(r["group"], []).append(r)
+    return out
+
+
+def group_lines(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Name, rows with a target, rows that reached it."""
+    out = []
+    for group, members in groups(rows).items():
+        judged = [r for r in members if r["met"] is not None]
+        if judged:
+            out.append([group, str(len(judged)), str(sum(r["met"] for r in judged))])
+    return out
+
+
+def head_line(r: dict[str, Any]) -> list[str]:
+    """Name, value with quartiles, target, met."""
+    name = f"`{r['id']}`"
+    if "error" in r:
+        return [name, f"not measured: {r['error']}".replace("|", "\\|"), target_text(r), ""]
+    unit = r["unit"]
+    value = number(r["value"], unit)
+    if r["low"] != r["high"]:
+        value += f" [{number(r['low'], unit)}, {number(r['high'], unit)}]"
+    if r.get("busy_elsewhere", 0) > 0.1:
+        value += " (disturbed)"
+    return [name, value, target_text(r), verdict(r)]
+
+
+def detail_line(r: dict[str, Any]) -> list[str]:
+    """Name, problem, threads, milliseconds, GFLOP/s, executed over live."""
+    times = ", ".join(f"{k} {milliseconds(x['median'])}" for k, x in r["seconds"].items())
+    flops = f"{r['gflops']:.0f}" if "gflops" in r else ""
+    executed = f"{r['executed_over_live']:.2f}" if "executed_over_live" in r else ""
+    return [f"`{r['id']}`", f"{r['case']}, {r['problem']}", str(r["threads"]), times, flops, executed]
+
+
+def milliseconds(seconds: float) -> str:
+    """Three digits."""
+    return f"{seconds * 1e3:.3g}" if seconds < 0.9995 else f"{seconds * 1e3:.0f}"
+
+
+def torch_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """What share of the peak torch's SDPA reaches."""
+    found = [r for r in rows if "sdpa_share_of_peak" in r]
+    if not found:
+        return []
+    body = [
+        [
+            f"`{r['id']}`",
+            number(r["sdpa_share_of_peak"], "share"),
+            number(r["sdpa_share_of_peak"] * r["value"], "share"),
+            target_text(r),
+        ]
+        for r in found
+    ]
+    out = [
+        "## What torch reaches",
+        "",
+        "Share of the multiply-add peak of torch's SDPA; ours is that times the measured ratio. Where 1.5 times",
+        "torch's share is above the peak, the target is our share-of-peak row over torch's share.",
+        "",
+    ]
+    return out + table(["row", "torch", "ours", "target"], body)
+
+
+def cycle_lines(rows: list[dict[str, Any]], cycles: dict[str, Any]) -> list[str]:
+    """Time by micro-kernel and by group of instructions."""
+    if not cycles:
+        return []
+    short = {r["id"] for r in rows if r["met"] is False}
+    out = [
+        "## Where the cycles go",
+        "",
+        "Samples of one thread (`tools/dev bench cycles`), rows under their target first: shares of time by",
+        "micro-kernel and by group of instructions, and the loops that take most with the instructions of a turn.",
+        "",
+    ]
+    body = []
+    for name, found in sorted(cycles.items(), key=lambda x: x[0] not in short):
+        kernels = ", ".join(f"{k} {100 * x:.0f}%" for k, x in found["functions"].items() if x >= 0.02)
+        if found["outside"] >= 0.02:
+            kernels += f", outside the kernel {100 * found['outside']:.0f}%"
+        mix = ", ".join(f"{k} {100 * x:.0f}%" for k, x in found["groups"].items() if x >= 0.02)
+        loops = []
+        for b in found["blocks"][:3]:
+            if b["share"] >= 0.1:
+                parts = ", ".join(f"{n} {g}" for g, n in b["groups"].items())
+                loops.append(f"{b['function']} {100 * b['share']:.0f}%: {parts}")
+        body.append([f"`{name}`", f"{found['gflops']:.0f}", kernels, mix, "; ".join(loops)])
+    return out + table(["row", "GFLOP/s", "micro-kernels", "instructions", "hottest loops"], body)
+
+
+# ---------------------------------------------------------------------- plot
+
+
+def draw(data: dict[str, Any], path: Path) -> None:
+    """Each row's value over its target, and time over live pairs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [r for r in data["rows"] if r["met"] is not None]
+    predicted = [r for r in data["rows"] if r.get("predicted_seconds") and "seconds" in r]
+    figure, axes = plt.subplots(
+        1, 3 if predicted else 2, figsize=(18 if predicted else 13, max(4.0, 0.13 * len(rows))), dpi=80, squeeze=False
+    )
+    left, right = axes[0][0], axes[0][1]
+    good = [r["target"] / max(r["value"], 1e-9) if r["most"] else r["value"] / r["target"] for r in rows]
+    colors = ["tab:green" if r["met"] else "tab:red" for r in rows]
+    at = range(len(rows))
+    left.scatter(good, at, c=colors, s=12)
+    left.axvline(1, color="black", lw=0.8)
+    left.set_xscale("log")
+    left.set_yticks(list(at), [r["id"] for r in rows], fontsize=5)
+    left.invert_yaxis()
+    left.set_xlabel("how much of its target a row reaches (right of the line: met)")
+    left.grid(True, axis="x", which="both", alpha=0.3)
+    for dtype, marker in (("f32", "o"), ("bf16", "^")):
+        points = {}
+        for r in data["rows"]:
+            if "live_pairs" in r and "seconds" in r and f"{dtype}, d 64" in r["problem"] and r["threads"] > 1:
+                points[r["case"], r["problem"]] = (r["live_pairs"], r["seconds"]["heddle"]["median"] * 1e3)
+        if points:
+            right.scatter(*zip(*points.values(), strict=True), marker=marker, s=14, label=dtype)
+        for (case, _), (x, y) in points.items():
+            if dtype == "f32":
+                right.annotate(case, (x, y), fontsize=5, xytext=(2, 2), textcoords="offset points")
+    right.set_xscale("log")
+    right.set_yscale("log")
+    right.set_xlabel("live pairs, all heads")
+    right.set_ylabel("ms, all cores")
+    right.set_title("d = 64: one line is the goal", fontsize=10)
+    right.legend()
+    right.grid(True, alpha=0.3)
+    if predicted:
+        scatter(axes[0][2], predicted)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def scatter(axis: Any, rows: list[dict[str, Any]]) -> None:
+    """Measured over predicted time, with the band of 25%."""
+    x = [r["predicted_seconds"] * 1e3 for r in rows]
+    y = [r["seconds"]["heddle"]["median"] * 1e3 for r in rows]
+    tuned = ["tab:blue" if not r["id"].startswith("model/") else "tab:orange" for r in rows]
+    axis.scatter(x, y, c=tuned, s=14)
+    ends = [min(x + y), max(x + y)]
+    axis.plot(ends, ends, color="black", lw=0.8)
+    for factor in (0.75, 1.25):
+        axis.plot(ends, [factor * e for e in ends], color="black", lw=0.5, ls="--")
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("predicted ms")
+    axis.set_ylabel("measured ms")
+    axis.set_title("cost model; orange: patterns it was not tuned on", fontsize=10)
+    axis.grid(True, alpha=0.3)

@@ -33,20 +33,19 @@ static bool same(const std::vector<Expr> &a, const std::vector<Expr> &b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Expr &x, const Expr &y) { return same(x, y); });
 }
 
-static bool same(const Stratum &a, const Stratum &b) {
-  auto sameQuery = [](const QueryDigit &x, const QueryDigit &y) {
-    return x.radix == y.radix && x.extent == y.extent && x.tile == y.tile;
-  };
+bool sameButHeads(const Stratum &a, const Stratum &b) {
   auto sameKey = [](const KeyDigit &x, const KeyDigit &y) {
     return x.radix == y.radix && x.extent == y.extent && x.step == y.step && same(x.phase, y.phase) &&
            same(x.lower, y.lower) && same(x.upper, y.upper);
   };
-  return a.kind == b.kind && a.segment == b.segment && a.headPeriod == b.headPeriod && a.heads == b.heads &&
-         a.note == b.note && a.choices == b.choices &&
-         std::equal(a.query.begin(), a.query.end(), b.query.begin(), b.query.end(), sameQuery) &&
+  return a.kind == b.kind && a.segment == b.segment && a.choices == b.choices && a.query == b.query &&
          std::equal(a.key.begin(), a.key.end(), b.key.begin(), b.key.end(), sameKey) && same(a.lower, b.lower) &&
          same(a.upper, b.upper) && same(a.guard, b.guard) && same(a.keep, b.keep) && same(a.residual, b.residual) &&
          same(a.list, b.list) && same(a.first, b.first) && a.run == b.run && same(a.ids, b.ids);
+}
+
+static bool same(const Stratum &a, const Stratum &b) {
+  return a.headPeriod == b.headPeriod && a.heads == b.heads && a.note == b.note && sameButHeads(a, b);
 }
 
 bool Schedule::same(const Schedule &o) const {

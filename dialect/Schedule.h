@@ -30,6 +30,7 @@ namespace heddle {
 /// at most the lane count (64). tile 1 makes the digit uniform in a tile.
 struct QueryDigit {
   int64_t radix = 1, extent = 0, tile = 64;
+  bool operator==(const QueryDigit &o) const = default;
 };
 
 /// One digit of the key position; same rules of radix and extent. Its values
@@ -82,6 +83,9 @@ struct Schedule {
   bool same(const Schedule &o) const;
   size_t hash() const;
 };
+
+/// Structural equality, whatever the heads and the note.
+bool sameButHeads(const Stratum &a, const Stratum &b);
 
 /// Membership of a pair in one stratum (for tests).
 bool contains(const Stratum &s, const ExprEnv &env);

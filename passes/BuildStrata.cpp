@@ -26,6 +26,38 @@ namespace {
 constexpr int64_t kSolverCalls = 120;
 constexpr size_t kMaxPieces = 8;
 
+/// Nodes of an expression as a tree, up to a limit that no schedule comes near.
+double nodesOf(const Expr &e) {
+  constexpr double kMany = 1e5;
+  if (e.isNull()) {
+    return 0;
+  }
+  double count = 1;
+  for (size_t k = 0; k < e->args.size() && count < kMany; ++k) {
+    count += nodesOf(e->args[k]);
+  }
+  return count;
+}
+
+// Milliseconds: a stratum, one more of its key digits, a node of its expressions, and a tiling of the queries.
+constexpr double kStratumCode = 15, kDigitCode = 8, kNodeCode = 0.04, kTilingCode = 19;
+
+double codeOf(const Stratum &s) {
+  double nodes = nodesOf(s.guard) + nodesOf(s.keep) + nodesOf(s.residual);
+  auto add = [&](const std::vector<Expr> &all) {
+    for (const Expr &e : all) {
+      nodes += nodesOf(e);
+    }
+  };
+  add(s.lower);
+  add(s.upper);
+  for (const KeyDigit &d : s.key) {
+    add(d.lower);
+    add(d.upper);
+  }
+  return kStratumCode + kDigitCode * static_cast<double>(s.key.size() - 1) + kNodeCode * nodes;
+}
+
 /// Terms that leave simple remainders come first: bands, then constant
 /// intervals, then digits and residues, then conditions per pair.
 int rankOf(const Term &t) {
@@ -57,11 +89,14 @@ public:
 
   std::vector<Stratum> build(const Pattern &p) {
     try {
-      return disjointStrata(buildTerms(p, false, termLimits));
+      return disjointStrata(p, buildTerms(p, false, termLimits));
     } catch (const std::runtime_error &e) { // limits, or constants past 64 bits
       return {masked(p, e.what())};
     }
   }
+
+  /// All pairs that the pattern's bounds cover, each with the pattern as its condition.
+  Stratum masked(const Pattern &p, const std::string &why) { return maskedBy(predicate(p), coverOf(p), why); }
 
 private:
   const StrataLimits &limits;
@@ -163,11 +198,12 @@ private:
     return out;
   }
 
-  std::vector<Stratum> disjointStrata(Terms terms) {
+  std::vector<Stratum> disjointStrata(const Pattern &p, Terms terms) {
     terms = withListsJoined(std::move(terms));
     terms = ranked(terms);
     std::vector<Stratum> out, perPair;
     Terms earlier, perPairTerms;
+    double code = kStratumCode + kNodeCode * nodesOf(predicate(p)); // of a masked rest
     for (const Term &t : terms) {
       Terms rest = {t};
       size_t overlaps = 0;
@@ -187,23 +223,30 @@ private:
         rest = withKeyConditions(t, earlier, std::move(rest));
       }
       const bool tooMany = rest.size() > kMaxPieces + overlaps;
-      const size_t more = tooMany ? 1 : rest.size();
-      if (out.size() + more >= static_cast<size_t>(limits.maxTerms) && &t != &terms.back()) {
+      std::vector<Stratum> more;
+      if (tooMany) {
+        more.push_back(withoutEarlier(t, earlier));
+      }
+      for (size_t k = 0; k < rest.size() && !tooMany; ++k) {
+        more.push_back(stratumOfTerm(rest[k], limits));
+      }
+      double added = 0;
+      for (const Stratum &s : more) {
+        added += codeOf(s);
+      }
+      if ((out.size() + more.size() >= static_cast<size_t>(limits.maxTerms) && &t != &terms.back()) ||
+          (code + added > limits.maxCode && !out.empty())) {
         addPerPair(out, std::move(perPair), perPairTerms);
-        out.push_back(maskedRest(terms, static_cast<size_t>(&t - terms.data())));
+        out.push_back(maskedRest(p, terms, static_cast<size_t>(&t - terms.data())));
         return out;
       }
-      if (tooMany) {
-        out.push_back(withoutEarlier(t, earlier));
-      } else {
-        for (const Term &r : rest) {
-          Stratum s = stratumOfTerm(r, limits);
-          if (s.kind == StratumKind::Masked && s.choices == 0) {
-            perPair.push_back(std::move(s));
-            perPairTerms.push_back(r);
-          } else {
-            out.push_back(std::move(s));
-          }
+      code += added;
+      for (size_t k = 0; k < more.size(); ++k) {
+        if (more[k].kind == StratumKind::Masked && more[k].choices == 0 && !tooMany) {
+          perPair.push_back(std::move(more[k]));
+          perPairTerms.push_back(rest[k]);
+        } else {
+          out.push_back(std::move(more[k]));
         }
       }
       if (!rest.empty()) {
@@ -230,15 +273,17 @@ private:
                            std::to_string(terms.size()) + " pieces with a condition per pair"));
   }
 
-  /// The terms from `first` on as one masked stratum, without the earlier ones.
-  Stratum maskedRest(const Terms &terms, size_t first) {
+  /// The terms of p from `first` on as one masked stratum, without the earlier ones.
+  Stratum maskedRest(const Pattern &p, const Terms &terms, size_t first) {
     std::vector<Expr> earlier, late;
     for (size_t k = 0; k < terms.size(); ++k) {
       (k < first ? earlier : late).push_back(terms[k].expr());
     }
     Terms rest(terms.begin() + static_cast<ptrdiff_t>(first), terms.end());
-    Expr residual = disjunction(late) && !disjunction(earlier);
-    return maskedBy(residual, coverOf(rest), "more than " + std::to_string(limits.maxTerms) + " strata");
+    Expr own = disjunction(late), whole = predicate(p);
+    Expr residual = (nodesOf(own) < nodesOf(whole) ? own : whole) && !disjunction(earlier);
+    return maskedBy(residual, coverOf(rest),
+                    "more than " + std::to_string(first) + " kinds of pieces: their code would take long to compile");
   }
 
   static bool onKeyAlone(const Term &t) {
@@ -388,8 +433,6 @@ private:
     return {all};
   }
 
-  Stratum masked(const Pattern &p, const std::string &why) { return maskedBy(predicate(p), coverOf(p), why); }
-
   Stratum maskedBy(Expr residual, Cover c, const std::string &why) const {
     Stratum s;
     s.kind = StratumKind::Masked;
@@ -403,13 +446,11 @@ private:
   }
 };
 
-std::vector<Stratum> strataOfHeads(const Pattern &p, const StrataLimits &limits) {
-  constexpr int64_t kMaxPeriod = 256;
-  const int64_t period = headPeriod(p, kMaxPeriod);
-  if (period <= 1) {
-    return StrataBuilder(limits).build(p);
-  }
-  std::vector<std::pair<Pattern, std::vector<int64_t>>> groups;
+/// A pattern of some heads.
+using HeadGroup = std::pair<Pattern, std::vector<int64_t>>;
+
+std::vector<HeadGroup> groupHeads(const Pattern &p, int64_t period) {
+  std::vector<HeadGroup> groups;
   for (int64_t h = 0; h < period; ++h) {
     Pattern own = canonicalize(forHead(p, h));
     auto it = std::find_if(groups.begin(), groups.end(), [&](const auto &g) { return g.first.same(own); });
@@ -419,20 +460,66 @@ std::vector<Stratum> strataOfHeads(const Pattern &p, const StrataLimits &limits)
       it->second.push_back(h);
     }
   }
+  return groups;
+}
+
+/// The strata of all groups; one that several groups have is there once.
+std::vector<Stratum> strataOfGroups(const std::vector<HeadGroup> &groups, int64_t period, const StrataLimits &limits) {
   std::vector<Stratum> all;
   for (const auto &[own, heads] : groups) {
     for (Stratum &s : StrataBuilder(limits).build(own)) {
-      if (groups.size() > 1) {
-        s.headPeriod = period;
-        s.heads = heads;
+      auto equal = std::find_if(all.begin(), all.end(), [&](const Stratum &o) { return sameButHeads(o, s); });
+      if (equal != all.end()) {
+        equal->heads.insert(equal->heads.end(), heads.begin(), heads.end());
+        continue;
       }
+      s.headPeriod = period;
+      s.heads = heads;
       all.push_back(std::move(s));
+    }
+  }
+  for (Stratum &s : all) {
+    std::sort(s.heads.begin(), s.heads.end());
+    if (static_cast<int64_t>(s.heads.size()) == period) {
+      s.headPeriod = 1;
+      s.heads.clear();
+    }
+  }
+  return all;
+}
+
+std::vector<Stratum> strataOfHeads(const Pattern &p, const StrataLimits &limits) {
+  constexpr int64_t kMaxPeriod = 256;
+  const int64_t period = headPeriod(p, kMaxPeriod);
+  if (period == 0) {
+    return StrataBuilder(limits).build(p);
+  }
+  std::vector<HeadGroup> groups = groupHeads(p, period);
+  std::vector<Stratum> all = strataOfGroups(groups, period, limits);
+  if (groups.size() > 1 && codeOf(all) > limits.maxCode) {
+    StrataLimits less = limits;
+    less.maxCode /= static_cast<double>(groups.size());
+    all = strataOfGroups(groups, period, less);
+    if (codeOf(all) > 1.5 * limits.maxCode) {
+      return {StrataBuilder(limits).masked(p, std::to_string(groups.size()) + " patterns of heads")};
     }
   }
   return all;
 }
 
 } // namespace
+
+double codeOf(const std::vector<Stratum> &strata) {
+  double code = 0;
+  std::vector<const Stratum *> tilings;
+  for (const Stratum &s : strata) {
+    code += codeOf(s);
+    if (std::none_of(tilings.begin(), tilings.end(), [&](const Stratum *t) { return t->query == s.query; })) {
+      tilings.push_back(&s);
+    }
+  }
+  return code + kTilingCode * static_cast<double>(tilings.size());
+}
 
 std::vector<Stratum> buildStrata(const Pattern &p, int64_t segment, const StrataLimits &limits) {
   std::vector<Stratum> strata = strataOfHeads(canonicalize(p), limits);

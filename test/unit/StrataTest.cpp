@@ -160,6 +160,24 @@ INSTANTIATE_TEST_SUITE_P(
                     "grid(5, full, grid(5, window(0, 4, dilation = 4), full))", "coarse(4, block(3)) & causal",
                     "causal - window(5, 0)", "stride(4) & stride(6)", "stride(6, phase = 1) | stride(6, phase = 2)"));
 
+TEST(Strata, HeadsShareWhatTheyHaveInCommon) {
+  std::vector<Stratum> s = buildStrata(parsed("block(64) | per_head([stride(64), window(63, 0), stride(64)])"), 0);
+  auto isBlock = [](const Stratum &x) { return x.kind == StratumKind::Block; };
+  ASSERT_EQ(std::count_if(s.begin(), s.end(), isBlock), 1) << textOf(s);
+  EXPECT_EQ(std::find_if(s.begin(), s.end(), isBlock)->headPeriod, 1) << textOf(s);
+}
+
+TEST(Strata, MuchCodeBecomesOneMaskedStratum) {
+  Pattern p = parsed("grid(12, stride(2) | stride(5, 3) | window(1, 1, dilation = 4), stride(3) | stride(4, 1)) | "
+                     "stride(7) | stride(9, 2) | stride(11, 5) | coarse(5, stride(3)) | coarse(7, stride(2))");
+  StrataLimits few;
+  few.maxCode = 150;
+  std::vector<Stratum> all = buildStrata(p, 0), some = buildStrata(p, 0, few);
+  EXPECT_LT(some.size(), all.size());
+  EXPECT_LT(codeOf(some), 2 * few.maxCode);
+  EXPECT_EQ(firstMistake(p, some, {}, 1), "") << textOf(some);
+}
+
 TEST(Strata, RandomBlocksThatMeetAreMasked) {
   for (const char *text :
        {"~random_blocks(8, 2, 5)", "random_blocks(4, 3, 1) & random_blocks(3, 7, 2)",

@@ -135,9 +135,13 @@ heddle_error *compileModule(const char *spec, const char *target, std::string &a
   }
   c.manifest["target"] = c.name;
   c.manifest["features"] = c.target->features;
-  for (const char *key : {"scratch_bytes", "splits", "super_tile"}) {
+  for (const char *key :
+       {"scratch_bytes", "super_tile", "state_bytes", "keys_per_split", "max_splits", "heads_share_tiles"}) {
     c.manifest[key] = cast<IntegerAttr>((*c.module)->getAttr(std::string("heddle.") + key)).getInt();
   }
+  llvm::json::Array parts;
+  llvm::copy(cast<DenseI64ArrayAttr>((*c.module)->getAttr("heddle.parts")).asArrayRef(), std::back_inserter(parts));
+  c.manifest["parts"] = std::move(parts);
   if (heddle_error *e = c.translate()) {
     return e;
   }

@@ -9,7 +9,7 @@
 namespace heddle {
 
 /// The manifest of docs/abi.md, but for what is known only after lowering
-/// ("target", "features", "scratch_bytes", "splits", "super_tile").
+/// ("target", "features", and those on sizes and splits: docs/abi.md).
 llvm::json::Object describeKernel(const KernelSignature &signature);
 
 } // namespace heddle

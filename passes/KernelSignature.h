@@ -20,6 +20,20 @@ struct NumberSource {
   double real = 0;     ///< (or this)
 };
 
+/// Slots that open the argument block (docs/abi.md).
+namespace header {
+inline constexpr int64_t kBatches = 0, kHeads = 1, kQueries = 2, kTiles = 3, kPhase = 4, kParts = 5, kHeadsPerTile = 6,
+                         kKeysPerSplit = 7, kSplits = 8, kMemory = 9, kFirstUnit = 10, kSlots = 16;
+} // namespace header
+
+/// What a task does (slot `kPhase`).
+namespace phase {
+inline constexpr int64_t kWhole = 0, ///< everything
+    kPartial = 1,                    ///< the state of one split of the keys, to memory
+    kMerge = 2,                      ///< the states of all splits, from memory, to results
+    kFirstGroup = 3;                 ///< + n: group n of the strata, on a state in memory
+} // namespace phase
+
 struct DotSource {
   int64_t q, k; ///< arguments
   int64_t d;    ///< static
@@ -47,7 +61,7 @@ struct KernelSignature {
   int64_t numArgs() const { return func.getNumArguments(); }
   int64_t numResults() const { return func.getNumResults(); }
   /// First slot of a record in the argument block.
-  int64_t argSlot(int64_t a) const { return 8 + 9 * a; }
+  int64_t argSlot(int64_t a) const { return header::kSlots + 9 * a; }
   int64_t resultSlot(int64_t r) const { return argSlot(numArgs() + r); }
   int64_t qOffsetSlot() const { return resultSlot(numResults()); }
   int64_t kOffsetSlot(int64_t segment) const { return qOffsetSlot() + 2 + 2 * segment; }

@@ -25,6 +25,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "dialect/LinearForm.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/IRMapping.h"
 #include "passes/EmitExpr.h"
@@ -79,9 +80,15 @@ struct Strata {
   llvm::SmallVector<int64_t> members; ///< stratum numbers
 };
 
-/// Uniform values of a generated function that serves one (b, h).
+/// Uniform values of a generated function that serves the heads of one tile; `h` is the first of them.
 struct Uniform {
   Value args, scratch, b, h, heads, nq, qOffset;
+};
+
+/// Which queries a group's tile loops cover: positions [first, last), part `part` of the tiles, one split of the
+/// keys or all, and the memory of the state (docs/abi.md).
+struct Work {
+  Value first, last, part, split, memory;
 };
 
 class AttendTiler {
@@ -108,12 +115,21 @@ private:
   SmallVector<Strata> groups;
   /// One group: the state lives in the query tile, not in the super-tile.
   bool direct = false;
-  /// Tasks that share a super-tile (1 unless direct).
-  int64_t splits = 1;
+  /// Direct, with one lane tile in a super-tile and a stratum that may be long: the keys are taken split by split,
+  /// each with a state of its own, so that other tasks can do them with the same result.
+  bool splitKeys = false;
+  /// No stratum differs by head: a tile's lanes may be queries of several heads that share keys.
+  bool groupHeads = false;
   // Offsets in the frame.
   int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
-          fPositions = 0, fState = 0, fMax = 0, fSum = 0, fAcc = 0, fStageV = 0, fTileMax = 0, fTileSum = 0,
-          fTileAcc = 0, fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0;
+          fPositions = 0, fHeads = 0, fState = 0, fStageV = 0, fTile = 0, fTotal = 0, fSuper = 0, fTouched = 0,
+          fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0;
+  // A state is m of its rows, l, then acc.
+  int64_t sumsAt(int64_t rows) const { return rows * 4; }
+  int64_t accAt(int64_t rows) const { return rows * 8; }
+  int64_t stateBytes(int64_t rows) const { return accAt(rows) + rows * accRow(); }
+  /// Of one state in the runtime's memory; a split's ends with a mark of whether it has any key.
+  int64_t memoryBytes() const { return splitKeys ? stateBytes(kLanes) + 64 : direct ? 0 : stateBytes(stateRows()); }
   int64_t slots = 0;                          ///< keys that the tables and S have room for
   SmallVector<SmallVector<int64_t>> fHoisted; ///< of each stratum: lane values of hoistable(residual)
   SmallVector<int64_t> fKeyTable, fKeyBase, fKeyStride, fScores, fStageK, fLower, fUpper;
@@ -122,10 +138,15 @@ private:
   Region *score(int64_t segment) { return sig.attend.getScore(segment); }
   /// log2(e) goes into the packed Q unless a region still works on natural scores.
   bool base2(int64_t segment) { return softmax() && !score(segment); }
+  /// The score region reads the head, and a tile may have several.
+  bool scoreDiffersByHead(int64_t segment) {
+    Region *region = score(segment);
+    return groupHeads && region && !region->getArgument(region->getNumArguments() - 3).use_empty();
+  }
   int64_t bytes() const { return sig.storage.isF32() ? 4 : 2; }
   int64_t accRow() const { return paddedRow(sig.dv) * 4; }
-  /// Rows of the state; the number itself stands for "no row" where a lane has no query.
-  int64_t stateRows() const { return direct ? kLanes : schedule.superTile; }
+  /// Rows of a super-tile's state (a multiple of the widest register, and room for the lanes of several heads).
+  int64_t stateRows() const { return std::max<int64_t>((schedule.superTile + 15) / 16 * 16, kLanes); }
   Type wide() const { return pairs ? sig.storage : Type(e.f32); } ///< of the micro-kernels on S and V
   int64_t columnPitch() const { return slots * kColumn * 4; }
   /// Bytes of the live bits of a key in one column: one word for each register.
@@ -152,17 +173,25 @@ private:
   Uniform uniform(Value args, Value scratch, Value b, Value h);
 
   void emitTask();
-  void finishRow(const Uniform &u, Value row, Value position);
+  void finishRow(const Uniform &u, Value lane, Value maxima, Value sums, Value acc);
+  void finishLanes(const Uniform &u, Value state, Value superState);
   void emitGroup(int64_t n);
-  void emitTile(const Uniform &u, const Strata &group, ArrayRef<Value> digits, Value first, Value last);
+  void emitTile(const Uniform &u, int64_t n, ArrayRef<Value> digits, const Work &work);
+  Value shareLanes(const Uniform &u, const Work &work, Value highest);
+  void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, Value minPosition);
+  void emitStrata(const Uniform &u, const Strata &group, Value split, Value minPosition);
+  void clearState(const Uniform &u, Value state);
+  void copyState(const Uniform &u, Value from, Value to);
+  void emitFold();
   void packQueries(const Uniform &u, const Strata &group);
-  void mergeState(const Uniform &u);
-  void emitChoices(const Uniform &u, int64_t n, Value minPosition);
-  void emitStratum(const Uniform &u, int64_t n, Value minPosition);
+  void mergeState(const Uniform &u, Value state, bool fresh);
+  std::tuple<Value, Value, Value> mergeFactors(Value m, Value n);
+  void emitChoices(const Uniform &u, int64_t n, Value split, Value minPosition);
+  void emitStratum(const Uniform &u, int64_t n, Value split, Value minPosition);
   void emitPush(int64_t n);
   void emitFlush(int64_t n);
   void emitLive(int64_t n);
-  void emitScore(int64_t n, bool masked);
+  void emitScore(int64_t n, bool masked, bool byLane);
   /// Address of lanes [lane, lane + width) of the first key in S of dot `dot`.
   Value scoresOf(const Uniform &u, int64_t dot, Value lane) {
     Value column = e.mul(e.floorDiv(lane, kColumn), columnPitch());
@@ -173,7 +202,6 @@ private:
     Value part = e.mul(e.floorDiv(e.floorMod(lane, kColumn), vl), liveWord());
     return e.at(in(u, fLive), e.add(column, part));
   }
-  void clearState(const Uniform &u, int64_t max, int64_t sum, int64_t acc, int64_t rows);
   void beginSegment(const Uniform &u, int64_t segment);
   void hoist(const Uniform &u, int64_t n);
   void giveHoisted(const Uniform &u, int64_t n, Value lane, ExprScope &to);
@@ -251,15 +279,13 @@ void AttendTiler::layout() {
   fLanes = frame.allocate(8);
   fRows = frame.allocate(kLanes * 8);
   fPositions = frame.allocate(kLanes * 8);
+  fHeads = frame.allocate(kLanes * 8);
   fState = frame.allocate(kLanes * 8);
   fGroups = frame.allocate((keys / kKeyGroup + 1) * 8);
   fColumns = frame.allocate(kLanes / kColumn * 16);
   fLive = frame.allocate(kLanes / kColumn * keys * liveRow());
   fTops = frame.allocate(kLanes * 4);
   fUnusedTops = frame.allocate(kLanes * 4);
-  fTileMax = frame.allocate(kLanes * 4);
-  fTileSum = frame.allocate(kLanes * 4);
-  fTileAcc = frame.allocate(kLanes * accRow());
   fStageV = frame.allocate(keys * valueBlocks(sig.dv) * kValueBlock * 4);
   for (int64_t n = 0; n < dots; ++n) {
     fKeyTable.push_back(frame.allocate(keys * 8));
@@ -287,10 +313,13 @@ void AttendTiler::layout() {
       fHoisted.back().push_back(frame.allocate(kLanes * 8));
     }
   }
+  fTouched = frame.allocate(8);
+  fTile = frame.allocate(stateBytes(kLanes));
+  if (splitKeys) {
+    fTotal = frame.allocate(stateBytes(kLanes));
+  }
   if (!direct) {
-    fMax = frame.allocate(stateRows() * 4);
-    fSum = frame.allocate(stateRows() * 4);
-    fAcc = frame.allocate(stateRows() * accRow());
+    fSuper = frame.allocate(stateBytes(stateRows()));
   }
 }
 
@@ -298,6 +327,37 @@ static bool sameDigits(ArrayRef<QueryDigit> x, ArrayRef<QueryDigit> y) {
   return llvm::equal(x, y, [](const QueryDigit &a, const QueryDigit &b) {
     return a.radix == b.radix && a.extent == b.extent && a.tile == b.tile;
   });
+}
+
+/// Keys of a split: fewer are not worth a task and a merge.
+static constexpr int64_t kKeysPerSplit = 2048;
+/// More splits take no longer, but their states would take more memory.
+static constexpr int64_t kMaxSplits = 32;
+
+/// False where every row of the stratum has its keys within a span that is shorter than a split.
+static bool mayBeLong(const Stratum &s) {
+  auto isShort = [](ArrayRef<Expr> lower, ArrayRef<Expr> upper, int64_t radix) {
+    for (const Expr &hi : upper) {
+      for (const Expr &lo : lower) {
+        std::optional<int64_t> span = upperBound(LinearForm::of(hi) - LinearForm::of(lo));
+        if (span && *span <= kKeysPerSplit / radix) {
+          return true;
+        }
+      }
+    }
+    return false;
+  };
+  const KeyDigit &leading = s.key.front();
+  return !isShort(s.lower, s.upper, 1) && !isShort(leading.lower, leading.upper, leading.radix);
+}
+
+static bool differsByHead(const Stratum &s) {
+  auto mentions = [](const Expr &x) { return bool(x) && x.mentions(Sym::Head); };
+  auto digitMentions = [&](const KeyDigit &d) {
+    return mentions(d.phase) || llvm::any_of(d.lower, mentions) || llvm::any_of(d.upper, mentions);
+  };
+  return s.headPeriod > 1 || mentions(s.guard) || mentions(s.keep) || mentions(s.residual) ||
+         llvm::any_of(s.lower, mentions) || llvm::any_of(s.upper, mentions) || llvm::any_of(s.key, digitMentions);
 }
 
 void AttendTiler::plan() {
@@ -309,11 +369,14 @@ void AttendTiler::plan() {
     }
     group->members.push_back(n);
   }
-  direct = groups.size() == 1;
-  if (direct && groups[0].query.size() > 1) {
-    const QueryDigit &d = groups[0].query[1];
-    splits = std::min<int64_t>((d.extent + d.tile - 1) / d.tile, 64);
+  if (groups.empty()) {
+    groups.push_back({{QueryDigit()}, {}}); // no pair is live: rows are finished all the same
   }
+  direct = groups.size() == 1;
+  const QueryDigit &leading = groups[0].query[0];
+  splitKeys = direct && groups[0].query.size() == 1 && schedule.superTile == leading.radix * leading.tile &&
+              llvm::any_of(schedule.strata, mayBeLong);
+  groupHeads = llvm::none_of(schedule.strata, differsByHead);
   for (int64_t a : sig.patternOperands) {
     Type type = sig.func.getArgumentTypes()[a];
     OperandRecord record{sig.argSlot(a), Type(), 0};
@@ -338,7 +401,7 @@ func::FuncOp AttendTiler::function(StringRef name, ArrayRef<Type> types, bool is
 }
 
 Uniform AttendTiler::uniform(Value args, Value scratch, Value b, Value h) {
-  Uniform u{args, scratch, b, h, slot(args, 1), slot(args, 2), {}};
+  Uniform u{args, scratch, b, h, slot(args, header::kHeads), slot(args, header::kQueries), {}};
   u.qOffset = batchNumber(u, sig.qOffsetSlot());
   return u;
 }
@@ -407,56 +470,70 @@ bool AttendTiler::maskable(const Stratum &s) {
 void AttendTiler::emitTask() {
   auto fn = function("heddle_task", {e.ptr, e.i64, e.ptr}, false);
   Value args = fn.getArgument(0), task = fn.getArgument(1), scratch = fn.getArgument(2);
-  Value tiles = slot(args, 3), heads = slot(args, 1);
   auto div = [&](Value x, Value y) { return arith::DivSIOp::create(builder, e.loc, x, y).getResult(); };
   auto rem = [&](Value x, Value y) { return arith::RemSIOp::create(builder, e.loc, x, y).getResult(); };
-  Value bh = div(task, tiles);
+  Value phaseNow = slot(args, header::kPhase), parts = slot(args, header::kParts), tiles = slot(args, header::kTiles);
+  // task = (unit * parts + part) * splits + split; unit = (b, block of heads, super-tile).
+  Value share = task, split = e.c(0);
+  if (splitKeys) {
+    Value partial = e.eq(phaseNow, e.c(phase::kPartial));
+    Value splits = e.select(partial, slot(args, header::kSplits), e.c(1));
+    share = div(task, splits);
+    split = rem(task, splits);
+  }
+  Value local = div(share, parts), part = rem(share, parts);
+  Value unit = e.add(local, slot(args, header::kFirstUnit));
   // Last tiles first: under a causal pattern they are the longest.
-  Value share = e.sub(e.add(tiles, -1), rem(task, tiles));
-  Value tile = e.floorDiv(share, splits), split = e.floorMod(share, splits);
-  Uniform u = uniform(args, scratch, div(bh, heads), rem(bh, heads));
+  part = e.sub(e.add(parts, -1), part);
+  Value tile = e.sub(e.add(tiles, -1), rem(unit, tiles)), block = div(unit, tiles);
+  Value heads = slot(args, header::kHeadsPerTile), blocks = div(slot(args, header::kHeads), heads);
+  Uniform u = uniform(args, scratch, div(block, blocks), e.mul(rem(block, blocks), heads));
   int64_t super = schedule.superTile;
   Value base = e.add(e.mul(e.floorDiv(u.qOffset, super), super), e.mul(tile, super));
-  Value first = e.max(base, u.qOffset), last = e.min(e.add(base, super), e.add(u.qOffset, u.nq));
-  e.ifThen(e.lt(first, last), [&] {
+  Work work{e.max(base, u.qOffset), e.min(e.add(base, super), e.add(u.qOffset, u.nq)), part, split, {}};
+  auto group = [&](size_t n) {
+    e.call(name("group", n), {}, {args, scratch, u.b, u.h, work.first, work.last, part, split, work.memory});
+  };
+  e.ifThen(e.lt(work.first, work.last), [&] {
+    Value memory = e.toPtr(slot(args, header::kMemory));
     if (direct) {
-      e.call(name("group", 0), {}, {args, scratch, u.b, u.h, first, last, split});
+      Value states = splitKeys ? e.add(e.mul(local, slot(args, header::kSplits)), split) : e.c(0);
+      work.memory = e.at(memory, e.mul(states, memoryBytes()));
+      group(0);
       return;
     }
-    Value rows = e.sub(last, first);
-    clearState(u, fMax, fSum, fAcc, stateRows());
-    for (size_t n = 0; n < groups.size(); ++n) {
-      e.call(name("group", n), {}, {args, scratch, u.b, u.h, first, last, split});
-    }
-    e.loop(e.c(0), rows, 1, [&](Value row) { finishRow(u, row, e.add(first, row)); });
+    e.ifElse(
+        e.eq(phaseNow, e.c(phase::kWhole)),
+        [&] {
+          work.memory = e.at(scratch, fSuper);
+          for (size_t n = 0; n < groups.size(); ++n) {
+            group(n);
+          }
+        },
+        [&] {
+          work.memory = e.at(memory, e.mul(local, memoryBytes()));
+          for (size_t n = 0; n < groups.size(); ++n) {
+            e.ifThen(e.eq(phaseNow, e.c(phase::kFirstGroup + n)), [&] { group(n); });
+          }
+        });
   });
   func::ReturnOp::create(builder, e.loc);
 }
 
-/// (m, l, acc) := (-inf, 0, 0).
-void AttendTiler::clearState(const Uniform &u, int64_t max, int64_t sum, int64_t acc, int64_t rows) {
-  auto fill = [&](int64_t offset, int64_t bytes, double value) {
-    e.loop(e.c(0), e.c(bytes), vl * 4,
-           [&](Value at) { e.store(e.constant(e.vec(e.f32), value), e.at(in(u, offset), at), 4); });
-  };
-  fill(max, rows * 4, -std::numeric_limits<double>::infinity());
-  fill(sum, rows * 4, 0.0);
-  fill(acc, rows * accRow(), 0.0);
-}
-
 /// out = acc / l, lse = m + log l; a sink joins the sum here.
-void AttendTiler::finishRow(const Uniform &u, Value row, Value position) {
-  Value m = e.load(e.f32, e.at(in(u, direct ? fTileMax : fMax), e.mul(row, 4)), 4);
-  Value l = e.load(e.f32, e.at(in(u, direct ? fTileSum : fSum), e.mul(row, 4)), 4);
+void AttendTiler::finishRow(const Uniform &u, Value lane, Value maxima, Value sums, Value acc) {
+  Value m = e.load(e.f32, e.at(maxima, e.mul(lane, 4)), 4), l = e.load(e.f32, e.at(sums, e.mul(lane, 4)), 4);
   Value zero = e.constant(e.f32, 0.0), one = e.constant(e.f32, 1.0);
   Value factor = one, lse;
-  Value q = e.sub(position, u.qOffset);
+  Value q = e.sub(e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8), u.qOffset);
+  Uniform own = u;
+  own.h = e.load(e.i64, e.at(in(u, fHeads), e.mul(lane, 8)), 8);
   if (sig.attend.getNormalizer() != attn::Normalizer::None) {
     Value dead = e.cmp(arith::CmpFPredicate::OEQ, l, zero);
     Value top = m, scaled = one;
     if (sig.sink >= 0) {
       int64_t record = sig.argSlot(sig.sink);
-      Value address = e.at(e.toPtr(slot(u.args, record)), e.mul(e.mul(u.h, slot(u.args, record + 5)), 4));
+      Value address = e.at(e.toPtr(slot(u.args, record)), e.mul(e.mul(own.h, slot(u.args, record + 5)), 4));
       Value sink = e.mul(e.load(e.f32, address, 4), e.constant(e.f32, kLog2E));
       top = e.max(sink, m);
       // A sink of -inf, or a row without keys, must not make inf - inf.
@@ -471,58 +548,71 @@ void AttendTiler::finishRow(const Uniform &u, Value row, Value position) {
     }
   }
   int64_t out = sig.resultSlot(sig.out);
-  Value to = e.toPtr(e.add(headBase(u, out, false), e.mul(q, rowStride(u, out))));
+  Value to = e.toPtr(e.add(headBase(own, out, false), e.mul(q, rowStride(u, out))));
   e.call(declareTileKernel(module, TileKernel::Finish, sig.dv, sig.storage), {},
-         {e.at(in(u, direct ? fTileAcc : fAcc), e.mul(row, accRow())), factor, to, elementStride(u, out)});
+         {acc, factor, to, elementStride(u, out)});
   if (lse) {
     int64_t record = sig.resultSlot(sig.lse);
     Value base = slot(u.args, record);
     e.ifThen(e.cmp(arith::CmpIPredicate::ne, base, e.c(0)), [&] {
-      Value offset = e.add(e.add(e.mul(u.b, slot(u.args, record + 5)), e.mul(u.h, slot(u.args, record + 6))),
+      Value offset = e.add(e.add(e.mul(u.b, slot(u.args, record + 5)), e.mul(own.h, slot(u.args, record + 6))),
                            e.mul(q, slot(u.args, record + 7)));
       e.store(lse, e.at(e.toPtr(base), e.mul(offset, 4)), 4);
     });
   }
 }
 
+/// Results of the lanes that hold a query, from m and l at `state`; their acc is in their own row of it, or in
+/// theirs of the super-tile's state.
+void AttendTiler::finishLanes(const Uniform &u, Value state, Value superState) {
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  e.loop(e.c(0), lanes, 1, [&](Value lane) {
+    Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
+    e.ifThen(e.ge(row, e.c(0)), [&] {
+      Value acc = superState ? e.at(e.at(superState, accAt(stateRows())), e.mul(row, accRow()))
+                             : e.at(e.at(state, accAt(kLanes)), e.mul(lane, accRow()));
+      finishRow(u, lane, state, e.at(state, sumsAt(kLanes)), acc);
+    });
+  });
+}
+
 //===--- Query tiles ------------------------------------------------------===//
 
+/// group(args, scratch, b, h, first, last, part, split, memory): the tiles of a super-tile are boxes of digits,
+/// numbered with the last digit fastest; a part is a run of them.
 void AttendTiler::emitGroup(int64_t n) {
-  auto fn = function(name("group", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64, e.i64});
+  auto fn = function(name("group", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64, e.i64, e.i64, e.ptr});
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
-  Value first = a[4], last = a[5], split = a[6];
+  Work work{a[4], a[5], a[6], a[7], a[8]};
   const Strata &group = groups[n];
-  // Nested loops over tiles of digits; the leading one covers [first, last).
-  SmallVector<Value> digits;
-  std::function<void(size_t)> nest = [&](size_t k) {
-    if (k == group.query.size()) {
-      emitTile(u, group, digits, first, last);
-      return;
+  e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) { e.store(e.splat(u.h), e.at(in(u, fHeads), e.mul(lane, 8)), 8); });
+  // The leading digit's tiles cover [first, last).
+  const QueryDigit &leading = group.query[0];
+  Value lowest = e.floorDiv(e.floorDiv(work.first, leading.radix), leading.tile);
+  Value highest = e.floorDiv(e.floorDiv(e.add(work.last, -1), leading.radix), leading.tile);
+  int64_t inner = 1;
+  for (const QueryDigit &d : ArrayRef<QueryDigit>(group.query).drop_front()) {
+    inner *= (d.extent + d.tile - 1) / d.tile;
+  }
+  Value total = e.mul(e.add(e.sub(highest, lowest), 1), inner), parts = slot(u.args, header::kParts);
+  auto end = [&](Value part) { return arith::DivSIOp::create(builder, e.loc, e.mul(part, total), parts).getResult(); };
+  e.loop(end(work.part), end(e.add(work.part, 1)), 1, [&](Value number) {
+    SmallVector<Value> digits(group.query.size());
+    for (size_t k = group.query.size(); k-- > 1;) {
+      const QueryDigit &d = group.query[k];
+      int64_t count = (d.extent + d.tile - 1) / d.tile;
+      digits[k] = e.mul(e.floorMod(number, count), d.tile);
+      number = e.floorDiv(number, count);
     }
-    const QueryDigit &d = group.query[k];
-    Value lo = e.c(0), hi = e.c(d.extent);
-    if (k == 0) {
-      lo = e.mul(e.floorDiv(e.floorDiv(first, d.radix), d.tile), d.tile);
-      hi = e.add(e.floorDiv(e.add(last, -1), d.radix), 1);
-    } else if (k == 1 && splits > 1) {
-      // This task's share of the tiles of the digit.
-      int64_t tiles = (d.extent + d.tile - 1) / d.tile;
-      auto part = [&](Value s) { return e.mul(e.floorDiv(e.mul(s, tiles), splits), d.tile); };
-      lo = part(split);
-      hi = e.min(part(e.add(split, 1)), e.c(d.extent));
-    }
-    e.loop(lo, hi, d.tile, [&](Value digit) {
-      digits.push_back(digit);
-      nest(k + 1);
-      digits.pop_back();
-    });
-  };
-  nest(0);
+    digits[0] = e.mul(e.add(lowest, number), leading.tile);
+    emitTile(u, n, digits, work);
+  });
   func::ReturnOp::create(builder, e.loc);
 }
 
-void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value> digits, Value first, Value last) {
+void AttendTiler::emitTile(const Uniform &u, int64_t n, ArrayRef<Value> digits, const Work &work) {
+  const Strata &group = groups[n];
   Value corner = e.c(0);
   for (auto [d, digit] : llvm::zip(group.query, digits)) {
     corner = e.add(corner, e.mul(digit, d.radix));
@@ -554,49 +644,204 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, ArrayRef<Value
       }
       inner *= d.tile;
     }
-    Value inRows = e.both(e.ge(position, e.splat(first)), e.lt(position, e.splat(last)));
+    Value inRows = e.both(e.ge(position, e.splat(work.first)), e.lt(position, e.splat(work.last)));
     valid = valid ? e.both(valid, inRows) : inRows;
     e.store(position, e.at(positions, e.mul(lane, 8)), 8);
-    Value row = direct ? l : e.sub(position, e.splat(first));
-    e.store(e.select(valid, row, e.constant(e.vec(e.i64), stateRows())), e.at(state, e.mul(lane, 8)), 8);
+    Value row = direct ? l : e.sub(position, e.splat(work.first));
+    e.store(e.select(valid, row, none), e.at(state, e.mul(lane, 8)), 8);
     return Values{e.min(acc[0], e.select(valid, position, farAway)), e.max(acc[1], e.select(valid, l, none))};
   });
   Value lowest = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MINSI, found[0]);
   Value highest = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MAXSI, found[1]);
   e.ifThen(e.ge(highest, e.c(0)), [&] {
+    if (groupHeads) {
+      highest = shareLanes(u, work, highest);
+    }
     e.store(e.add(highest, 1), in(u, fLanes), 8);
-    // They also take the position of a lane that has one, so that they widen no bound.
+    // Lanes without a query take the position of one that has one, so that they widen no bound.
     e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
       Value at = e.at(positions, e.mul(lane, 8));
       Value s = e.load(e.vec(e.i64), e.at(state, e.mul(lane, 8)), 8);
-      Value lost = e.eq(s, e.constant(e.vec(e.i64), stateRows()));
+      Value lost = e.lt(s, e.constant(e.vec(e.i64), int64_t(0)));
       e.store(e.select(lost, e.splat(lowest), e.load(e.vec(e.i64), at, 8)), at, 8);
     });
-    packQueries(u, group);
-    clearState(u, fTileMax, fTileSum, fTileAcc, kLanes);
-    for (int64_t n : group.members) {
-      const Stratum &s = schedule.strata[n];
-      if (s.headPeriod <= 1) {
-        emitChoices(u, n, lowest);
-        continue;
-      }
-      Value residue = arith::RemSIOp::create(builder, e.loc, u.h, e.c(s.headPeriod));
-      Value takes = e.constant(e.i1, int64_t(0));
-      for (int64_t h : s.heads) {
-        takes = e.either(takes, e.eq(residue, e.c(h)));
-      }
-      e.ifThen(takes, [&] { emitChoices(u, n, lowest); });
-    }
-    if (!direct) {
-      mergeState(u);
+    if (direct) {
+      emitDirectTile(u, group, work, lowest);
       return;
     }
-    Value lanes = e.load(e.i64, in(u, fLanes), 8);
-    e.loop(e.c(0), lanes, 1, [&](Value lane) {
-      Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
-      e.ifThen(e.eq(row, lane), [&] { finishRow(u, lane, e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8)); });
+    packQueries(u, group);
+    emitStrata(u, group, work.split, lowest);
+    mergeState(u, work.memory, n == 0);
+    if (size_t(n + 1) == groups.size()) {
+      finishLanes(u, in(u, fTile), work.memory);
+    }
+  });
+}
+
+/// Where a tile holds several heads: its queries move to the first lanes and are repeated for the other heads.
+/// Returns the last lane in use. The runtime sees to it that there are enough lanes.
+Value AttendTiler::shareLanes(const Uniform &u, const Work &work, Value highest) {
+  Value heads = slot(u.args, header::kHeadsPerTile);
+  Value positions = in(u, fPositions), state = in(u, fState), laneHeads = in(u, fHeads);
+  return e.ifElse(
+      e.lt(e.c(1), heads), {e.i64},
+      [&] {
+        Value rows = e.loop(e.c(0), e.add(highest, 1), 1, {e.c(0)}, [&](Value lane, ValueRange acc) {
+          Value position = e.load(e.i64, e.at(positions, e.mul(lane, 8)), 8);
+          Value valid = e.ge(e.load(e.i64, e.at(state, e.mul(lane, 8)), 8), e.c(0));
+          e.store(position, e.at(positions, e.mul(acc[0], 8)), 8); // acc[0] <= lane
+          return Values{e.add(acc[0], arith::ExtUIOp::create(builder, e.loc, e.i64, valid))};
+        })[0];
+        Value count = e.mul(rows, heads), span = e.sub(work.last, work.first);
+        e.loop(e.c(0), heads, 1, [&](Value head) {
+          e.loop(e.c(0), rows, 1, [&](Value row) {
+            Value lane = e.mul(e.add(e.mul(head, rows), row), 8);
+            Value position = e.load(e.i64, e.at(positions, e.mul(row, 8)), 8);
+            e.store(position, e.at(positions, lane), 8);
+            e.store(e.add(u.h, head), e.at(laneHeads, lane), 8);
+            Value own = direct ? e.add(e.mul(head, rows), row) : e.add(e.mul(head, span), e.sub(position, work.first));
+            e.store(own, e.at(state, lane), 8);
+          });
+        });
+        e.loop(count, e.c(kLanes), 1, [&](Value lane) {
+          e.store(u.h, e.at(laneHeads, e.mul(lane, 8)), 8);
+          e.store(e.c(-1), e.at(state, e.mul(lane, 8)), 8);
+        });
+        return Values{e.add(count, -1)};
+      },
+      [&] { return Values{highest}; })[0];
+}
+
+/// A tile that has its state to itself. With split keys, each split starts from an empty state, and the total is
+/// folded from the splits' states in their order, whoever made them: the bits are the same in all phases.
+void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Work &work, Value minPosition) {
+  Value tile = in(u, fTile);
+  if (!splitKeys) {
+    packQueries(u, group);
+    emitStrata(u, group, work.split, minPosition);
+    finishLanes(u, tile, {});
+    return;
+  }
+  Value total = in(u, fTotal), touched = in(u, fTouched);
+  Value phaseNow = slot(u.args, header::kPhase), splits = slot(u.args, header::kSplits);
+  Value partial = e.eq(phaseNow, e.c(phase::kPartial)), merging = e.eq(phaseNow, e.c(phase::kMerge));
+  Value alone = e.eq(splits, e.c(1));
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  e.ifThen(e.cmp(arith::CmpIPredicate::ne, phaseNow, e.c(phase::kMerge)), [&] { packQueries(u, group); });
+  e.ifThen(arith::XOrIOp::create(builder, e.loc, e.either(partial, alone), e.constant(e.i1, int64_t(1))),
+           [&] { clearState(u, total); });
+  Value from = e.select(partial, work.split, e.c(0)), to = e.select(partial, e.add(work.split, 1), splits);
+  e.loop(from, to, 1, [&](Value split) {
+    e.ifElse(
+        merging,
+        [&] {
+          Value state = e.at(work.memory, e.mul(split, memoryBytes()));
+          Value used = e.load(e.i64, e.at(state, stateBytes(kLanes)), 8);
+          e.ifThen(e.cmp(arith::CmpIPredicate::ne, used, e.c(0)),
+                   [&] { e.call("attend_fold", {}, {lanes, state, total}); });
+        },
+        [&] {
+          e.store(e.c(0), touched, 8);
+          emitStrata(u, group, split, minPosition);
+          Value used = e.load(e.i64, touched, 8);
+          e.ifThen(partial, [&] { e.store(used, e.at(work.memory, stateBytes(kLanes)), 8); });
+          Value moves = arith::XOrIOp::create(builder, e.loc, alone, e.constant(e.i1, int64_t(1)));
+          e.ifThen(e.both(moves, e.cmp(arith::CmpIPredicate::ne, used, e.c(0))), [&] {
+            e.ifElse(
+                partial, [&] { copyState(u, tile, work.memory); },
+                [&] { e.call("attend_fold", {}, {lanes, tile, total}); });
+          });
+        });
+  });
+  e.ifThen(arith::XOrIOp::create(builder, e.loc, partial, e.constant(e.i1, int64_t(1))),
+           [&] { finishLanes(u, e.select(alone, tile, total), {}); });
+}
+
+/// The tile's state := that of all strata of a group, on the lanes that are set up.
+void AttendTiler::emitStrata(const Uniform &u, const Strata &group, Value split, Value minPosition) {
+  clearState(u, in(u, fTile));
+  for (int64_t n : group.members) {
+    const Stratum &s = schedule.strata[n];
+    if (s.headPeriod <= 1) {
+      emitChoices(u, n, split, minPosition);
+      continue;
+    }
+    Value residue = arith::RemSIOp::create(builder, e.loc, u.h, e.c(s.headPeriod));
+    Value takes = e.constant(e.i1, int64_t(0));
+    for (int64_t h : s.heads) {
+      takes = e.either(takes, e.eq(residue, e.c(h)));
+    }
+    e.ifThen(takes, [&] { emitChoices(u, n, split, minPosition); });
+  }
+}
+
+/// (m, l, acc) of a tile := (-inf, 0, 0), as far as it has queries.
+void AttendTiler::clearState(const Uniform &u, Value state) {
+  e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
+    Value at = e.at(state, e.mul(lane, 4));
+    e.store(e.constant(e.vec(e.f32), -INFINITY), at, 4);
+    e.store(e.constant(e.vec(e.f32), 0.0), e.at(at, sumsAt(kLanes)), 4);
+  });
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  Value rows = e.mul(e.floorDiv(e.add(lanes, kColumn - 1), kColumn), kColumn);
+  e.loop(e.c(accAt(kLanes)), e.add(e.mul(rows, accRow()), accAt(kLanes)), vl * 4,
+         [&](Value at) { e.store(e.constant(e.vec(e.f32), 0.0), e.at(state, at), 4); });
+}
+
+void AttendTiler::copyState(const Uniform &u, Value from, Value to) {
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  auto copy = [&](Value lo, Value hi) {
+    e.loop(lo, hi, vl * 4, [&](Value at) { e.store(e.loadRow(e.at(from, at)), e.at(to, at), 4); });
+  };
+  copy(e.c(0), e.c(accAt(kLanes)));
+  copy(e.c(accAt(kLanes)), e.add(e.mul(lanes, accRow()), accAt(kLanes)));
+}
+
+/// Two states merge to m' = max(m, n), l' = l 2^(m - m') + k 2^(n - m'), acc likewise: {m', 2^(m - m'), 2^(n - m')}.
+/// An empty state changes no bit of the other.
+std::tuple<Value, Value, Value> AttendTiler::mergeFactors(Value m, Value n) {
+  Value top = e.max(n, m);
+  Value dead = e.cmp(arith::CmpFPredicate::OEQ, top, e.constant(top.getType(), -INFINITY));
+  Value base = e.select(dead, e.constant(top.getType(), 0.0), top);
+  return {top, e.exp2(e.sub(m, base)), e.exp2(e.sub(n, base))};
+}
+
+/// fold(lanes, state, total): total := total merged with a state, row by row.
+void AttendTiler::emitFold() {
+  auto fn = function("attend_fold", {e.i64, e.ptr, e.ptr});
+  Value lanes = fn.getArgument(0), state = fn.getArgument(1), total = fn.getArgument(2);
+  auto rows = [&](Value lane, llvm::function_ref<Value(Value, Value, Value)> join) {
+    Value end = e.min(e.add(lane, vl), lanes);
+    e.loop(lane, end, 1, [&](Value row) {
+      Value first = e.add(e.mul(row, accRow()), accAt(kLanes));
+      e.loop(first, e.add(first, accRow()), vl * 4, [&](Value at) {
+        Value to = e.at(total, at);
+        e.store(join(row, e.loadRow(to), e.loadRow(e.at(state, at))), to, 4);
+      });
+    });
+  };
+  e.loop(e.c(0), lanes, vl, [&](Value lane) {
+    Value byte = e.mul(lane, 4);
+    Value mt = e.at(total, byte), ms = e.at(state, byte);
+    Value lt = e.at(mt, sumsAt(kLanes)), ls = e.at(ms, sumsAt(kLanes));
+    if (!softmax()) {
+      e.store(e.add(e.loadRow(lt), e.loadRow(ls)), lt, 4);
+      rows(lane, [&](Value, Value x, Value y) { return e.add(x, y); });
+      return;
+    }
+    auto [top, keep, take] = mergeFactors(e.loadRow(mt), e.loadRow(ms));
+    e.store(top, mt, 4);
+    e.store(e.fma(e.loadRow(lt), keep, e.mul(e.loadRow(ls), take)), lt, 4);
+    // The factors take the place of the state's m and l, which nobody needs any more.
+    e.store(keep, ms, 4);
+    e.store(take, ls, 4);
+    rows(lane, [&](Value row, Value x, Value y) {
+      Value at = e.at(state, e.mul(row, 4));
+      Value k = e.splat(e.load(e.f32, at, 4)), t = e.splat(e.load(e.f32, e.at(at, sumsAt(kLanes)), 4));
+      return e.fma(x, k, e.mul(y, t));
     });
   });
+  func::ReturnOp::create(builder, e.loc);
 }
 
 void AttendTiler::packQueries(const Uniform &u, const Strata &group) {
@@ -609,11 +854,14 @@ void AttendTiler::packQueries(const Uniform &u, const Strata &group) {
         continue;
       }
       int64_t record = sig.argSlot(pack.q);
-      Value base = headBase(u, record, false), stride = rowStride(u, record);
-      Value origin = e.sub(base, e.mul(u.qOffset, stride));
+      Value stride = rowStride(u, record), headStride = e.mul(slot(u.args, record + 6), bytes());
+      Value batch = e.mul(e.mul(u.b, slot(u.args, record + 5)), bytes());
+      Value origin = e.sub(e.add(slot(u.args, record), batch), e.mul(u.qOffset, stride));
       e.loop(e.c(0), e.c(kLanes), 1, [&](Value lane) {
         Value position = e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
-        e.store(e.add(origin, e.mul(position, stride)), e.at(in(u, fRows), e.mul(lane, 8)), 8);
+        Value head = e.load(e.i64, e.at(in(u, fHeads), e.mul(lane, 8)), 8);
+        Value row = e.add(origin, e.add(e.mul(position, stride), e.mul(head, headStride)));
+        e.store(row, e.at(in(u, fRows), e.mul(lane, 8)), 8);
       });
       e.call(declareTileKernel(module, TileKernel::Pack, pack.d, sig.storage), {},
              {in(u, fRows), elementStride(u, record), scaleOf(u, pack), in(u, pack.at)});
@@ -621,53 +869,58 @@ void AttendTiler::packQueries(const Uniform &u, const Strata &group) {
   }
 }
 
-/// Merges the tile's (m, l, acc) into the rows of the super-tile's state.
-void AttendTiler::mergeState(const Uniform &u) {
-  Value lanes = e.load(e.i64, in(u, fLanes), 8), none = e.c(stateRows());
+/// Merges the tile's (m, l, acc) into the rows of a super-tile's state, which the first group finds empty; the
+/// tile's m and l become those of the rows.
+void AttendTiler::mergeState(const Uniform &u, Value state, bool fresh) {
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
   auto eachLane = [&](llvm::function_ref<void(Value, Value)> body) {
     e.loop(e.c(0), lanes, 1, [&](Value lane) {
       Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
-      e.ifThen(e.cmp(arith::CmpIPredicate::ne, row, none), [&] { body(lane, row); });
+      e.ifThen(e.ge(row, e.c(0)), [&] { body(lane, row); });
     });
   };
-  auto cell = [&](int64_t offset, Value index) { return e.at(in(u, offset), e.mul(index, 4)); };
-  if (!softmax()) {
-    eachLane([&](Value lane, Value row) {
-      e.store(e.add(e.load(e.f32, cell(fSum, row), 4), e.load(e.f32, cell(fTileSum, lane), 4)), cell(fSum, row), 4);
-    });
-  } else {
+  auto cell = [&](int64_t offset, Value lane) { return e.at(in(u, offset), e.mul(lane, 4)); };
+  auto move = [&](Value from, Value to) { e.store(e.load(e.f32, from, 4), to, 4); };
+  int64_t tileSum = fTile + sumsAt(kLanes), keep = fTops, take = fUnusedTops;
+  auto maximum = [&](Value row) { return e.at(state, e.mul(row, 4)); };
+  auto sum = [&](Value row) { return e.at(maximum(row), sumsAt(stateRows())); };
+  if (!fresh) {
     // The state's m and l beside the tile's, then both factors for all lanes at once.
     eachLane([&](Value lane, Value row) {
-      e.store(e.load(e.f32, cell(fMax, row), 4), cell(fTops, lane), 4);
-      e.store(e.load(e.f32, cell(fSum, row), 4), cell(fUnusedTops, lane), 4);
+      move(maximum(row), cell(keep, lane));
+      move(sum(row), cell(take, lane));
     });
-    Value minusInf = e.constant(e.vec(e.f32), -std::numeric_limits<double>::infinity());
     e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
-      Value mine = e.loadRow(cell(fTileMax, lane)), theirs = e.loadRow(cell(fTops, lane));
-      Value top = e.max(mine, theirs);
-      Value dead = e.cmp(arith::CmpFPredicate::OEQ, top, minusInf);
-      Value base = e.select(dead, e.constant(e.vec(e.f32), 0.0), top);
-      Value a = e.exp2(e.sub(theirs, base)), b = e.exp2(e.sub(mine, base));
-      Value sum = e.fma(e.loadRow(cell(fUnusedTops, lane)), a, e.mul(e.loadRow(cell(fTileSum, lane)), b));
-      for (auto [value, offset] : {std::pair(top, fTileMax), {sum, fTileSum}, {a, fTops}, {b, fUnusedTops}}) {
-        e.store(value, cell(offset, lane), 4);
+      Value mine = e.loadRow(cell(fTile, lane)), theirs = e.loadRow(cell(keep, lane));
+      Value l = e.loadRow(cell(tileSum, lane)), other = e.loadRow(cell(take, lane));
+      if (!softmax()) {
+        e.store(e.add(l, other), cell(tileSum, lane), 4);
+        return;
       }
-    });
-    eachLane([&](Value lane, Value row) {
-      e.store(e.load(e.f32, cell(fTileMax, lane), 4), cell(fMax, row), 4);
-      e.store(e.load(e.f32, cell(fTileSum, lane), 4), cell(fSum, row), 4);
+      auto [top, a, b] = mergeFactors(theirs, mine);
+      e.store(top, cell(fTile, lane), 4);
+      e.store(e.fma(other, a, e.mul(l, b)), cell(tileSum, lane), 4);
+      e.store(a, cell(keep, lane), 4);
+      e.store(b, cell(take, lane), 4);
     });
   }
   eachLane([&](Value lane, Value row) {
-    Value from = e.at(in(u, fTileAcc), e.mul(lane, accRow())), to = e.at(in(u, fAcc), e.mul(row, accRow()));
+    move(cell(fTile, lane), maximum(row));
+    move(cell(tileSum, lane), sum(row));
+    Value from = e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow()));
+    Value to = e.at(e.at(state, accAt(stateRows())), e.mul(row, accRow()));
     Value a, b;
-    if (softmax()) {
-      a = e.splat(e.load(e.f32, cell(fTops, lane), 4));
-      b = e.splat(e.load(e.f32, cell(fUnusedTops, lane), 4));
+    if (!fresh && softmax()) {
+      a = e.splat(e.load(e.f32, cell(keep, lane), 4));
+      b = e.splat(e.load(e.f32, cell(take, lane), 4));
     }
     e.loop(e.c(0), e.c(accRow()), vl * 4, [&](Value d) {
-      Value x = e.loadRow(e.at(from, d)), y = e.loadRow(e.at(to, d));
-      e.store(a ? e.fma(x, b, e.mul(y, a)) : e.add(x, y), e.at(to, d), 4);
+      Value x = e.loadRow(e.at(from, d));
+      if (!fresh) {
+        Value y = e.loadRow(e.at(to, d));
+        x = a ? e.fma(x, b, e.mul(y, a)) : e.add(x, y);
+      }
+      e.store(x, e.at(to, d), 4);
     });
   });
 }
@@ -787,27 +1040,36 @@ void AttendTiler::beginSegment(const Uniform &u, int64_t segment) {
 }
 
 /// The stratum once for each of its choices.
-void AttendTiler::emitChoices(const Uniform &u, int64_t n, Value minPosition) {
+void AttendTiler::emitChoices(const Uniform &u, int64_t n, Value split, Value minPosition) {
   if (schedule.strata[n].choices == 0) {
-    emitStratum(u, n, minPosition);
+    emitStratum(u, n, split, minPosition);
     return;
   }
   e.loop(e.c(0), e.c(schedule.strata[n].choices), 1, [&](Value choice) {
     e.store(choice, in(u, fChoice), 8);
-    emitStratum(u, n, minPosition);
+    emitStratum(u, n, split, minPosition);
   });
 }
 
-void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value minPosition) {
+void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value split, Value minPosition) {
   const Stratum &s = schedule.strata[n];
   SmallVector<LaneInterval> list = intervals(s);
   SmallVector<Range> ranges = emitBounds(u, s, list);
   // j itself is also clipped to the rows that exist, for all lanes alike.
   Value koff = kOffset(u, s.segment);
   Value rowsEnd = e.add(koff, keyRows(u, s.segment));
-  ranges[0].lo = e.max(ranges[0].lo, koff);
+  Value rowsFirst = koff;
+  if (splitKeys) {
+    Value keys = slot(u.args, header::kKeysPerSplit);
+    rowsFirst = e.add(koff, e.mul(split, keys));
+    rowsEnd = e.min(rowsEnd, e.add(rowsFirst, keys));
+  }
+  ranges[0].lo = e.max(ranges[0].lo, rowsFirst);
   ranges[0].hi = e.min(ranges[0].hi, rowsEnd);
   e.ifThen(e.lt(ranges[0].lo, ranges[0].hi), [&] {
+    if (splitKeys) {
+      e.store(e.c(1), in(u, fTouched), 8);
+    }
     beginSegment(u, s.segment);
     hoist(u, n);
     SmallVector<Value> phases;
@@ -1096,22 +1358,30 @@ void AttendTiler::emitFlush(int64_t n) {
       scale = e.select(masked, e.constant(f32, 1.0), factor);
     }
   }
+  auto callScore = [&](bool withMask) {
+    std::string what = withMask ? "score_masked" : "score";
+    auto callAs = [&](const std::string &callee) { e.call(name(callee, n), {}, Values{u.args, u.scratch, u.b, u.h}); };
+    if (!scoreDiffersByHead(s.segment)) {
+      return callAs(what);
+    }
+    Value several = e.lt(e.c(1), slot(u.args, header::kHeadsPerTile));
+    e.ifElse(several, [&] { callAs(what + "_heads"); }, [&] { callAs(what); });
+  };
   if (scored && maskable(s)) {
-    e.ifElse(
-        masked, [&] { e.call(name("score_masked", n), {}, scoreArgs); },
-        [&] { e.call(name("score", n), {}, scoreArgs); });
+    e.ifElse(masked, [&] { callScore(true); }, [&] { callScore(false); });
   } else if (scored) {
-    e.call(name("score", n), {}, scoreArgs);
+    callScore(false);
   } else if (maskable(s)) {
-    e.ifThen(masked, [&] { e.call(name("score_masked", n), {}, scoreArgs); });
+    e.ifThen(masked, [&] { callScore(true); });
   }
   Value scores = in(u, fScores[0]);
   if (softmax()) {
     e.call(declareTileKernel(module, TileKernel::Softmax, sig.dv, wide), {},
-           {scores, columns, lanes, pitch, scale, tops, in(u, fTileMax), in(u, fTileSum), in(u, fTileAcc)});
+           {scores, columns, lanes, pitch, scale, tops, in(u, fTile), in(u, fTile + sumsAt(kLanes)),
+            in(u, fTile + accAt(kLanes))});
   } else if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
     e.call(declareTileKernel(module, TileKernel::Weights, sig.dv, f32), {},
-           {scores, columns, lanes, pitch, in(u, fTileSum)});
+           {scores, columns, lanes, pitch, in(u, fTile + sumsAt(kLanes))});
   }
   // Values: in place where they lie well, else a copy in blocks of adjacent keys.
   int64_t v = sig.argSlot(segment.v);
@@ -1140,13 +1410,13 @@ void AttendTiler::emitFlush(int64_t n) {
   }
   auto accumulate = [&] {
     e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide), {},
-           {scores, columns, lanes, pitch, rows, blockPitch, in(u, fTileAcc)});
+           {scores, columns, lanes, pitch, rows, blockPitch, in(u, fTile + accAt(kLanes))});
   };
   auto exact = [&] {
     // Pairs come from the rows themselves.
     Value unit = pairs ? stride : e.c(4), block = pairs ? e.mul(stride, kValueBlock) : blockPitch;
     e.call(declareTileKernel(module, TileKernel::AccumulateExact, sig.dv, wide), {},
-           {scores, columns, lanes, pitch, values, block, unit, in(u, fTileAcc)});
+           {scores, columns, lanes, pitch, values, block, unit, in(u, fTile + accAt(kLanes))});
   };
   if (scored || maskable(s)) {
     auto checked = [&] {
@@ -1360,10 +1630,12 @@ void AttendTiler::emitLive(int64_t n) {
 
 /// score(args, scratch, b, h): S := the region's scores in base 2; masked: dead pairs become -inf (0 where
 /// weights are not exponentials). tops := the greatest of each lane.
-void AttendTiler::emitScore(int64_t n, bool masked) {
+/// With `byLane`, each lane has a head of its own.
+void AttendTiler::emitScore(int64_t n, bool masked, bool byLane) {
   const Stratum &s = schedule.strata[n];
   const SegmentSignature &segment = sig.segments[s.segment];
-  auto fn = function(name(masked ? "score_masked" : "score", n), {e.ptr, e.ptr, e.i64, e.i64});
+  std::string what = std::string(masked ? "score_masked" : "score") + (byLane ? "_heads" : "");
+  auto fn = function(name(what, n), {e.ptr, e.ptr, e.i64, e.i64});
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
   Value lanes = e.load(e.i64, in(u, fLanes), 8);
@@ -1381,6 +1653,7 @@ void AttendTiler::emitScore(int64_t n, bool masked) {
     Value range = e.at(in(u, fColumns), e.mul(e.floorDiv(lane, kColumn), 16));
     Value first = e.load(e.i64, range, 8), last = e.load(e.i64, e.at(range, 8), 8);
     Value query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+    Value head = byLane ? e.load(e.vec(e.i64), e.at(in(u, fHeads), e.mul(lane, 8)), 8) : u.h;
     SmallVector<Value> columns;
     for (size_t dot = 0; dot < std::max<size_t>(segment.dots.size(), 1); ++dot) {
       columns.push_back(scoresOf(u, dot, lane));
@@ -1397,7 +1670,7 @@ void AttendTiler::emitScore(int64_t n, bool masked) {
       Value x;
       if (Region *region = score(s.segment)) {
         SmallVector<Value> arguments(dots);
-        arguments.append({u.b, u.h, query, j});
+        arguments.append({u.b, head, query, j});
         x = RegionEmitter(e, sig, u.args).emit(*region, arguments);
         if (softmax()) {
           x = e.mul(x, e.constant(x.getType(), kLog2E));
@@ -1430,12 +1703,19 @@ LogicalResult AttendTiler::run() {
   for (int64_t n = 0; n < int64_t(schedule.strata.size()); ++n) {
     const Stratum &s = schedule.strata[n];
     bool scored = score(s.segment) || sig.segments[s.segment].dots.size() > 1;
-    if (scored) {
-      emitScore(n, false);
-    }
     if (maskable(s)) {
       emitLive(n);
-      emitScore(n, true);
+    }
+    for (bool byLane : {false, true}) {
+      if (byLane && !scoreDiffersByHead(s.segment)) {
+        continue;
+      }
+      if (scored) {
+        emitScore(n, false, byLane);
+      }
+      if (maskable(s)) {
+        emitScore(n, true, byLane);
+      }
     }
     emitFlush(n);
     emitPush(n);
@@ -1443,11 +1723,32 @@ LogicalResult AttendTiler::run() {
   for (size_t n = 0; n < groups.size(); ++n) {
     emitGroup(n);
   }
+  if (splitKeys) {
+    emitFold();
+  }
   emitTask();
   OpBuilder b(module.getContext());
-  module->setAttr("heddle.scratch_bytes", b.getI64IntegerAttr(frame.size));
-  module->setAttr("heddle.splits", b.getI64IntegerAttr(splits));
-  module->setAttr("heddle.super_tile", b.getI64IntegerAttr(schedule.superTile));
+  auto tell = [&](StringRef key, int64_t value) {
+    module->setAttr(("heddle." + key).str(), b.getI64IntegerAttr(value));
+  };
+  tell("scratch_bytes", frame.size);
+  tell("super_tile", schedule.superTile);
+  tell("heads_share_tiles", groupHeads);
+  // Whole chunks.
+  int64_t chunk = schedule.keyChunk;
+  tell("keys_per_split", splitKeys ? (kKeysPerSplit + chunk - 1) / chunk * chunk : 0);
+  tell("max_splits", splitKeys ? kMaxSplits : 1);
+  tell("state_bytes", memoryBytes());
+  // Lane tiles of a super-tile, for each group of strata.
+  SmallVector<int64_t> parts;
+  for (const Strata &g : groups) {
+    int64_t tiles = std::max<int64_t>(schedule.superTile / (g.query[0].radix * g.query[0].tile), 1);
+    for (const QueryDigit &d : ArrayRef<QueryDigit>(g.query).drop_front()) {
+      tiles *= (d.extent + d.tile - 1) / d.tile;
+    }
+    parts.push_back(std::clamp<int64_t>(tiles, 1, 4096));
+  }
+  module->setAttr("heddle.parts", b.getDenseI64ArrayAttr(parts));
   return success();
 }
 

@@ -69,6 +69,86 @@ void runTask(void *context, int64_t task, int32_t) {
   }
 }
 
+/// Memory of the states that tasks share, for each thread.
+constexpr int64_t sharedBytesPerThread = int64_t(2) << 20;
+/// With fewer independent tasks for each thread, the last ones leave threads idle.
+constexpr int64_t tasksPerThread = 4;
+
+/// One call's way through its phases.
+class Execution {
+public:
+  Execution(const Manifest &m, Launch &launch, Job &job) : m(m), launch(launch), block(launch.block.data()), job(job) {}
+
+  /// False where memory for shared states cannot be had.
+  bool run(int32_t threads);
+
+private:
+  void phase(int64_t which, int64_t tasks);
+  /// Units that a phase takes at once, so that their states fit the memory; 0 where that cannot be had.
+  int64_t wave(int64_t statesPerUnit);
+  bool splitKeys();
+  bool takeTurns();
+
+  const Manifest &m;
+  Launch &launch;
+  int64_t *block;
+  Job &job;
+  int32_t threads = 1;
+};
+
+void Execution::phase(int64_t which, int64_t tasks) {
+  block[SlotPhase] = which;
+  heddle_parallel(tasks, threads, runTask, &job);
+}
+
+int64_t Execution::wave(int64_t statesPerUnit) {
+  thread_local Scratch shared;
+  int64_t bytes = m.stateBytes * statesPerUnit;
+  int64_t units = std::clamp<int64_t>(threads * sharedBytesPerThread / bytes, 1, launch.units);
+  void *memory = shared.get(size_t(units * bytes));
+  block[SlotMemory] = int64_t(reinterpret_cast<intptr_t>(memory));
+  return memory ? units : 0;
+}
+
+/// Few tiles of many keys: a task is one split of a tile's keys, then the splits of each tile are merged.
+bool Execution::splitKeys() {
+  int64_t splits = block[SlotSplits], parts = block[SlotParts], units = wave(splits * parts);
+  for (int64_t first = 0; units > 0 && first < launch.units; first += units) {
+    int64_t count = std::min(units, launch.units - first);
+    block[SlotFirstUnit] = first;
+    phase(PhasePartial, count * parts * splits);
+    phase(PhaseMerge, count * parts);
+  }
+  return units > 0;
+}
+
+/// Few super-tiles: their tiles are tasks, and the groups of strata, which cut them differently, come in turn.
+bool Execution::takeTurns() {
+  int64_t units = wave(1);
+  for (int64_t first = 0; units > 0 && first < launch.units; first += units) {
+    int64_t count = std::min(units, launch.units - first);
+    block[SlotFirstUnit] = first;
+    for (size_t group = 0; group < m.parts.size(); ++group) {
+      block[SlotParts] = std::clamp<int64_t>(4 * tasksPerThread * threads / count, 1, m.parts[group]);
+      phase(PhaseFirstGroup + int64_t(group), count * block[SlotParts]);
+    }
+  }
+  return units > 0;
+}
+
+bool Execution::run(int32_t wanted) {
+  threads = wanted;
+  bool few = threads > 1 && launch.units < tasksPerThread * threads;
+  if (few && block[SlotSplits] > 1) {
+    return splitKeys();
+  }
+  if (few && m.parts.size() > 1) {
+    return takeTurns();
+  }
+  phase(PhaseWhole, launch.units * block[SlotParts]);
+  return true;
+}
+
 Error loadKernel(std::string_view bytes, heddle_kernel **out) {
   auto kernel = std::make_unique<heddle_kernel>();
   kernel->bytes = bytes;
@@ -101,14 +181,14 @@ Error run(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, con
   }
   Job job{reinterpret_cast<EntryPoint>(kernel.object.entry()), launch.block.data(),
           size_t(kernel.manifest.scratchBytes)};
-  if (launch.work < 2 * workPerThread || launch.tasks <= 1) {
-    for (int64_t task = 0; task < launch.tasks; ++task) {
-      runTask(&job, task, 0);
-    }
-  } else {
-    int32_t threads = options && options->num_threads > 0 ? options->num_threads : heddle_num_threads();
+  int32_t threads = 1;
+  if (launch.work >= 2 * workPerThread) {
+    threads = options && options->num_threads > 0 ? options->num_threads : heddle_num_threads();
     threads = int32_t(std::min<double>(threads, launch.work / workPerThread));
-    heddle_parallel(launch.tasks, threads, runTask, &job);
+  }
+  if (!Execution(kernel.manifest, launch, job).run(threads)) {
+    return systemError("expected memory for the states of " + std::to_string(launch.units) +
+                       " tiles, but the allocation failed");
   }
   if (job.outOfMemory.load()) {
     return systemError("expected " + std::to_string(job.scratchBytes) +

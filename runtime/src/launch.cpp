@@ -11,6 +11,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <span>
 
 using namespace heddle::rt;
@@ -18,7 +19,7 @@ using namespace heddle::rt;
 namespace {
 
 constexpr int64_t limit = int64_t(1) << 30; // of sizes and positions, exclusive
-constexpr size_t headerSlots = 8, recordSlots = 9;
+constexpr size_t headerSlots = HeaderSlots, recordSlots = 9;
 
 /// A size that a dimension must have: -1 is any; orOne lets it broadcast.
 struct Expected {
@@ -158,6 +159,7 @@ private:
   Error storeScalar(size_t a);
   Error storeOffset(const Offset &offset, const std::string &what, int64_t rows, int64_t end, size_t slot);
   void reserveStorage();
+  int64_t headsPerTile() const;
   void writeRecord(size_t slot, const heddle_tensor &t, unsigned broadcastMask);
   Error finish();
 
@@ -493,13 +495,49 @@ void Preparation::reserveStorage() {
   launch.storage.reserve(wanted);
 }
 
+/// As many heads as fill a tile with their queries and share all their keys and values: a divisor of the number
+/// that do, so that every tile is filled alike. A row's bits do not depend on it.
+int64_t Preparation::headsPerTile() const {
+  if (!m.headsShareTiles || queries == 0 || heads == 0) {
+    return 1;
+  }
+  int64_t shared = heads;
+  for (size_t a = 0; a < m.args.size(); ++a) {
+    for (const Role &role : m.args[a].roles) {
+      if (role.kind == RoleKind::K || role.kind == RoleKind::V || role.kind == RoleKind::DotK) {
+        shared = std::gcd(shared, heads / args[a].shape[1]);
+      }
+    }
+  }
+  int64_t most = std::min(m.lanes / queries, shared);
+  while (most > 1 && shared % most != 0) {
+    --most;
+  }
+  return std::max<int64_t>(most, 1);
+}
+
 Error Preparation::finish() {
-  int64_t tiles = (queries + m.superTile - 1) / m.superTile + (unevenOffset ? 1 : 0);
-  tiles = queries == 0 ? 0 : tiles * m.splits;
-  launch.block[0] = batch, launch.block[1] = heads, launch.block[2] = queries, launch.block[3] = tiles;
-  std::fill(launch.block.begin() + 4, launch.block.begin() + headerSlots, 0);
-  if (__builtin_mul_overflow(batch, heads, &launch.tasks) ||
-      __builtin_mul_overflow(launch.tasks, tiles, &launch.tasks)) {
+  int64_t tiles = (queries + m.superTile - 1) / m.superTile + (unevenOffset ? 1 : 0), keys = 0;
+  tiles = queries == 0 ? 0 : tiles;
+  for (size_t s = 0; s < m.segments.size(); ++s) {
+    keys = std::max(keys, keysOf(s));
+  }
+  // Splits depend on the number of keys alone, so that a row's bits do.
+  int64_t perSplit = limit, splits = 1;
+  if (m.keysPerSplit > 0 && keys > m.keysPerSplit) {
+    int64_t least = (keys + m.keysPerSplit - 1) / m.keysPerSplit;
+    perSplit = m.keysPerSplit * ((least + m.maxSplits - 1) / m.maxSplits);
+    splits = (keys + perSplit - 1) / perSplit;
+  }
+  int64_t *block = launch.block.data(), together = headsPerTile();
+  std::fill(block, block + headerSlots, 0);
+  block[SlotBatches] = batch, block[SlotHeads] = heads, block[SlotQueries] = queries, block[SlotTiles] = tiles;
+  block[SlotParts] = m.parts.size() == 1 ? m.parts[0] : 1;
+  block[SlotHeadsPerTile] = together, block[SlotKeysPerSplit] = perSplit, block[SlotSplits] = splits;
+  int64_t tasks;
+  if (__builtin_mul_overflow(batch, heads / together, &launch.units) ||
+      __builtin_mul_overflow(launch.units, tiles, &launch.units) ||
+      __builtin_mul_overflow(launch.units, m.maxSplits * 4096, &tasks)) {
     return invalidValue("expected fewer than 2^63 tiles, but got shape " + shapeText(args[m.q]) + " for " +
                         m.args[m.q].name);
   }

@@ -18,9 +18,26 @@ namespace heddle::rt {
 struct Launch {
   std::vector<int64_t> block;   ///< the argument block
   std::vector<int64_t> storage; ///< offsets and converted scalars; the block points into it
-  int64_t tasks = 0;
-  double work = 0; ///< multiply-adds if every pair were live
+  int64_t units = 0;            ///< super-tiles, over all batches and blocks of heads
+  double work = 0;              ///< multiply-adds if every pair were live
 };
+
+/// Slots that open the block; phases (docs/abi.md).
+enum HeaderSlot : size_t {
+  SlotBatches = 0,
+  SlotHeads,
+  SlotQueries,
+  SlotTiles,
+  SlotPhase,
+  SlotParts,
+  SlotHeadsPerTile,
+  SlotKeysPerSplit,
+  SlotSplits,
+  SlotMemory,
+  SlotFirstUnit,
+  HeaderSlots = 16
+};
+enum Phase : int64_t { PhaseWhole = 0, PhasePartial, PhaseMerge, PhaseFirstGroup };
 
 /// Fills `launch`, or says which tensor is wrong and how.
 Error prepareLaunch(const Manifest &manifest, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,

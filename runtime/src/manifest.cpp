@@ -201,6 +201,27 @@ void findRoles(Manifest &m) {
   }
 }
 
+/// How tasks may share a super-tile, its state and the keys.
+void parseSharing(const Json &json, Manifest &m) {
+  m.parts = json.value("parts", std::vector<int64_t>{1});
+  require(!m.parts.empty() && m.parts.size() <= 4096, "parts of no group or of too many");
+  for (int64_t parts : m.parts) {
+    require(parts > 0 && parts <= 4096, "parts out of range");
+  }
+  m.stateBytes = json.value("state_bytes", int64_t(0));
+  require(m.stateBytes >= 0 && m.stateBytes <= maxScratch && m.stateBytes % 64 == 0, "state_bytes out of range");
+  m.keysPerSplit = json.value("keys_per_split", int64_t(0));
+  require(m.keysPerSplit >= 0 && m.keysPerSplit < maxPosition, "keys_per_split out of range");
+  m.maxSplits = json.value("max_splits", int64_t(1));
+  require(m.maxSplits > 0 && m.maxSplits <= 4096, "max_splits out of range");
+  require((m.parts.size() == 1 && m.keysPerSplit == 0) || m.stateBytes > 0, "shared states of no size");
+  require(m.keysPerSplit == 0 || m.parts.size() == 1, "splits of keys with several groups of strata");
+  m.lanes = json.value("lanes", int64_t(64));
+  require(m.lanes > 0 && m.lanes <= 4096, "lanes out of range");
+  const Json share = json.value("heads_share_tiles", Json(0));
+  m.headsShareTiles = share.is_boolean() ? share.get<bool>() : share.get<int64_t>() != 0;
+}
+
 void parse(std::string_view text, Manifest &m) {
   Json json = Json::parse(text.begin(), text.end());
   require(json.at("format").get<int>() == 1, "another format than 1");
@@ -209,8 +230,7 @@ void parse(std::string_view text, Manifest &m) {
   m.entry = json.at("entry").get<std::string>();
   m.scratchBytes = json.at("scratch_bytes").get<int64_t>();
   require(m.scratchBytes >= 0 && m.scratchBytes <= maxScratch, "scratch_bytes out of range");
-  m.splits = json.value("splits", int64_t(1));
-  require(m.splits > 0 && m.splits <= 4096, "splits out of range");
+  parseSharing(json, m);
   m.superTile = json.at("super_tile").get<int64_t>();
   require(m.superTile > 0 && m.superTile < maxPosition, "super_tile out of range");
   bool needsQOffset = json.value("needs_q_offset", false);

@@ -62,7 +62,12 @@ struct Segment {
 
 struct Manifest {
   std::string name, features, entry;
-  int64_t scratchBytes = 0, superTile = 1, splits = 1;
+  int64_t scratchBytes = 0, superTile = 1;
+  std::vector<int64_t> parts;        ///< for each group of strata: tasks that a super-tile may be cut into
+  int64_t stateBytes = 0;            ///< of a state that tasks share, 0 where none do
+  int64_t keysPerSplit = 0;          ///< least keys of a split; 0: keys are never split
+  int64_t maxSplits = 1, lanes = 64; ///< lanes: queries of a tile
+  bool headsShareTiles = false;      ///< a tile may hold queries of several heads that share keys
   Offset qOffset;
   std::vector<Segment> segments;
   std::vector<Argument> args;

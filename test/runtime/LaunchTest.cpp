@@ -217,13 +217,13 @@ TEST(Launch, ScalarsAreCheckedAndConverted) {
     return e ? e->message : "";
   };
   ASSERT_EQ(prepare(), "");
-  EXPECT_EQ(*reinterpret_cast<double *>(launch.block[8 + 9 * 2]), 0.5);
-  EXPECT_EQ(*reinterpret_cast<int64_t *>(launch.block[8 + 9 * 3]), 11);
-  EXPECT_EQ(launch.tasks, 3 * 2 * 1);
+  EXPECT_EQ(*reinterpret_cast<double *>(launch.block[HeaderSlots + 9 * 2]), 0.5);
+  EXPECT_EQ(*reinterpret_cast<int64_t *>(launch.block[HeaderSlots + 9 * 3]), 11);
+  EXPECT_EQ(launch.units, 3 * 2 * 1);
   // v is shared by the batch, so is the bias; the bias has rank 3.
-  EXPECT_EQ(launch.block[8 + 9 + 1], 1);
-  EXPECT_EQ(launch.block[8 + 9 + 5], 0);
-  EXPECT_EQ(std::vector<int64_t>(&launch.block[8 + 9 * 4 + 1], &launch.block[8 + 9 * 5]),
+  EXPECT_EQ(launch.block[HeaderSlots + 9 + 1], 1);
+  EXPECT_EQ(launch.block[HeaderSlots + 9 + 5], 0);
+  EXPECT_EQ(std::vector<int64_t>(&launch.block[HeaderSlots + 9 * 4 + 1], &launch.block[HeaderSlots + 9 * 5]),
             (std::vector<int64_t>{1, 2, 7, 1, 0, 7, 1, 0}));
   window = -1;
   EXPECT_EQ(prepare(), "expected w to be at least 0, but got -1");

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { superTile = 16, firstRecord = 8, recordSlots = 9, numArgs = 4 };
+enum { superTile = 16, firstRecord = 16, recordSlots = 9, numArgs = 4 };
 
 static const float ones[4] = {1.0f, 1.0f, 1.0f, 1.0f};
 static const float twos[4] = {2.0f, 2.0f, 2.0f, 2.0f};

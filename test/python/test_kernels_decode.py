@@ -176,7 +176,7 @@ nq, nk, where = int(sys.argv[1]), int(sys.argv[2]), hd.parse(sys.argv[3])
 q, k, v = (torch.randn(1, 1, n, 64) for n in (nq, nk, nk))
 out = torch.zeros_like(q)
 torch.set_num_threads(1)
-hd.attend(q[:, :, :2], k[:, :, :2], v[:, :, :2], where=where, q_offset=0, out=out[:, :, :2])  # compiles
+hd.attend(q[:, :, :2], k[:, :, :2], v[:, :, :2], where=where, q_offset="end", out=out[:, :, :2])  # compiles
 open("/proc/self/clear_refs", "w").write("5")
 before = peak()
 hd.attend(q, k, v, where=where, q_offset="end", out=out)

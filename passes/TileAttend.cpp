@@ -2,12 +2,14 @@
 //
 // Replaces a function with a scheduled attend by
 //
-//   heddle_task(args, task, scratch)     one super-tile of one (b, h):
-//     (m, l, acc) of its rows := (-inf, 0, 0)
+//   heddle_task(args, task, scratch)     one super-tile of one (b, block of heads):
 //     for each group of strata with the same query digits: call attend_group
-//     out = acc / l
+//     (m, l, acc) of its rows := the groups' states, merged; out = acc / l
 //   With one group only, a query tile is complete in itself: its state is the
-//   tile's own, and a task is a share of the super-tile's tiles.
+//   tile's own, and a task is a share of the super-tile's tiles. Then the keys may
+//   be split: each split has a state of its own, merged in order, so that a task
+//   can be one split. With several groups, tasks can be shares of one group.
+//   Few queries of several heads that share keys fill the lanes of one tile.
 //   attend_group_n(...)                  for each query tile (a box of digits):
 //     positions of its lanes; pack Q; m, l of the lanes
 //     for each stratum: bounds lane by lane, then nested loops over the key

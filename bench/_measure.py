@@ -45,18 +45,24 @@ class Times:
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[], object]], rounds: int, sample: float = 0.004, budget: float = 2.5
+    runs: Mapping[str, Callable[[], object]],
+    rounds: int,
+    sample: float = 0.004,
+    budget: float = 2.5,
+    pause: float = 0.0,
 ) -> Times:
     """Times each of `runs`, one sample each in turn, the order turning from round to round.
 
     A sample repeats a short call until it lasts `sample` seconds. After three rounds,
     a contestant that has used its share of `budget` seconds sits out, and the rounds
-    end once the first one (what is measured) does.
+    end once the first one (what is measured) does. `pause` seconds pass before each
+    sample: OpenMP's threads spin for some milliseconds after their work.
     """
     first = {}
     for run in runs.values():
         run()
     for name, run in runs.items():
+        time.sleep(pause)
         begin = time.perf_counter()
         run()
         first[name] = time.perf_counter() - begin
@@ -79,6 +85,7 @@ def interleaved(
                 times.rounds[name].append(None)
                 continue
             run, count = runs[name], counts[name]
+            time.sleep(pause)
             begin = time.perf_counter()
             for _ in range(count):
                 run()

@@ -205,7 +205,8 @@ class Bench:
 
     def run(self, runs: dict[str, Callable[[], Any]], budget: float = 2.5) -> Times:
         """Interleaved rounds."""
-        return interleaved(runs, self.rounds, budget=0.3 if self.quick else budget)
+        pause = 0.006 if runs.keys() & {"sdpa", "flex", "rewrite"} else 0.0
+        return interleaved(runs, self.rounds, budget=0.3 if self.quick else budget, pause=pause)
 
 
 def result(bench: Bench, row: Row, times: Times, values: list[float], **extra: Any) -> dict[str, Any]:

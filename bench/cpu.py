@@ -26,6 +26,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,39 +83,49 @@ def work(ids: list[str], quick: bool) -> None:
         print(json.dumps({"row": name, **out}), file=pipe)
 
 
-def run_rows(patience: dict[str, float], quick: bool, deadline: float, report: Any) -> dict[str, dict[str, Any]]:
+def messages(worker: Any, patience: Any, deadline: float) -> Iterator[dict[str, Any]]:
+    """A worker's lines; "gave up" where the next does not come in `patience()` seconds, or before the deadline."""
+    pipe, rest = worker.stdout.fileno(), b""
+    while True:
+        limit = min(time.monotonic() + patience(), deadline)
+        ready, _, _ = select.select([pipe], [], [], max(0.0, limit - time.monotonic()))
+        if not ready:
+            late = time.monotonic() >= deadline
+            yield {"gave up": "out of time" if late else f"gave up after {patience():.0f} s"}
+            return
+        data = os.read(pipe, 1 << 16)
+        if not data:
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+
+WORKER = [sys.executable, __file__, "--worker"]
+
+
+def run_rows(
+    patience: dict[str, float], quick: bool, deadline: float, report: Any, program: list[str] = WORKER
+) -> dict[str, dict[str, Any]]:
     """Rows by name, `patience` seconds each. A worker that dies or hangs takes only its current row with it."""
     found: dict[str, dict[str, Any]] = {}
     left = list(patience)
     while left:
-        command = [sys.executable, __file__, "--worker", json.dumps(left)] + ["--quick"] * quick
-        env = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-        worker = subprocess.Popen(command, stdout=subprocess.PIPE, env=env)
-        assert worker.stdout is not None
-        current, begin = None, time.monotonic()
-        why = ""
-        while True:
-            # Loading torch and building the limit programs comes before the first row.
-            wait = patience[current] if current else 60.0
-            limit = min(begin + wait, deadline)
-            ready, _, _ = select.select([worker.stdout], [], [], max(0.0, limit - time.monotonic()))
-            if not ready:
-                why = "out of time" if time.monotonic() >= deadline else f"gave up after {wait:.0f} s"
-                worker.kill()
-                break
-            line = worker.stdout.readline()
-            if not line:
-                break
-            message = json.loads(line)
-            begin = time.monotonic()
+        command = [*program, json.dumps(left)] + ["--quick"] * quick
+        worker = subprocess.Popen(command, stdout=subprocess.PIPE)
+        current, why = None, ""
+        for message in messages(worker, lambda: patience[current] if current else 60.0, deadline):
             if "begin" in message:
                 current = message["begin"]
-                continue
-            name = message.pop("row")
-            found[name] = message
-            left.remove(name)
-            current = None
-            report(name, message)
+            elif "gave up" in message:
+                why = message["gave up"]
+                worker.kill()
+            else:
+                name = message.pop("row")
+                found[name] = message
+                left.remove(name)
+                current = None
+                report(name, message)
         code = worker.wait()
         if time.monotonic() >= deadline:
             for name in left:

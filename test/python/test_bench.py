@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import _measure
 import _peers
 import _report
 import _rows
+import cpu
 import cycles
 
 
@@ -140,3 +142,36 @@ def test_regressions_are_judged_by_sense_and_spread(now: dict, then: dict, worse
     assert _report.met(row(0.9)) is False
     assert _report.met(row(0.9, most=True)) is True
     assert _report.met(row(None)) is None
+
+
+WORKER = """
+import json, os, sys, time
+for name in json.loads(sys.argv[1]):
+    print(json.dumps({"begin": name}), flush=True)
+    if name == "dies":
+        os._exit(7)
+    if name == "hangs":
+        time.sleep(600)
+    print(json.dumps({"row": name, "value": 1.0}), flush=True)
+"""
+
+
+def test_a_row_that_dies_or_hangs_takes_no_other_with_it() -> None:
+    seen: list[str] = []
+    found = cpu.run_rows(
+        {"a": 60, "dies": 60, "b": 60, "hangs": 0.5, "c": 60}, False, time.monotonic() + 60,
+        lambda name, result: seen.append(name), [sys.executable, "-c", WORKER],
+    )  # fmt: skip
+    assert seen == ["a", "dies", "b", "hangs", "c"]
+    assert [name for name in found if found[name].get("value") == 1.0] == ["a", "b", "c"]
+    assert "status 7" in found["dies"]["error"]
+    assert "gave up" in found["hangs"]["error"]
+
+
+def test_rows_that_do_not_fit_the_time_are_named() -> None:
+    found = cpu.run_rows(
+        {"a": 60, "hangs": 60, "b": 60}, False, time.monotonic() + 1, lambda *_: None, [sys.executable, "-c", WORKER]
+    )
+    assert found["a"]["value"] == 1.0
+    assert "out of time" in found["hangs"]["error"]
+    assert "out of time" in found["b"]["error"]

@@ -179,6 +179,7 @@ private:
   void finishLanes(const Uniform &u, Value state, Value superState);
   void emitGroup(int64_t n);
   void emitTile(const Uniform &u, int64_t n, ArrayRef<Value> digits, const Work &work);
+  Value shiftLanes(const Uniform &u, Value empty, Value highest);
   Value shareLanes(const Uniform &u, const Work &work, Value highest);
   void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, Value minPosition);
   void emitStrata(const Uniform &u, const Strata &group, Value split, Value minPosition);
@@ -626,7 +627,8 @@ void AttendTiler::emitTile(const Uniform &u, int64_t n, ArrayRef<Value> digits, 
   }
   Value positions = in(u, fPositions), state = in(u, fState);
   Value farAway = e.constant(e.vec(e.i64), kFar), none = e.constant(e.vec(e.i64), int64_t(-1));
-  Values found = e.loop(e.c(0), e.c(kLanes), vl, {farAway, none}, [&](Value lane, ValueRange acc) {
+  Value beyond = e.constant(e.vec(e.i64), kLanes);
+  Values found = e.loop(e.c(0), e.c(kLanes), vl, {farAway, none, beyond}, [&](Value lane, ValueRange acc) {
     Value l = e.add(e.splat(lane), e.iota());
     Value position = e.splat(corner), valid;
     if (box < kLanes) {
@@ -651,11 +653,14 @@ void AttendTiler::emitTile(const Uniform &u, int64_t n, ArrayRef<Value> digits, 
     e.store(position, e.at(positions, e.mul(lane, 8)), 8);
     Value row = direct ? l : e.sub(position, e.splat(work.first));
     e.store(e.select(valid, row, none), e.at(state, e.mul(lane, 8)), 8);
-    return Values{e.min(acc[0], e.select(valid, position, farAway)), e.max(acc[1], e.select(valid, l, none))};
+    return Values{e.min(acc[0], e.select(valid, position, farAway)), e.max(acc[1], e.select(valid, l, none)),
+                  e.min(acc[2], e.select(valid, l, beyond))};
   });
   Value lowest = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MINSI, found[0]);
   Value highest = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MAXSI, found[1]);
   e.ifThen(e.ge(highest, e.c(0)), [&] {
+    Value empty = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MINSI, found[2]);
+    highest = shiftLanes(u, empty, highest);
     if (groupHeads) {
       highest = shareLanes(u, work, highest);
     }
@@ -678,6 +683,24 @@ void AttendTiler::emitTile(const Uniform &u, int64_t n, ArrayRef<Value> digits, 
       finishLanes(u, in(u, fTile), work.memory);
     }
   });
+}
+
+/// Moves a tile's queries past the empty lanes before them, by whole columns if they fill more than one (the same
+/// queries share a column whether others are there or not). Returns the last lane in use.
+Value AttendTiler::shiftLanes(const Uniform &u, Value empty, Value highest) {
+  Value several = e.lt(e.floorDiv(empty, kColumn), e.floorDiv(highest, kColumn));
+  Value shift = e.select(several, e.mul(e.floorDiv(empty, kColumn), kColumn), empty);
+  e.ifThen(e.lt(e.c(0), shift), [&] {
+    e.loop(e.c(0), e.c(kLanes), 1, [&](Value lane) {
+      Value from = e.add(lane, shift), inside = e.lt(from, e.c(kLanes));
+      from = e.mul(e.select(inside, from, lane), 8);
+      Value position = e.load(e.i64, e.at(in(u, fPositions), from), 8);
+      Value row = e.select(inside, e.load(e.i64, e.at(in(u, fState), from), 8), e.c(-1));
+      e.store(position, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+      e.store(row, e.at(in(u, fState), e.mul(lane, 8)), 8);
+    });
+  });
+  return e.sub(highest, shift);
 }
 
 /// Where a tile holds several heads: its queries move to the first lanes and are repeated for the other heads.

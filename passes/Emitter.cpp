@@ -230,9 +230,9 @@ Value Emitter::load(Type type, Value address, unsigned align) {
 
 void Emitter::store(Value v, Value address, unsigned align) { LLVM::StoreOp::create(b, loc, v, address, align); }
 
-void Emitter::prefetch(Value address, int64_t bytes, bool forWriting) {
+void Emitter::prefetch(Value address, int64_t bytes, int level) {
   for (int64_t line = 0; line < bytes; line += 64) {
-    LLVM::Prefetch::create(b, loc, at(address, line), /*rw=*/forWriting, /*hint=*/3, /*cache=*/1);
+    LLVM::Prefetch::create(b, loc, at(address, line), /*rw=*/0, /*hint=*/4 - level, /*cache=*/1);
   }
 }
 

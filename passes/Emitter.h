@@ -106,8 +106,8 @@ public:
   void store(mlir::Value v, mlir::Value address, unsigned align = 0);
   /// `width` floats at an address that is aligned as one.
   mlir::Value loadRow(mlir::Value address, unsigned align = 4) { return load(vec(f32), address, align); }
-  /// Asks for the cache lines of `bytes` bytes; any address may be named.
-  void prefetch(mlir::Value address, int64_t bytes, bool forWriting = false);
+  /// Asks for the cache lines of `bytes` bytes, into the cache of a level (1 or 2); any address may be named.
+  void prefetch(mlir::Value address, int64_t bytes, int level = 1);
   mlir::Value toPtr(mlir::Value i);
   mlir::Value toInt(mlir::Value pointer);
   /// Element(s) of a storage type (f32, f16, bf16) as f32. `lanes` 1 is a scalar.

@@ -125,7 +125,7 @@ private:
   // Offsets in the frame.
   int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
           fPositions = 0, fHeads = 0, fState = 0, fStageV = 0, fTile = 0, fTotal = 0, fSuper = 0, fTouched = 0,
-          fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0;
+          fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0, fCareful = 0;
   // A state is m of its rows, l, then acc.
   int64_t sumsAt(int64_t rows) const { return rows * 4; }
   int64_t accAt(int64_t rows) const { return rows * 8; }
@@ -183,6 +183,10 @@ private:
   Value shareLanes(const Uniform &u, const Work &work, Value highest);
   void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, Value minPosition);
   void emitStrata(const Uniform &u, const Strata &group, Value split, Value minPosition);
+  /// True where a dead pair may meet a value: then its weight is 0, and 0 * NaN must not reach acc.
+  bool mayLeak(const Stratum &s) { return maskable(s) || score(s.segment) || sig.segments[s.segment].dots.size() > 1; }
+  Value notFinite(const Uniform &u);
+  void fetchOutput(const Uniform &u);
   void clearState(const Uniform &u, Value state);
   void copyState(const Uniform &u, Value from, Value to);
   void emitFold();
@@ -275,6 +279,7 @@ void AttendTiler::layout() {
   fCount = frame.allocate(8);
   fMasked = frame.allocate(8);
   fChoice = frame.allocate(8);
+  fCareful = frame.allocate(8);
   fKeys = frame.allocate(keys * 4);
   fValueTable = frame.allocate(keys * 8);
   fValueBase = frame.allocate(8);
@@ -743,6 +748,7 @@ void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Wo
   Value tile = in(u, fTile);
   if (!splitKeys) {
     packQueries(u, group);
+    fetchOutput(u);
     emitStrata(u, group, work.split, minPosition);
     finishLanes(u, tile, {});
     return;
@@ -784,20 +790,65 @@ void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Wo
 
 /// The tile's state := that of all strata of a group, on the lanes that are set up.
 void AttendTiler::emitStrata(const Uniform &u, const Strata &group, Value split, Value minPosition) {
-  clearState(u, in(u, fTile));
-  for (int64_t n : group.members) {
-    const Stratum &s = schedule.strata[n];
-    if (s.headPeriod <= 1) {
-      emitChoices(u, n, split, minPosition);
-      continue;
+  auto visit = [&] {
+    clearState(u, in(u, fTile));
+    for (int64_t n : group.members) {
+      const Stratum &s = schedule.strata[n];
+      if (s.headPeriod <= 1) {
+        emitChoices(u, n, split, minPosition);
+        continue;
+      }
+      Value residue = arith::RemSIOp::create(builder, e.loc, u.h, e.c(s.headPeriod));
+      Value takes = e.constant(e.i1, int64_t(0));
+      for (int64_t h : s.heads) {
+        takes = e.either(takes, e.eq(residue, e.c(h)));
+      }
+      e.ifThen(takes, [&] { emitChoices(u, n, split, minPosition); });
     }
-    Value residue = arith::RemSIOp::create(builder, e.loc, u.h, e.c(s.headPeriod));
-    Value takes = e.constant(e.i1, int64_t(0));
-    for (int64_t h : s.heads) {
-      takes = e.either(takes, e.eq(residue, e.c(h)));
-    }
-    e.ifThen(takes, [&] { emitChoices(u, n, split, minPosition); });
+  };
+  if (llvm::none_of(group.members, [&](int64_t n) { return mayLeak(schedule.strata[n]); })) {
+    visit();
+    return;
   }
+  // Where acc is not finite, perhaps by a value that some lane may not see, the tile is done again with care.
+  scf::WhileOp::create(
+      builder, e.loc, TypeRange{e.i64}, ValueRange{e.c(0)},
+      [&](OpBuilder &, Location, ValueRange v) {
+        e.store(v[0], in(u, fCareful), 8);
+        visit();
+        Value again = e.ifElse(
+            e.eq(v[0], e.c(0)), e.i1, [&] { return Values{notFinite(u)}; },
+            [&] { return Values{e.constant(e.i1, int64_t(0))}; })[0];
+        scf::ConditionOp::create(builder, e.loc, again, ValueRange{e.c(1)});
+      },
+      [&](OpBuilder &, Location, ValueRange v) { scf::YieldOp::create(builder, e.loc, v); });
+}
+
+/// True where an element of the tile's acc is NaN or infinite: x * 0 is 0 otherwise.
+Value AttendTiler::notFinite(const Uniform &u) {
+  constexpr int64_t kUnroll = 4;
+  Value zero = e.constant(e.vec(e.f32), 0.0), lanes = e.load(e.i64, in(u, fLanes), 8);
+  Value bytes = e.mul(e.floorDiv(e.add(lanes, kColumn - 1), kColumn), kColumn * accRow());
+  Value acc = in(u, fTile + accAt(kLanes));
+  Values sums = e.loop(e.c(0), bytes, kUnroll * vl * 4, Values(kUnroll, zero), [&](Value at, ValueRange sum) {
+    Values next;
+    for (int64_t r = 0; r < kUnroll; ++r) {
+      next.push_back(e.fma(e.loadRow(e.at(acc, e.add(at, r * vl * 4))), zero, sum[r]));
+    }
+    return next;
+  });
+  Value sum = e.add(e.add(sums[0], sums[1]), e.add(sums[2], sums[3]));
+  return e.any(e.cmp(arith::CmpFPredicate::UNO, sum, sum));
+}
+
+/// Asks for the output rows, which are written when the tile is done.
+void AttendTiler::fetchOutput(const Uniform &u) {
+  int64_t record = sig.resultSlot(sig.out);
+  Value base = headBase(u, record, false), stride = rowStride(u, record);
+  e.loop(e.c(0), e.load(e.i64, in(u, fLanes), 8), 1, [&](Value lane) {
+    Value row = e.sub(e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8), u.qOffset);
+    e.prefetch(e.toPtr(e.add(base, e.mul(row, stride))), sig.dv * bytes(), 2);
+  });
 }
 
 /// (m, l, acc) of a tile := (-inf, 0, 0), as far as it has queries.
@@ -1349,6 +1400,14 @@ void AttendTiler::emitFlush(int64_t n) {
   if (!scored && maskable(s)) {
     dotTops = e.select(masked, unused, tops);
   }
+  // Rows that are far apart fall into few sets of the cache, and no stream of the hardware fetches them.
+  Value values = in(u, fValueTable);
+  Value apart = e.sub(e.load(e.i64, e.at(values, 8), 8), e.load(e.i64, values, 8));
+  Value far = e.both(e.ge(count, e.c(2)), e.either(e.ge(apart, e.c(kFarRows)), e.le(apart, e.c(-kFarRows))));
+  e.ifThen(far, [&] {
+    e.loop(e.c(0), count, 1,
+           [&](Value k) { e.prefetch(e.load(e.ptr, e.at(values, e.mul(k, 8)), 8), sig.dv * bytes(), 2); });
+  });
   Type wide = this->wide();
   for (auto [dot, source] : llvm::enumerate(segment.dots)) {
     int64_t record = sig.argSlot(source.k), d = source.d;
@@ -1410,7 +1469,7 @@ void AttendTiler::emitFlush(int64_t n) {
   }
   // Values: in place where they lie well, else a copy in blocks of adjacent keys.
   int64_t v = sig.argSlot(segment.v);
-  Value values = in(u, fValueTable), stride = elementStride(u, v), buffer = in(u, fStageV);
+  Value stride = elementStride(u, v), buffer = in(u, fStageV);
   Value blockPitch = e.c(slots * kValueBlock * 4), rows = values, rowCount = count;
   if (pairs) {
     e.call(declareTileKernel(module, TileKernel::StagePairs, sig.dv, sig.storage), {},
@@ -1423,9 +1482,6 @@ void AttendTiler::emitFlush(int64_t n) {
              {values, count, stride, buffer, e.c(kValueBlock * 4), blockPitch});
     };
     if (sig.storage.isF32()) {
-      // Rows that are far apart fall into few sets of the cache.
-      Value apart = e.sub(e.load(e.i64, e.at(values, 8), 8), e.load(e.i64, values, 8));
-      Value far = e.both(e.ge(count, e.c(2)), e.either(e.ge(apart, e.c(kFarRows)), e.le(apart, e.c(-kFarRows))));
       Value staged = e.either(far, e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)));
       e.ifThen(staged, stage);
       blockPitch = e.select(staged, blockPitch, e.c(kValueBlock * 4));
@@ -1443,17 +1499,14 @@ void AttendTiler::emitFlush(int64_t n) {
     e.call(declareTileKernel(module, TileKernel::AccumulateExact, sig.dv, wide), {},
            {scores, columns, lanes, pitch, values, block, unit, in(u, fTile + accAt(kLanes))});
   };
-  if (scored || maskable(s)) {
+  if (mayLeak(s)) {
+    Value careful = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fCareful), 8), e.c(0));
     auto checked = [&] {
       Value finite =
           e.call(declareTileKernel(module, TileKernel::Finite, sig.dv, wide), {e.i1}, {rows, rowCount, blockPitch})[0];
       e.ifElse(finite, accumulate, exact);
     };
-    if (scored) {
-      checked();
-    } else {
-      e.ifElse(masked, checked, accumulate);
-    }
+    e.ifElse(careful, checked, accumulate);
   } else {
     accumulate();
   }

@@ -6,6 +6,7 @@
 #include "codegen/SpecParser.h"
 #include "codegen/x86/X86Target.h"
 #include "passes/Passes.h"
+#include "passes/SplitProgram.h"
 
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Pass/PassManager.h"
@@ -14,9 +15,11 @@
 #include "mlir/Target/LLVMIR/Export.h"
 #include "mlir/Transforms/Passes.h"
 
+#include "llvm/ADT/StringMap.h"
 #include "llvm/IR/LLVMContext.h"
 
 using namespace mlir;
+namespace json = llvm::json;
 
 namespace heddle {
 
@@ -36,17 +39,23 @@ public:
 
   /// Parses; then `run` adds passes.
   heddle_error *parse();
-  heddle_error *run(llvm::function_ref<void(OpPassManager &)> build);
-  heddle_error *describe();
-  heddle_error *translate();
+  heddle_error *run(ModuleOp on, llvm::function_ref<void(OpPassManager &)> build);
+  /// From a module of one kernel to its artefact.
+  heddle_error *kernel(ModuleOp step, std::string &artifact);
+  /// From a spec of several ops to one artefact with all their kernels.
+  heddle_error *program(std::string &artifact);
+  heddle_error *translate(ModuleOp lowered);
   heddle_error *object(bool assembly, SmallVectorImpl<char> &out);
+  heddle_error *pack(json::Object manifest, StringRef object, std::string &artifact);
+  void buildStep(OpPassManager &pm, bool isAttend);
+  /// Prints one kernel's module after a stage.
+  heddle_error *printStep(ModuleOp step, StringRef stage, llvm::raw_ostream &os);
 
   llvm::StringRef text;
   std::string name;
   std::unique_ptr<MLIRContext> context;
   std::optional<X86Target> target;
   OwningOpRef<ModuleOp> module;
-  llvm::json::Object manifest;
   std::string remarks;
   llvm::LLVMContext llvmContext;
   std::unique_ptr<llvm::Module> llvmModule;
@@ -69,14 +78,14 @@ heddle_error *Compilation::parse() {
   return nullptr;
 }
 
-heddle_error *Compilation::run(llvm::function_ref<void(OpPassManager &)> build) {
+heddle_error *Compilation::run(ModuleOp on, llvm::function_ref<void(OpPassManager &)> build) {
   DiagnosticCollector collector(*context, text);
   PassManager pm(context.get(), ModuleOp::getOperationName());
 #ifdef NDEBUG
   pm.enableVerifier(false);
 #endif
   build(pm);
-  bool failed = mlir::failed(pm.run(*module));
+  bool failed = mlir::failed(pm.run(on));
   remarks += collector.remarks;
   if (failed) {
     return fail(HEDDLE_COMPILE_FAILED, collector.errors.empty() ? "the spec does not compile" : collector.errors);
@@ -84,21 +93,11 @@ heddle_error *Compilation::run(llvm::function_ref<void(OpPassManager &)> build) 
   return nullptr;
 }
 
-heddle_error *Compilation::describe() {
-  DiagnosticCollector collector(*context, text);
-  FailureOr<KernelSignature> signature = KernelSignature::read(specFunction(*module));
-  if (mlir::failed(signature)) {
-    return fail(HEDDLE_COMPILE_FAILED, collector.errors);
-  }
-  manifest = describeKernel(*signature);
-  return nullptr;
-}
-
-heddle_error *Compilation::translate() {
+heddle_error *Compilation::translate(ModuleOp lowered) {
   registerBuiltinDialectTranslation(*context);
   registerLLVMDialectTranslation(*context);
   DiagnosticCollector collector(*context, text);
-  llvmModule = translateModuleToLLVMIR(*module, llvmContext, "heddle");
+  llvmModule = translateModuleToLLVMIR(lowered, llvmContext, "heddle");
   if (!llvmModule) {
     return fail(HEDDLE_COMPILE_FAILED, "translation to LLVM failed: " + collector.errors);
   }
@@ -116,52 +115,112 @@ heddle_error *Compilation::object(bool assembly, SmallVectorImpl<char> &out) {
                                                     : fail(HEDDLE_SYSTEM, "LLVM cannot emit code for " + name);
 }
 
+heddle_error *Compilation::kernel(ModuleOp step, std::string &artifact) {
+  func::FuncOp fn = specFunction(step);
+  bool isAttend = isa<attn::AttendOp>(fn.getBody().front().front());
+  json::Object manifest;
+  if (isAttend) {
+    DiagnosticCollector collector(*context, text);
+    FailureOr<KernelSignature> signature = KernelSignature::read(fn);
+    if (mlir::failed(signature)) {
+      return fail(HEDDLE_COMPILE_FAILED, collector.errors);
+    }
+    manifest = describeKernel(*signature);
+  } else {
+    manifest = describeOp(fn);
+  }
+  if (heddle_error *e = run(step, [&](OpPassManager &pm) { buildStep(pm, isAttend); })) {
+    return e;
+  }
+  manifest["target"] = name;
+  manifest["features"] = target->features;
+  for (const char *key :
+       {"scratch_bytes", "super_tile", "state_bytes", "keys_per_split", "max_splits", "heads_share_tiles"}) {
+    if (auto value = step->getAttrOfType<IntegerAttr>(std::string("heddle.") + key)) {
+      manifest[key] = value.getInt();
+    }
+  }
+  if (auto parts = step->getAttrOfType<DenseI64ArrayAttr>("heddle.parts")) {
+    json::Array list;
+    llvm::copy(parts.asArrayRef(), std::back_inserter(list));
+    manifest["parts"] = std::move(list);
+  }
+  if (!isAttend) {
+    describeLaunch(step, manifest);
+  }
+  if (heddle_error *e = translate(step)) {
+    return e;
+  }
+  SmallVector<char> bytes;
+  if (heddle_error *e = object(false, bytes)) {
+    return e;
+  }
+  return pack(std::move(manifest), {bytes.data(), bytes.size()}, artifact);
+}
+
+void Compilation::buildStep(OpPassManager &pm, bool isAttend) {
+  if (isAttend) {
+    buildTilePipeline(pm, target->width, target->bf16);
+  } else {
+    buildOpPipeline(pm, target->width);
+  }
+  buildLLVMPipeline(pm);
+}
+
+heddle_error *Compilation::pack(json::Object manifest, StringRef object, std::string &artifact) {
+  std::string head;
+  llvm::raw_string_ostream os(head);
+  os << json::Value(std::move(manifest));
+  void *bytes = nullptr;
+  size_t size = 0;
+  if (heddle_error *e = heddle_artifact_write(head.data(), head.size(), object.data(), object.size(), &bytes, &size)) {
+    return e;
+  }
+  artifact.assign(static_cast<const char *>(bytes), size);
+  heddle_free(bytes);
+  return nullptr;
+}
+
+heddle_error *Compilation::program(std::string &artifact) {
+  if (heddle_error *e = run(*module, [](OpPassManager &pm) { pm.addPass(createSplitProgramPass()); })) {
+    return e;
+  }
+  // Steps with one text share a kernel.
+  llvm::StringMap<int64_t> known;
+  SmallVector<int64_t> kernels, sizes;
+  std::string all;
+  for (ModuleOp step : SmallVector<ModuleOp>(module->getOps<ModuleOp>())) {
+    std::string key;
+    llvm::raw_string_ostream os(key);
+    specFunction(step).print(os);
+    auto [entry, isNew] = known.try_emplace(key, int64_t(sizes.size()));
+    kernels.push_back(entry->second);
+    if (isNew) {
+      std::string part;
+      if (heddle_error *e = kernel(step, part)) {
+        return e;
+      }
+      sizes.push_back(int64_t(part.size()));
+      all += part;
+    }
+  }
+  json::Object manifest = describeProgram(*module, kernels, sizes);
+  manifest["target"] = name;
+  manifest["features"] = target->features;
+  return pack(std::move(manifest), all, artifact);
+}
+
 heddle_error *compileModule(const char *spec, const char *target, std::string &artifact, std::string &remarks) {
   Compilation c(spec, target);
   if (heddle_error *e = c.parse()) {
     return e;
   }
-  if (heddle_error *e = c.run([](OpPassManager &pm) { pm.addPass(createCanonicalizerPass()); })) {
+  if (heddle_error *e = c.run(*c.module, [](OpPassManager &pm) { pm.addPass(createCanonicalizerPass()); })) {
     return e;
   }
-  if (heddle_error *e = c.describe()) {
-    return e;
-  }
-  if (heddle_error *e = c.run([&](OpPassManager &pm) {
-        buildTilePipeline(pm, c.target->width, c.target->bf16);
-        buildLLVMPipeline(pm);
-      })) {
-    return e;
-  }
-  c.manifest["target"] = c.name;
-  c.manifest["features"] = c.target->features;
-  for (const char *key :
-       {"scratch_bytes", "super_tile", "state_bytes", "keys_per_split", "max_splits", "heads_share_tiles"}) {
-    c.manifest[key] = cast<IntegerAttr>((*c.module)->getAttr(std::string("heddle.") + key)).getInt();
-  }
-  llvm::json::Array parts;
-  llvm::copy(cast<DenseI64ArrayAttr>((*c.module)->getAttr("heddle.parts")).asArrayRef(), std::back_inserter(parts));
-  c.manifest["parts"] = std::move(parts);
-  if (heddle_error *e = c.translate()) {
-    return e;
-  }
-  SmallVector<char> object;
-  if (heddle_error *e = c.object(false, object)) {
-    return e;
-  }
-  std::string manifest;
-  llvm::raw_string_ostream os(manifest);
-  os << llvm::json::Value(std::move(c.manifest));
-  void *bytes = nullptr;
-  size_t size = 0;
-  if (heddle_error *e =
-          heddle_artifact_write(manifest.data(), manifest.size(), object.data(), object.size(), &bytes, &size)) {
-    return e;
-  }
-  artifact.assign(static_cast<const char *>(bytes), size);
-  heddle_free(bytes);
+  heddle_error *e = isProgram(specFunction(*c.module)) ? c.program(artifact) : c.kernel(*c.module, artifact);
   remarks = c.remarks;
-  return nullptr;
+  return e;
 }
 
 heddle_error *printStage(const char *spec, const char *target, const char *stageName, std::string &text) {
@@ -175,44 +234,73 @@ heddle_error *printStage(const char *spec, const char *target, const char *stage
   if (heddle_error *e = c.parse()) {
     return e;
   }
+  if (heddle_error *e = c.run(*c.module, [](OpPassManager &pm) { pm.addPass(createCanonicalizerPass()); })) {
+    return e;
+  }
+  llvm::raw_string_ostream os(text);
+  if (stage == "attn") {
+    c.module->print(os);
+    return nullptr;
+  }
+  SmallVector<ModuleOp> steps = {*c.module};
+  if (isProgram(specFunction(*c.module))) {
+    if (heddle_error *e = c.run(*c.module, [](OpPassManager &pm) { pm.addPass(createSplitProgramPass()); })) {
+      return e;
+    }
+    steps.assign(c.module->getOps<ModuleOp>().begin(), c.module->getOps<ModuleOp>().end());
+  }
+  for (ModuleOp step : steps) {
+    if (heddle_error *e = c.printStep(step, stage, os)) {
+      return e;
+    }
+  }
+  return nullptr;
+}
+
+heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_ostream &os) {
+  bool isAttend = isa<attn::AttendOp>(specFunction(step).getBody().front().front());
   auto build = [&](OpPassManager &pm) {
-    pm.addPass(createCanonicalizerPass());
-    if (stage == "attn") {
+    if (!isAttend) {
+      if (stage != "schedule") {
+        buildOpPipeline(pm, target->width);
+      }
+      if (stage == "llvm" || stage == "llvm-ir" || stage == "asm") {
+        buildLLVMPipeline(pm);
+      }
       return;
     }
     pm.addPass(createAnnotateSchedulePass());
     if (stage == "schedule") {
       return;
     }
-    pm.addPass(createTileAttendPass(TileAttendPassOptions{c.target->width, c.target->bf16}));
+    pm.addPass(createTileAttendPass(TileAttendPassOptions{target->width, target->bf16}));
     if (stage == "tiles") {
       return;
     }
-    pm.addPass(createLowerTilesPass(LowerTilesPassOptions{c.target->width, c.target->bf16}));
+    pm.addPass(createLowerTilesPass(LowerTilesPassOptions{target->width, target->bf16}));
     if (stage != "vector") {
       buildLLVMPipeline(pm);
     }
   };
-  if (heddle_error *e = c.run(build)) {
+  if (heddle_error *e = run(step, build)) {
     return e;
   }
-  llvm::raw_string_ostream os(text);
   if (stage != "llvm-ir" && stage != "asm") {
-    c.module->print(os);
+    step.print(os);
     return nullptr;
   }
-  if (heddle_error *e = c.translate()) {
+  if (heddle_error *e = translate(step)) {
     return e;
   }
   if (stage == "llvm-ir") {
-    os << *c.llvmModule;
+    os << *llvmModule;
     return nullptr;
   }
   SmallVector<char> assembly;
-  if (heddle_error *e = c.object(true, assembly)) {
+  if (heddle_error *e = object(true, assembly)) {
     return e;
   }
-  text.assign(assembly.data(), assembly.size());
+  os.write(assembly.data(), assembly.size());
   return nullptr;
 }
 

@@ -168,4 +168,136 @@ json::Object describeKernel(const KernelSignature &sig) {
                       {"results", std::move(resultList)}};
 }
 
+/// Name, type and sizes of an argument, without roles.
+static json::Object describeArgument(func::FuncOp fn, int64_t n) {
+  auto given = fn.getArgAttrOfType<StringAttr>(n, "heddle.name");
+  json::Object o{{"name", given ? given.str() : "arg" + std::to_string(n)}, {"roles", json::Array()}};
+  Type type = fn.getArgumentTypes()[n];
+  if (auto t = dyn_cast<RankedTensorType>(type)) {
+    o["type"] = typeName(t.getElementType());
+    o["dims"] = dims(t);
+    o["scalar"] = false;
+  } else {
+    o["type"] = typeName(type);
+    o["scalar"] = true;
+  }
+  return o;
+}
+
+static json::Object describeResult(Type type) {
+  auto t = cast<RankedTensorType>(type);
+  return json::Object{{"type", typeName(t.getElementType())}, {"dims", dims(t)}};
+}
+
+/// An affine expression in postfix; symbol 4 a + n is "a<a>.<n>".
+static void postfix(AffineExpr e, std::string &out) {
+  if (auto constant = dyn_cast<AffineConstantExpr>(e)) {
+    out += std::to_string(constant.getValue()) + " ";
+    return;
+  }
+  if (auto symbol = dyn_cast<AffineSymbolExpr>(e)) {
+    unsigned n = symbol.getPosition();
+    out += "a" + std::to_string(n / 4) + "." + std::to_string(n % 4) + " ";
+    return;
+  }
+  auto both = cast<AffineBinaryOpExpr>(e);
+  postfix(both.getLHS(), out);
+  postfix(both.getRHS(), out);
+  switch (e.getKind()) {
+  case AffineExprKind::Add:
+    out += "+ ";
+    return;
+  case AffineExprKind::Mul:
+    out += "* ";
+    return;
+  case AffineExprKind::Mod:
+    out += "% ";
+    return;
+  case AffineExprKind::FloorDiv:
+    out += "/ ";
+    return;
+  default:
+    out += "^ ";
+  }
+}
+
+static std::string postfix(Attribute map, unsigned n = 0) {
+  std::string text;
+  postfix(cast<AffineMapAttr>(map).getValue().getResult(n), text);
+  text.pop_back();
+  return text;
+}
+
+json::Object describeOp(func::FuncOp step) {
+  json::Array args, results;
+  for (int64_t n = 0; n < step.getNumArguments(); ++n) {
+    args.push_back(describeArgument(step, n));
+  }
+  for (Type type : step.getResultTypes()) {
+    results.push_back(describeResult(type));
+  }
+  return json::Object{{"format", 1},
+                      {"kind", "op"},
+                      {"name", step.getSymName()},
+                      {"entry", "heddle_task"},
+                      {"args", std::move(args)},
+                      {"results", std::move(results)}};
+}
+
+void describeLaunch(ModuleOp lowered, json::Object &manifest) {
+  auto launch = lowered->getAttrOfType<DictionaryAttr>("heddle.launch");
+  manifest["tasks"] = postfix(launch.get("tasks"));
+  manifest["work"] = postfix(launch.get("work"));
+  json::Array &results = *manifest.getArray("results");
+  for (auto [n, shape] : llvm::enumerate(cast<ArrayAttr>(launch.get("results")))) {
+    json::Array sizes;
+    for (unsigned d = 0; d < cast<AffineMapAttr>(shape).getValue().getNumResults(); ++d) {
+      sizes.push_back(postfix(shape, d));
+    }
+    (*results[n].getAsObject())["sizes"] = std::move(sizes);
+  }
+  json::Array checks;
+  for (Attribute check : cast<ArrayAttr>(launch.get("checks"))) {
+    auto c = cast<DictionaryAttr>(check);
+    checks.push_back(json::Object{{"arg", cast<IntegerAttr>(c.get("arg")).getInt()},
+                                  {"axis", cast<IntegerAttr>(c.get("axis")).getInt()},
+                                  {"kind", cast<StringAttr>(c.get("kind")).str()},
+                                  {"size", postfix(c.get("size"))}});
+  }
+  manifest["checks"] = std::move(checks);
+}
+
+json::Object describeProgram(ModuleOp split, ArrayRef<int64_t> kernels, ArrayRef<int64_t> sizes) {
+  auto fn = *split.getOps<func::FuncOp>().begin();
+  auto list = [](ArrayRef<int64_t> values) {
+    json::Array out;
+    for (int64_t v : values) {
+      out.push_back(v);
+    }
+    return out;
+  };
+  auto numbers = [](Operation *op, StringRef name) { return op->getAttrOfType<DenseI64ArrayAttr>(name).asArrayRef(); };
+  json::Array args, results, steps;
+  for (int64_t n = 0; n < fn.getNumArguments(); ++n) {
+    args.push_back(describeArgument(fn, n));
+  }
+  for (auto [type, value] : llvm::zip(fn.getResultTypes(), numbers(split, "heddle.results"))) {
+    json::Object o = describeResult(type);
+    o["value"] = value;
+    results.push_back(std::move(o));
+  }
+  for (auto [n, step] : llvm::enumerate(split.getOps<ModuleOp>())) {
+    steps.push_back(json::Object{{"kernel", kernels[n]},
+                                 {"name", step.getSymName()->str()},
+                                 {"args", list(numbers(step, "heddle.inputs"))},
+                                 {"results", list(numbers(step, "heddle.outputs"))}});
+  }
+  return json::Object{{"format", 2},
+                      {"name", fn.getSymName()},
+                      {"args", std::move(args)},
+                      {"results", std::move(results)},
+                      {"steps", std::move(steps)},
+                      {"kernels", list(sizes)}};
+}
+
 } // namespace heddle

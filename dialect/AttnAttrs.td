@@ -53,6 +53,22 @@ def Attn_Normalizer : I32EnumAttr<"Normalizer", "how weights are formed from sco
   let cppNamespace = "::heddle::attn";
 }
 
+def Attn_PoolKind : I32EnumAttr<"PoolKind", "what a pool takes of the rows of a window", [
+    I32EnumAttrCase<"Max", 0, "max">,
+    I32EnumAttrCase<"Mean", 1, "mean">,
+    I32EnumAttrCase<"Sum", 2, "sum">
+  ]> {
+  let cppNamespace = "::heddle::attn";
+}
+
+def Attn_ScatterKind : I32EnumAttr<"ScatterKind", "what becomes of the rows that are scattered to one place", [
+    I32EnumAttrCase<"Overwrite", 0, "overwrite">,
+    I32EnumAttrCase<"Mean", 1, "mean">,
+    I32EnumAttrCase<"Sum", 2, "sum">
+  ]> {
+  let cppNamespace = "::heddle::attn";
+}
+
 def Attn_PatternArrayAttr
     : TypedArrayAttrBase<Attn_PatternAttr, "array of patterns, one a segment">;
 

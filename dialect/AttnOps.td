@@ -1,6 +1,7 @@
 //===- AttnOps.td - Operations of the attn dialect -------------*- tablegen -*-===//
 //
-// attend, load, yield. Constraint numbers (attend_c1, ...) are those of docs/spec.md.
+// attend, load, yield; the ops on whole tensors are in AttnTensorOps.td. Constraint numbers (attend_c1, ...) are
+// those of docs/spec.md.
 //
 //===----------------------------------------------------------------------===//
 #ifndef HEDDLE_DIALECT_ATTNOPS_TD
@@ -176,8 +177,8 @@ def Attn_LoadOp : Attn_Op<"load", [
   let hasVerifier = 1;
 }
 
-def Attn_YieldOp : Attn_Op<"yield", [Pure, Terminator, HasParent<"AttendOp">]> {
-  let summary = "ends a score region with the score";
+def Attn_YieldOp : Attn_Op<"yield", [Pure, Terminator, ParentOneOf<["AttendOp", "LinearAttendOp"]>]> {
+  let summary = "ends a score or feature region with its value";
   let description = [{
     ```mlir
     attn.yield %score : f32
@@ -186,5 +187,7 @@ def Attn_YieldOp : Attn_Op<"yield", [Pure, Terminator, HasParent<"AttendOp">]> {
   let arguments = (ins F32:$score);
   let assemblyFormat = "$score attr-dict `:` type($score)";
 }
+
+include "dialect/AttnTensorOps.td"
 
 #endif // HEDDLE_DIALECT_ATTNOPS_TD

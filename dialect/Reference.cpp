@@ -10,6 +10,7 @@
 
 #include "dialect/Attn.h"
 #include "dialect/PatternTables.h"
+#include "dialect/ReferenceOps.h"
 #include "dialect/ScalarCode.h"
 
 #include "mlir/IR/BuiltinTypes.h"
@@ -110,6 +111,18 @@ void write(const heddle_tensor &t, int64_t offset, double value) {
                     llvm::APFloat::rmNearestTiesToEven, &loses);
     return store(static_cast<uint16_t>(rounded.bitcastToAPInt().getZExtValue()));
   }
+  }
+}
+
+void writeInteger(const heddle_tensor &t, int64_t offset, int64_t value) {
+  auto store = [&](auto v) { std::memcpy(static_cast<char *>(t.data) + offset * sizeof(v), &v, sizeof(v)); };
+  switch (t.dtype) {
+  case HEDDLE_I64:
+    return store(value);
+  case HEDDLE_I32:
+    return store(static_cast<int32_t>(value));
+  default:
+    return store(static_cast<int8_t>(value));
   }
 }
 
@@ -689,6 +702,7 @@ private:
   bool checkTensor(RankedTensorType type, const heddle_tensor &view, const std::string &name);
   bool runScalar(Operation *op);
   bool runAttend(AttendOp op);
+  bool runOnTensors(Operation *op);
   bool finish(func::ReturnOp op, ArrayRef<heddle_tensor> results);
 
   func::FuncOp func;
@@ -781,6 +795,42 @@ bool Interpreter::runAttend(AttendOp op) {
   return true;
 }
 
+/// A dense copy of a view.
+static ReferenceTensor copyOf(const heddle_tensor &t) {
+  ReferenceTensor copy(std::vector<int64_t>(t.shape, t.shape + t.rank));
+  copy.integers = !isFloatDtype(t.dtype);
+  std::vector<int64_t> at(static_cast<size_t>(t.rank), 0);
+  for (double &value : copy.data) {
+    int64_t offset = elementOffset(t, at);
+    value = copy.integers ? static_cast<double>(readInteger(t, offset)) : readFloat(t, offset);
+    for (int64_t n = t.rank; n-- > 0 && ++at[n] == t.shape[n];) {
+      at[n] = 0;
+    }
+  }
+  return copy;
+}
+
+bool Interpreter::runOnTensors(Operation *op) {
+  std::vector<ReferenceTensor> operands, results;
+  for (Value v : op->getOperands()) {
+    operands.push_back(copyOf(env.tensors.at(v)));
+  }
+  if (!runTensorOp(op, operands, results, error)) {
+    return false;
+  }
+  for (auto [v, made] : llvm::zip(op->getResults(), results)) {
+    heddle_tensor t = denseView(buffers.emplace_back(), made.shape);
+    // Integers keep their bits in the place of a double.
+    t.dtype = made.integers ? HEDDLE_I64 : HEDDLE_F64;
+    for (size_t n = 0; n < made.data.size(); ++n) {
+      auto integer = static_cast<int64_t>(made.integers ? made.data[n] : 0);
+      std::memcpy(static_cast<double *>(t.data) + n, made.integers ? static_cast<void *>(&integer) : &made.data[n], 8);
+    }
+    env.tensors[v] = t;
+  }
+  return true;
+}
+
 bool Interpreter::finish(func::ReturnOp op, ArrayRef<heddle_tensor> results) {
   if (op.getNumOperands() != results.size()) {
     return fail("expected " + std::to_string(op.getNumOperands()) + " results, but got " +
@@ -790,14 +840,15 @@ bool Interpreter::finish(func::ReturnOp op, ArrayRef<heddle_tensor> results) {
     const heddle_tensor &to = results[n];
     std::string name = "result " + std::to_string(n);
     auto from = env.tensors.find(operand);
-    if (from == env.tensors.end() || !isFloatDtype(from->second.dtype)) {
-      return fail("expected " + name + " to be a tensor of floats, but got another value");
+    if (from == env.tensors.end()) {
+      return fail("expected " + name + " to be a tensor, but got another value");
     }
-    bool fits = !to.data || (to.rank == from->second.rank && isFloatDtype(to.dtype) &&
+    bool floats = isFloatDtype(from->second.dtype);
+    bool fits = !to.data || (to.rank == from->second.rank && isFloatDtype(to.dtype) == floats &&
                              std::equal(to.shape, to.shape + to.rank, from->second.shape));
     if (!fits) {
       return fail("expected " + name + " to be " + describe(from->second) +
-                  " or another float, but got another shape " + "or dtype");
+                  (floats ? " or another float" : " or another integer") + ", but got another shape or dtype");
     }
   }
   for (auto [to, operand] : llvm::zip(results, op.getOperands())) {
@@ -805,7 +856,11 @@ bool Interpreter::finish(func::ReturnOp op, ArrayRef<heddle_tensor> results) {
     std::vector<int64_t> at(from.rank, 0);
     bool empty = !to.data || std::find(from.shape, from.shape + from.rank, 0) != from.shape + from.rank;
     while (!empty) {
-      write(to, elementOffset(to, at), readFloat(from, elementOffset(from, at)));
+      if (isFloatDtype(from.dtype)) {
+        write(to, elementOffset(to, at), readFloat(from, elementOffset(from, at)));
+      } else {
+        writeInteger(to, elementOffset(to, at), readInteger(from, elementOffset(from, at)));
+      }
       int64_t n = from.rank - 1;
       while (n >= 0 && ++at[n] == from.shape[n]) {
         at[n--] = 0;
@@ -830,10 +885,11 @@ bool Interpreter::run(ArrayRef<heddle_tensor> args, ArrayRef<heddle_tensor> resu
     }
   }
   for (Operation &op : func.getBody().front()) {
-    bool good = llvm::TypeSwitch<Operation *, bool>(&op)
-                    .Case([&](AttendOp attend) { return runAttend(attend); })
-                    .Case([&](func::ReturnOp ret) { return finish(ret, results); })
-                    .Default([&](Operation *other) { return runScalar(other); });
+    bool good =
+        llvm::TypeSwitch<Operation *, bool>(&op)
+            .Case([&](AttendOp attend) { return runAttend(attend); })
+            .Case([&](func::ReturnOp ret) { return finish(ret, results); })
+            .Default([&](Operation *other) { return isTensorOp(other) ? runOnTensors(other) : runScalar(other); });
     if (!good) {
       return false;
     }

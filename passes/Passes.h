@@ -37,6 +37,8 @@ namespace heddle {
 
 /// attn to tile loops and micro-kernels: schedule, tile, lower.
 void buildTilePipeline(mlir::OpPassManager &pm, int64_t width, bool bf16);
+/// An op on whole tensors to loops on vectors.
+void buildOpPipeline(mlir::OpPassManager &pm, int64_t width);
 /// Tile loops to the LLVM dialect.
 void buildLLVMPipeline(mlir::OpPassManager &pm);
 /// Every pass and pipeline (`attn-cpu`), for heddle-opt.

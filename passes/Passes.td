@@ -63,4 +63,48 @@ def LowerTilesPass : Pass<"attn-lower-tiles", "::mlir::ModuleOp"> {
   ];
 }
 
+def SplitProgramPass : Pass<"attn-split-program", "::mlir::ModuleOp"> {
+  let summary = "split a spec of several ops into a module for each";
+  let description = [{
+    A function that is one attend on its arguments stays as it is. Of any other,
+    each op moves to a nested module with one function (a step), on which values
+    it reads and gives stand as numbers: the function's arguments, then the
+    results of its ops. The runtime runs the steps in order (docs/abi.md). No value
+    changes.
+
+    ```mlir
+    // before
+    func.func @pooled(%q: ..., %k: ..., %v: ...) -> ... {
+      %s = attn.pool mean %k size(64) : ...
+      %o = attn.attend %q segment(%s, %v) : ...
+      return %o : ...
+    }
+    // after
+    module attributes {heddle.results = array<i64: 4>} {
+      func.func private @pooled(...) -> ...
+      module @step0 attributes {heddle.inputs = array<i64: 1>, heddle.outputs = array<i64: 3>} { ... }
+      module @step1 attributes {heddle.inputs = array<i64: 0, 3, 2>, heddle.outputs = array<i64: 4>} { ... }
+    }
+    ```
+  }];
+}
+
+def LowerOpsPass : Pass<"attn-lower-ops", "::mlir::ModuleOp"> {
+  let summary = "turn a step of one op on whole tensors into loops on vectors";
+  let description = [{
+    Replaces the function by `heddle_task(args, task, scratch)` (docs/abi.md) and
+    puts `heddle.launch` on the module: sizes of the results, number of tasks and
+    checks as affine maps of the arguments' sizes (symbol 4 a + n is size n of
+    argument a). An attend is left alone.
+
+    Numerics: sums are f32, in the order of the rows, by fused multiply-adds; the
+    result is rounded once to the storage type.
+  }];
+  let options = [Option<"width", "width", "int64_t", "16", "f32 lanes of a vector register: 16, 8 or 4">];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::math::MathDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
+  ];
+}
+
 #endif // HEDDLE_PASSES_TD

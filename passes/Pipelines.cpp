@@ -22,6 +22,8 @@ void buildTilePipeline(OpPassManager &pm, int64_t width, bool bf16) {
   pm.addPass(createLowerTilesPass(LowerTilesPassOptions{width, bf16}));
 }
 
+void buildOpPipeline(OpPassManager &pm, int64_t width) { pm.addPass(createLowerOpsPass(LowerOpsPassOptions{width})); }
+
 void buildLLVMPipeline(OpPassManager &pm) {
   pm.addPass(createSCFToControlFlowPass());
   pm.addPass(createConvertVectorToLLVMPass());
@@ -36,7 +38,9 @@ void registerPasses() {
 #define GEN_PASS_REGISTRATION
   registerAnnotateSchedulePass();
   registerTileAttendPass();
+  registerLowerOpsPass();
   registerLowerTilesPass();
+  registerSplitProgramPass();
   PassPipelineRegistration<>("attn-cpu", "attn to the LLVM dialect for AVX-512", [](OpPassManager &pm) {
     buildTilePipeline(pm, 16, false);
     buildLLVMPipeline(pm);

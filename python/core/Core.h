@@ -48,6 +48,12 @@ size_t dtypeSize(heddle_dtype t);
 py::object allocate(py::handle model, const View &like, heddle_dtype dtype, int32_t rank, const int64_t *shape,
                     const int64_t *order);
 
+/// ValueError where `value` is a torch tensor that requires grad, in grad mode.
+void refuseGrad(py::handle value, const View &view, const std::string &name);
+
+/// What torch would use, where that is less than what Heddle may.
+int32_t torchThreads();
+
 /// Throws the Python exception that `error` stands for, and frees it. Null: nothing.
 void check(heddle_error *error);
 
@@ -61,6 +67,8 @@ public:
   Kernel(const Kernel &) = delete;
   Kernel &operator=(const Kernel &) = delete;
   ~Kernel() { heddle_kernel_release(kernel); }
+  /// Number of its results.
+  size_t results() const { return heddle_kernel_num_results(kernel); }
   heddle_kernel *kernel;
 };
 

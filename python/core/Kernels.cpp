@@ -171,9 +171,55 @@ heddle_error *compileCallback(void *, const char *spec, const char *target, void
   return failed;
 }
 
+/// Allocates what the kernel returns, of the kind of the first tensor, and runs it; `out` is the first result's place.
+static py::tuple callKernel(const Kernel &kernel, const py::sequence &args, py::handle out) {
+  Arguments a(args);
+  auto in = tensors(a.views);
+  const View *like = nullptr;
+  py::object model;
+  size_t n = 0;
+  for (py::handle value : args) {
+    const View &view = a.views[n++];
+    if (view.tensor.rank > 0) {
+      refuseGrad(value, view, "argument " + std::to_string(n - 1));
+      if (!like) {
+        like = &view;
+        model = py::reinterpret_borrow<py::object>(value);
+      }
+    }
+  }
+  if (!like) {
+    throw py::type_error("expected at least one tensor among the arguments, but got none");
+  }
+  std::vector<heddle_tensor> results(kernel.results());
+  check(heddle_kernel_infer(kernel.kernel, in.data(), static_cast<int32_t>(in.size()), results.data(),
+                            static_cast<int32_t>(results.size())));
+  py::tuple objects(results.size());
+  std::vector<View> views(results.size());
+  for (size_t r = 0; r < results.size(); ++r) {
+    py::object made = r == 0 && !out.is_none()
+                          ? py::reinterpret_borrow<py::object>(out)
+                          : allocate(model, *like, results[r].dtype, results[r].rank, results[r].shape,
+                                     results[r].rank == like->tensor.rank ? like->tensor.strides : nullptr);
+    viewTensor(made, "the result", views[r]);
+    results[r] = views[r].tensor;
+    objects[r] = made;
+  }
+  heddle_run_options options{};
+  options.num_threads = like->origin == Origin::Torch ? torchThreads() : 0;
+  heddle_error *error;
+  {
+    py::gil_scoped_release release;
+    error = heddle_kernel_run(kernel.kernel, in.data(), static_cast<int32_t>(in.size()), results.data(),
+                              static_cast<int32_t>(results.size()), &options);
+  }
+  check(error);
+  return objects;
+}
+
 void bindKernels(py::module_ &m) {
-  py::class_<Kernel, std::shared_ptr<Kernel>>(m, "Kernel", "A loaded kernel.")
-      .def_property_readonly("manifest", [](const Kernel &k) { return heddle_kernel_manifest(k.kernel); })
+  py::class_<Kernel, std::shared_ptr<Kernel>> kernel(m, "Kernel", "A loaded kernel.");
+  kernel.def_property_readonly("manifest", [](const Kernel &k) { return heddle_kernel_manifest(k.kernel); })
       .def("save", [](const Kernel &k, const std::string &path) { check(heddle_kernel_save(k.kernel, path.c_str())); })
       .def("run", [](const Kernel &k, const py::sequence &args, const py::sequence &results) {
         Arguments a(args), r(results);
@@ -187,6 +233,8 @@ void bindKernels(py::module_ &m) {
         }
         check(error);
       });
+
+  kernel.def("call", &callKernel, py::arg("args"), py::arg("out") = py::none());
 
   m.def("kernel_get", [](const std::string &key, const std::string &spec, const std::string &target) {
     heddle_kernel *kernel = nullptr;

@@ -177,13 +177,6 @@ private:
     checkShapes(call.tensors);
   }
 
-  /// What torch would use, where that is less than what Heddle may.
-  static int32_t torchThreads() {
-    static PyObject *get = py::object(py::module_::import("torch").attr("get_num_threads")).release().ptr();
-    py::object n = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(get));
-    return n ? std::min(heddle_num_threads(), static_cast<int32_t>(PyLong_AsLong(n.ptr()))) : 0;
-  }
-
   static int64_t integer(py::handle value, const std::string &name) {
     PyObject *index = PyNumber_Index(value.ptr());
     if (!index) {
@@ -218,27 +211,6 @@ private:
     if (t.dtype == HEDDLE_F64) {
       throw py::type_error("expected float32, float16 or bfloat16 for " + name +
                            ", but got float64; convert it (NumPy: x.astype(np.float32), torch: x.float())");
-    }
-  }
-
-  static void refuseGrad(py::handle value, const View &view, const std::string &name) {
-    if (view.origin != Origin::Torch) {
-      return;
-    }
-    static PyObject *attribute = PyUnicode_InternFromString("requires_grad");
-    PyObject *wants = PyObject_GetAttr(value.ptr(), attribute);
-    bool yes = wants == Py_True;
-    Py_XDECREF(wants);
-    if (!yes) {
-      return;
-    }
-    static PyObject *enabled = py::object(py::module_::import("torch").attr("is_grad_enabled")).release().ptr();
-    py::object on = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(enabled));
-    if (on.ptr() == Py_True) {
-      valueError("expected " + name +
-                 " without gradient, but got a tensor that requires grad: there is no "
-                 "backward pass yet; call it under torch.no_grad() or pass " +
-                 name + ".detach()");
     }
   }
 
@@ -395,6 +367,33 @@ private:
 };
 
 } // namespace
+
+void refuseGrad(py::handle value, const View &view, const std::string &name) {
+  if (view.origin != Origin::Torch) {
+    return;
+  }
+  static PyObject *attribute = PyUnicode_InternFromString("requires_grad");
+  PyObject *wants = PyObject_GetAttr(value.ptr(), attribute);
+  bool yes = wants == Py_True;
+  Py_XDECREF(wants);
+  if (!yes) {
+    return;
+  }
+  static PyObject *enabled = py::object(py::module_::import("torch").attr("is_grad_enabled")).release().ptr();
+  py::object on = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(enabled));
+  if (on.ptr() == Py_True) {
+    valueError("expected " + name +
+               " without gradient, but got a tensor that requires grad: there is no "
+               "backward pass yet; call it under torch.no_grad() or pass " +
+               name + ".detach()");
+  }
+}
+
+int32_t torchThreads() {
+  static PyObject *get = py::object(py::module_::import("torch").attr("get_num_threads")).release().ptr();
+  py::object n = py::reinterpret_steal<py::object>(PyObject_CallNoArgs(get));
+  return n ? std::min(heddle_num_threads(), static_cast<int32_t>(PyLong_AsLong(n.ptr()))) : 0;
+}
 
 void bindPlan(py::module_ &m) {
   py::class_<Plan>(m, "Plan", "A formula without types; finds or compiles the kernel of each call.")

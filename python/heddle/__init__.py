@@ -19,6 +19,7 @@ from ._kernel import (
     num_threads,
     set_num_threads,
 )
+from ._ops import convolve, pool, project
 from ._pattern import (
     Pattern,
     affine_set,
@@ -57,6 +58,7 @@ from ._pattern import (
     stride,
     window,
 )
+from ._program import KernelFunction, kernel
 from ._scalars import (
     Scalar,
     Tensor,
@@ -84,6 +86,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Kernel",
+    "KernelFunction",
     "Pattern",
     "Scalar",
     "Segment",
@@ -105,6 +108,7 @@ __all__ = [
     "coarse",
     "compile",
     "compile_count",
+    "convolve",
     "cos",
     "csr",
     "end",
@@ -118,6 +122,7 @@ __all__ = [
     "grid",
     "holds",
     "inf",
+    "kernel",
     "key_mod",
     "keys",
     "lengths",
@@ -136,7 +141,9 @@ __all__ = [
     "parse",
     "past_blocks",
     "per_head",
+    "pool",
     "positions",
+    "project",
     "queries",
     "query_mod",
     "random_blocks",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from . import _core
 from ._pattern import compiling, full
-from ._spec import Call, Formula, Segment, prepare
+from ._program import MLIR_TYPES, TensorValue
+from ._spec import DTYPES, Call, Formula, Segment, prepare
 
 _plans: dict[Any, tuple[Formula, _core.Plan]] = {}
 _MAX_PLANS = 4096
@@ -129,6 +131,11 @@ def attend(
         )
     if layout not in _LAYOUTS:
         raise ValueError(f"expected a layout among bhnd, bnhd, but got {layout!r}")
+    if isinstance(q, TensorValue):
+        return attend_traced(
+            q, segments_of(q, k, v, where, score, k_offset, segments), scale, sink, normalizer, q_offset, layout, out,
+            return_lse,
+        )  # fmt: skip
     call = prepare(
         q, segments_of(q, k, v, where, score, k_offset, segments), scale=scale, sink=sink, normalizer=normalizer,
         q_offset=q_offset, lse=return_lse, rows_first=layout == "bnhd",
@@ -141,6 +148,47 @@ def attend(
     if type(q).__module__ in ("numpy", "torch") or out is not None:
         return result
     return _like(q, result)
+
+
+def attend_traced(
+    q: TensorValue, segments: Sequence[Segment], scale: Any, sink: Any, normalizer: str, q_offset: Any, layout: str,
+    out: Any, lse: bool,
+) -> Any:  # fmt: skip
+    """`attend` as an op of the function that is traced."""
+    if layout != "bhnd":
+        raise ValueError(f"expected the layout bhnd inside of an hd.kernel function, but got {layout!r}")
+    if out is not None:
+        raise ValueError("expected no out inside of an hd.kernel function, but got one")
+    call = prepare(
+        q, segments, scale=scale, sink=sink, normalizer=normalizer, q_offset=q_offset, lse=lse, keep=True
+    )
+    formula = Formula(call.parts)
+    names: dict[str, str] = {}
+    types: dict[str, str] = {}
+    signature: list[int] = []
+    symbols: dict[str, TensorValue] = {}
+    for (kind, _, what, name), value in zip(formula.arguments, call.values, strict=True):
+        if kind in ("index", "float", "finite"):
+            names[name] = q.trace.scalar(value, "index" if kind == "index" else "f32")
+            continue
+        symbol = symbols[name] = q.trace.constant(value)
+        if kind != "tensor" and len(symbol.sizes) != 4:
+            raise ValueError(f"expected {what} of shape [B, H, N, D], but got {list(symbol.sizes)}")
+        signature += [DTYPES.index(MLIR_TYPES[symbol.dtype]), len(symbol.sizes) if kind == "tensor" else symbol.size(3)]
+        names[name] = symbol.name
+        types[name] = symbol.type
+    # The op stands in the formula's own function: its lines, with the names of this one.
+    lines = formula.text(signature, given=types).split("{\n", 1)[1].rsplit("\n  return ", 1)[0]
+    lines = re.sub(r"%([A-Za-z_]\w*)", lambda m: names.get(m[1], m[0]), lines)
+    text = lines.strip().split(" = ", 1)[1]
+    v = symbols["v" if "v" in symbols else "v0"]
+    dims = (q.dims[0], q.dims[1], q.dims[2], v.dims[3])
+    sizes = (*q.sizes[:3], v.sizes[3])
+    results: list[Any] = [(q.dtype, dims, sizes)]
+    if lse:
+        results.append(("float32", dims[:3], sizes[:3]))
+    made = q.trace.op(text, results)
+    return made if lse else made[0]
 
 
 def _like(q: Any, result: Any) -> Any:

@@ -111,7 +111,8 @@ class Tensor:
             data = data.data
         if isinstance(data, (list, tuple)):
             raise TypeError(f"expected a NumPy array or a torch tensor, but got {type(data).__name__}")
-        _core.describe(data, "the captured tensor")
+        if not hasattr(data, "trace"):  # a symbolic tensor has no contents
+            _core.describe(data, "the captured tensor")
         if dtype_name(data) == "float64":
             raise TypeError(
                 "expected a captured tensor of float32, float16, bfloat16, bool or integers, but got float64; "

@@ -143,9 +143,12 @@ def offset_kind(x: Any, name: str) -> tuple[str, Any]:
 
 def prepare(
     q: Any, segments: Sequence[Segment], *, scale: Any = None, sink: Any = None, normalizer: str = "softmax",
-    q_offset: Any = None, lse: bool = False, rows_first: bool = False,
+    q_offset: Any = None, lse: bool = False, rows_first: bool = False, keep: bool = False,
 ) -> Call:  # fmt: skip
-    """Takes a call apart. Raises ValueError or TypeError on what needs no tensor's contents."""
+    """Takes a call apart. Raises ValueError or TypeError on what needs no tensor's contents.
+
+    With `keep`, run-time scalars stay objects among the values instead of the numbers that they hold now.
+    """
     if normalizer not in NORMALIZERS:
         raise ValueError(f"expected a normalizer among softmax, none, sum, but got {normalizer!r}")
     if lse and normalizer != "softmax":
@@ -205,14 +208,14 @@ def prepare(
             raise ValueError(f"expected a value for the operand %{o.name}, but got none; use P.bind({o.name}=...)")
         if isinstance(o, Scalar):
             kinds += "i"
-            values.append(o.get())
+            values.append(o if keep else o.get())
         else:
             kinds += "t"
             values.append(o)
     for c in captures:
         if isinstance(c, Scalar):
             kinds += "F" if c.is_float else "I"
-            values.append(c.get())
+            values.append(c if keep else c.get())
         else:
             kinds += "T"
             values.append(c)
@@ -318,9 +321,11 @@ class Formula:
                     found[name] = f"tensor<?x{h}x?x{n}x{dtype}>"
         return found
 
-    def text(self, signature: Sequence[int], heads: tuple[int, ...] | None = None) -> str:
-        """The function `@attend` for tensors of these dtypes and sizes."""
-        types = self.types(signature, heads)
+    def text(
+        self, signature: Sequence[int], heads: tuple[int, ...] | None = None, given: dict[str, str] | None = None
+    ) -> str:
+        """The function `@attend` for tensors of these dtypes and sizes; `given` has types that are known better."""
+        types = self.types(signature, heads) | (given or {})
         operands: list[str] = []
 
         def use(name: str) -> str:

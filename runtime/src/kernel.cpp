@@ -9,11 +9,13 @@
 #include "runtime/src/artifact.h"
 #include "runtime/src/features.h"
 #include "runtime/src/launch.h"
+#include "runtime/src/program.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <tuple>
 #include <unistd.h>
 
 using namespace heddle::rt;
@@ -149,6 +151,8 @@ bool Execution::run(int32_t wanted) {
   return true;
 }
 
+Error loadParts(heddle_kernel &program, std::string_view bytes);
+
 Error loadKernel(std::string_view bytes, heddle_kernel **out) {
   auto kernel = std::make_unique<heddle_kernel>();
   kernel->bytes = bytes;
@@ -165,18 +169,98 @@ Error loadKernel(std::string_view bytes, heddle_kernel **out) {
     return systemError("expected a kernel for this machine (" + std::string(heddle_host_features()) +
                        "), but it needs " + missing);
   }
-  if (Error e = kernel->object.load(artifact.object, kernel->manifest.entry)) {
+  if (kernel->manifest.isProgram()) {
+    if (Error e = loadParts(*kernel, artifact.object)) {
+      return e;
+    }
+  } else if (Error e = kernel->object.load(artifact.object, kernel->manifest.entry)) {
     return e;
   }
   *out = kernel.release();
   return nullptr;
 }
 
+/// The kernels of a program, whose artefacts lie one after another.
+Error loadParts(heddle_kernel &program, std::string_view bytes) {
+  for (int64_t size : program.manifest.kernels) {
+    if (size < 0 || uint64_t(size) > bytes.size()) {
+      return systemError("expected a program with all its kernels, but it is cut short");
+    }
+    heddle_kernel *part = nullptr;
+    if (Error e = loadKernel(bytes.substr(0, size_t(size)), &part)) {
+      return e;
+    }
+    program.parts.emplace_back(part);
+    if (part->manifest.isProgram()) {
+      return systemError("expected kernels in a program, but got another program");
+    }
+    bytes.remove_prefix(size_t(size));
+  }
+  for (const Step &step : program.manifest.steps) {
+    const Manifest &m = program.parts[step.kernel]->manifest;
+    if (m.args.size() != step.args.size() || m.results.size() != step.results.size()) {
+      return systemError("expected steps that fit their kernels, but got another number of operands");
+    }
+  }
+  return nullptr;
+}
+
+Error checkCounts(const Manifest &m, int32_t numArgs, int32_t numResults) {
+  for (auto [what, want, got] :
+       {std::tuple("arguments", m.args.size(), numArgs), std::tuple("results", m.results.size(), numResults)}) {
+    if (got < 0 || size_t(got) != want) {
+      return invalidValue("expected " + std::to_string(want) + " " + what + ", but got " + std::to_string(got));
+    }
+  }
+  return nullptr;
+}
+
+Error run(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,
+          int32_t numResults, const heddle_run_options *options);
+
+KernelManifest manifestsOf(const heddle_kernel &program) {
+  return [&program](int n) -> const Manifest & { return program.parts[n]->manifest; };
+}
+
+Error runSteps(heddle_kernel &program, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,
+               int32_t numResults, const heddle_run_options *options) {
+  if (Error e = checkCounts(program.manifest, numArgs, numResults)) {
+    return e;
+  }
+  auto step = [&](int n, const heddle_tensor *in, int32_t numIn, const heddle_tensor *out, int32_t numOut) {
+    return run(*program.parts[n], in, numIn, out, numOut, options);
+  };
+  return runProgram(program.manifest, manifestsOf(program), step, args, results);
+}
+
+Error prepare(const Manifest &m, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,
+              int32_t numResults, Launch &launch) {
+  if (!m.op) {
+    return prepareLaunch(m, args, numArgs, results, numResults, launch);
+  }
+  if (Error e = checkCounts(m, numArgs, numResults)) {
+    return e;
+  }
+  return prepareOp(m, args, results, launch);
+}
+
+Error infer(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, heddle_tensor *results,
+            int32_t numResults) {
+  if (Error e = checkCounts(kernel.manifest, numArgs, numResults)) {
+    return e;
+  }
+  return kernel.manifest.isProgram() ? inferProgram(kernel.manifest, manifestsOf(kernel), args, results)
+                                     : inferResults(kernel.manifest, args, results);
+}
+
 Error run(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,
           int32_t numResults, const heddle_run_options *options) {
+  if (kernel.manifest.isProgram()) {
+    return runSteps(kernel, args, numArgs, results, numResults, options);
+  }
   // Kept from call to call; a task that runs a kernel itself would need its own, and none does.
   thread_local Launch launch;
-  if (Error e = prepareLaunch(kernel.manifest, args, numArgs, results, numResults, launch)) {
+  if (Error e = prepare(kernel.manifest, args, numArgs, results, numResults, launch)) {
     return e;
   }
   Job job{reinterpret_cast<EntryPoint>(kernel.object.entry()), launch.block.data(),
@@ -294,3 +378,10 @@ heddle_error *heddle_kernel_run(heddle_kernel *kernel, const heddle_tensor *args
                                 const heddle_tensor *results, int32_t num_results, const heddle_run_options *options) {
   return guarded([&] { return run(*kernel, args, num_args, results, num_results, options); });
 }
+
+heddle_error *heddle_kernel_infer(heddle_kernel *kernel, const heddle_tensor *args, int32_t num_args,
+                                  heddle_tensor *results, int32_t num_results) {
+  return guarded([&] { return infer(*kernel, args, num_args, results, num_results); });
+}
+
+int32_t heddle_kernel_num_results(const heddle_kernel *kernel) { return int32_t(kernel->manifest.results.size()); }

@@ -10,7 +10,9 @@
 #include "runtime/src/manifest.h"
 
 #include <atomic>
+#include <memory>
 #include <string>
+#include <vector>
 
 /// Immutable after loading, so any number of threads may run it at once.
 struct heddle_kernel {
@@ -19,6 +21,7 @@ struct heddle_kernel {
   std::string manifestText; ///< JSON
   heddle::rt::Manifest manifest;
   heddle::rt::LoadedObject object;
+  std::vector<std::unique_ptr<heddle_kernel>> parts; ///< of a program: its kernels
 };
 
 namespace heddle::rt {

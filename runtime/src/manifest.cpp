@@ -9,6 +9,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <cstdio>
+
 using namespace heddle::rt;
 using Json = nlohmann::json;
 
@@ -222,14 +225,125 @@ void parseSharing(const Json &json, Manifest &m) {
   m.headsShareTiles = share.is_boolean() ? share.get<bool>() : share.get<int64_t>() != 0;
 }
 
+/// A postfix expression such as "a0.2 63 + 64 /".
+SizeExpr parseSize(const Json &json, const std::vector<Argument> &args) {
+  SizeExpr e;
+  std::string text = json.get<std::string>();
+  size_t depth = 0;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = std::min(text.find(' ', at), text.size());
+    std::string token = text.substr(at, end - at);
+    at = end + 1;
+    static const std::pair<const char *, SizeTerm::Kind> operators[] = {{"+", SizeTerm::Add},
+                                                                        {"*", SizeTerm::Mul},
+                                                                        {"/", SizeTerm::FloorDiv},
+                                                                        {"^", SizeTerm::CeilDiv},
+                                                                        {"%", SizeTerm::Mod}};
+    auto found = std::find_if(std::begin(operators), std::end(operators), [&](auto &o) { return token == o.first; });
+    if (found != std::end(operators)) {
+      require(depth >= 2, "a size with too few operands");
+      --depth;
+      e.push_back({found->second, 0});
+      continue;
+    }
+    int64_t a = 0, n = 0;
+    int used = 0;
+    if (std::sscanf(token.c_str(), "a%ld.%ld%n", &a, &n, &used) == 2 && size_t(used) == token.size()) {
+      require(a >= 0 && size_t(a) < args.size() && n >= 0 && n < int64_t(maxRank), "a size of an unknown argument");
+      e.push_back({SizeTerm::Size, 4 * a + n});
+    } else if (std::sscanf(token.c_str(), "%ld%n", &n, &used) == 1 && size_t(used) == token.size()) {
+      e.push_back({SizeTerm::Constant, n});
+    } else {
+      throw Bad{"an unreadable size '" + text + "'"};
+    }
+    require(++depth <= 16, "a size that is too deep");
+  }
+  require(depth == 1, "a size that is no expression");
+  return e;
+}
+
+OpLaunch parseLaunch(const Json &json, const Manifest &m) {
+  OpLaunch launch;
+  launch.tasks = parseSize(json.at("tasks"), m.args);
+  launch.work = parseSize(json.at("work"), m.args);
+  for (const Json &result : json.at("results")) {
+    std::vector<SizeExpr> sizes;
+    for (const Json &size : result.at("sizes")) {
+      sizes.push_back(parseSize(size, m.args));
+    }
+    require(sizes.size() == m.results[launch.sizes.size()].dims.size(), "a result with more or fewer sizes than "
+                                                                        "dimensions");
+    launch.sizes.push_back(std::move(sizes));
+  }
+  for (const Json &check : json.at("checks")) {
+    std::string kind = check.at("kind").get<std::string>();
+    require(kind == "is" || kind == "or_one" || kind == "divides", "unknown check '" + kind + "'");
+    OpCheck c{kind == "is"       ? OpCheck::Is
+              : kind == "or_one" ? OpCheck::OrOne
+                                 : OpCheck::Divides,
+              check.at("arg").get<int>(), check.at("axis").get<int>(), parseSize(check.at("size"), m.args)};
+    require(c.arg >= 0 && size_t(c.arg) < m.args.size() && c.axis >= 0 && size_t(c.axis) < m.args[c.arg].dims.size(),
+            "a check of an unknown size");
+    launch.checks.push_back(std::move(c));
+  }
+  return launch;
+}
+
+void parseResults(const Json &json, Manifest &m) {
+  for (const Json &result : json.at("results")) {
+    m.results.push_back(
+        {parseDtype(result.at("type").get<std::string>()), parseDims(result.at("dims")), ResultRole::Out, -1});
+  }
+  require(!m.results.empty(), "no results");
+}
+
+void parseProgram(const Json &json, Manifest &m) {
+  for (const Json &arg : json.at("args")) {
+    m.args.push_back(parseArgument(arg, 0));
+  }
+  m.numValues = int(m.args.size());
+  m.kernels = json.at("kernels").get<std::vector<int64_t>>();
+  for (const Json &step : json.at("steps")) {
+    Step s{step.at("kernel").get<int>(), step.at("args").get<std::vector<int>>(),
+           step.at("results").get<std::vector<int>>()};
+    require(s.kernel >= 0 && size_t(s.kernel) < m.kernels.size(), "a step of an unknown kernel");
+    for (int v : s.args) {
+      require(v >= 0 && v < m.numValues, "a step that reads an unknown value");
+    }
+    for (int v : s.results) {
+      require(v == m.numValues++, "a step whose results are not the next values");
+    }
+    m.steps.push_back(std::move(s));
+  }
+  require(!m.steps.empty(), "no steps");
+  parseResults(json, m);
+  for (size_t r = 0; r < m.results.size(); ++r) {
+    int v = json["results"][r].at("value").get<int>();
+    require(v >= int(m.args.size()) && v < m.numValues, "a result that no step computes");
+    m.results[r].value = v;
+  }
+}
+
 void parse(std::string_view text, Manifest &m) {
   Json json = Json::parse(text.begin(), text.end());
-  require(json.at("format").get<int>() == 1, "another format than 1");
+  int format = json.at("format").get<int>();
+  require(format == 1 || format == 2, "another format than 1 or 2");
   m.name = json.value("name", "");
   m.features = json.value("features", "");
+  if (format == 2) {
+    return parseProgram(json, m);
+  }
   m.entry = json.at("entry").get<std::string>();
   m.scratchBytes = json.at("scratch_bytes").get<int64_t>();
   require(m.scratchBytes >= 0 && m.scratchBytes <= maxScratch, "scratch_bytes out of range");
+  if (json.value("kind", "") == "op") {
+    for (const Json &arg : json.at("args")) {
+      m.args.push_back(parseArgument(arg, 0));
+    }
+    parseResults(json, m);
+    m.op = parseLaunch(json, m);
+    return;
+  }
   parseSharing(json, m);
   m.superTile = json.at("super_tile").get<int64_t>();
   require(m.superTile > 0 && m.superTile < maxPosition, "super_tile out of range");
@@ -254,7 +368,7 @@ void parse(std::string_view text, Manifest &m) {
     std::string role = result.at("role").get<std::string>();
     require(role == "out" || role == "lse", "unknown role '" + role + "' of a result");
     m.results.push_back({parseDtype(result.at("type").get<std::string>()), parseDims(result.at("dims")),
-                         role == "out" ? ResultRole::Out : ResultRole::Lse});
+                         role == "out" ? ResultRole::Out : ResultRole::Lse, -1});
     require(m.results.back().dims.size() == (role == "out" ? 4u : 3u), "a result of the wrong rank");
   }
   findRoles(m);

@@ -44,7 +44,35 @@ enum class ResultRole { Out, Lse };
 struct Result {
   heddle_dtype dtype;
   std::vector<int64_t> dims;
-  ResultRole role;
+  ResultRole role; ///< of an attend
+  int value = -1;  ///< of a program: which value it is
+};
+
+/// One term of a postfix expression of sizes.
+struct SizeTerm {
+  enum Kind { Constant, Size, Add, Mul, FloorDiv, CeilDiv, Mod } kind;
+  int64_t value = 0; ///< of a constant; 4 a + n: size n of argument a
+};
+/// Checked: it leaves one value and needs at most 16.
+using SizeExpr = std::vector<SizeTerm>;
+
+struct OpCheck {
+  enum Kind { Is, OrOne, Divides } kind;
+  int arg, axis;
+  SizeExpr size;
+};
+
+/// What the launch of an op on whole tensors needs.
+struct OpLaunch {
+  std::vector<std::vector<SizeExpr>> sizes; ///< of each result
+  SizeExpr tasks, work;
+  std::vector<OpCheck> checks;
+};
+
+/// One kernel of a program on values: the arguments, then the results of the steps.
+struct Step {
+  int kernel;
+  std::vector<int> args, results;
 };
 
 /// Where a position's offset comes from.
@@ -73,6 +101,13 @@ struct Manifest {
   std::vector<Argument> args;
   std::vector<Result> results;
   int q = -1;
+  std::optional<OpLaunch> op; ///< of a kernel of an op on whole tensors; then there are no segments
+  // Of a program:
+  std::vector<Step> steps;
+  std::vector<int64_t> kernels; ///< bytes of each kernel's artefact
+  int numValues = 0;
+
+  bool isProgram() const { return !steps.empty(); }
 };
 
 /// Any text is safe to pass.

@@ -725,7 +725,7 @@ func.func @load_c3(%t: tensor<4xf32>, %i: index) -> f32 {
 // -----
 
 func.func @yield_c1(%x: f32) {
-  // expected-error@+1 {{'attn.yield' op expects parent op 'attn.attend'}}
+  // expected-error@+1 {{'attn.yield' op expects parent op to be one of 'attn.attend, attn.linear_attend'}}
   attn.yield %x : f32
 }
 

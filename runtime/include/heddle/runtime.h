@@ -92,6 +92,14 @@ HEDDLE_API heddle_error *heddle_kernel_run(heddle_kernel *, const heddle_tensor 
                                            const heddle_tensor *results, int32_t num_results,
                                            const heddle_run_options *options);
 
+/* How many results it writes. */
+HEDDLE_API int32_t heddle_kernel_num_results(const heddle_kernel *);
+
+/* Fills dtype, rank, shape and dense strides of each result for these arguments, of which only dtypes, ranks and
+ * shapes are read: what to allocate before heddle_kernel_run. */
+HEDDLE_API heddle_error *heddle_kernel_infer(heddle_kernel *, const heddle_tensor *args, int32_t num_args,
+                                             heddle_tensor *results, int32_t num_results);
+
 /*===- The cache -----------------------------------------------------------===*/
 
 /* Fills *artifact (malloc'ed) with the bytes for `spec` on `target`. */

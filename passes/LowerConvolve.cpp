@@ -1,0 +1,144 @@
+//===- LowerConvolve.cpp - attn.convolve as a kernel ----------------------===//
+//
+// Full weights: for each tap, the rows that it meets (zeros outside of the
+// sequence) times its matrix, added up in scratch. Depthwise: columns on lanes.
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/OpKernel.h"
+
+using namespace mlir;
+
+namespace heddle {
+
+static constexpr int64_t kRows = 48, kCols = 256, kDepth = 128;
+
+namespace {
+/// The pieces that both forms share.
+struct Convolution {
+  Convolution(attn::ConvolveOp op, OpKernel &k) : k(k) {
+    auto w = cast<RankedTensorType>(op.getWeights().getType());
+    taps = w.getDimSize(1);
+    full = w.getRank() == 4;
+    step = op.getStride().value_or(taps);
+    offset = op.getOffset();
+    hasBias = static_cast<bool>(op.getBias());
+    AffineExpr N = k.size(0, 2);
+    rows = op.getPartial() ? N.ceilDiv(step) : (N - (offset + taps)).floorDiv(step) + 1;
+    k.expect(1, 0, k.size(0, 1), true);
+    k.expect(1, 2, k.size(0, 3));
+    AffineExpr E = full ? k.size(1, 3) : k.size(0, 3);
+    if (hasBias) {
+      k.expect(2, 0, k.size(0, 1), true);
+      k.expect(2, 1, E);
+    }
+    k.result({k.size(0, 0), k.size(0, 1), rows, E});
+    AffineExpr all = k.size(0, 0) * k.size(0, 1) * rows * k.size(0, 3) * taps;
+    k.launch(k.size(0, 0) * k.size(0, 1) * rows.ceilDiv(kRows) * (full ? E.ceilDiv(kCols) : k.number(1)),
+             full ? all * E : all);
+  }
+
+  void emitFull();
+  void emitDepthwise();
+
+  OpKernel &k;
+  int64_t taps, step, offset;
+  bool full, hasBias;
+  AffineExpr rows;
+};
+} // namespace
+
+void Convolution::emitFull() {
+  TensorView x = k.argument(0), w = k.argument(1), y = k.resultView(0);
+  Value depth = x.size[3], cols = w.size[3];
+  Emitter::Values t = k.split(k.task, {x.size[0], x.size[1], k.ceilDiv(y.size[2], kRows), k.ceilDiv(cols, kCols)});
+  Value row = k.mul(t[2], kRows), col = k.mul(t[3], kCols);
+  Value height = k.min(k.sub(y.size[2], row), k.c(kRows)), width = k.min(k.sub(cols, col), k.c(kCols));
+  Value wide = k.padded(width), line = k.mul(wide, 4);
+  Value sums = k.allocate(kRows * kCols * 4), stagedX = k.allocate(kRows * kDepth * 4),
+        stagedW = k.allocate(kDepth * kCols * 4);
+  if (hasBias) {
+    TensorView bias = k.argument(2);
+    Value from = k.address(bias, {t[1], col});
+    k.stage(sums, line, from, k.c(0), bias.stride[1], height, width, bias.type);
+  } else {
+    k.fillZero(sums, k.mul(line, height));
+  }
+  Value inPlace = w.type.isF32() ? k.both(k.adjacent(w), k.eq(wide, width)) : k.constant(k.i1, int64_t(0));
+  Value from = k.address(x, {t[0], t[1]}), weights = k.address(w, {t[1]});
+  weights = k.at(weights, k.mul(col, w.stride[3]));
+  k.loop(k.c(0), k.c(taps), 1, [&](Value tap) {
+    Value start = k.add(k.add(k.mul(row, step), offset), tap);
+    k.loop(k.c(0), depth, kDepth, [&](Value d) {
+      Value many = k.min(k.sub(depth, d), k.c(kDepth));
+      // Rows outside of the sequence are zeros.
+      k.stage(stagedX, k.c(kDepth * 4), k.at(k.at2(from, start, x.stride[2]), k.mul(d, x.stride[3])),
+              k.mul(x.stride[2], step), x.stride[3], height, many, x.type, [&](Value r) {
+                Value n = k.add(start, k.mul(r, step));
+                return k.both(k.ge(n, k.c(0)), k.lt(n, x.size[2]));
+              });
+      Value here = k.at(k.at2(weights, tap, w.stride[1]), k.mul(d, w.stride[2]));
+      // y[m, :] += sum over d of x[m step + tap, d] w[tap, d, :]
+      auto product = [&](Value B, Value stride) {
+        k.multiply(sums, line, stagedX, k.c(kDepth * 4), k.c(4), B, stride, height, many, wide);
+      };
+      k.ifElse(
+          inPlace, [&] { product(here, w.stride[2]); },
+          [&] {
+            k.stage(stagedW, line, here, w.stride[2], w.stride[3], many, width, w.type);
+            product(stagedW, line);
+          });
+    });
+  });
+  k.unstage(k.address(y, {t[0], t[1], row, col}), y.stride[2], y.stride[3], sums, line, height, width, y.type);
+}
+
+void Convolution::emitDepthwise() {
+  TensorView x = k.argument(0), w = k.argument(1), y = k.resultView(0), bias;
+  Emitter::Values t = k.split(k.task, {x.size[0], x.size[1], k.ceilDiv(y.size[2], kRows)});
+  Value from = k.address(x, {t[0], t[1]}), to = k.address(y, {t[0], t[1]}), weights = k.address(w, {t[1]}), add;
+  Value contiguous = k.both(k.both(k.adjacent(x), k.adjacent(y)), k.adjacent(w));
+  if (hasBias) {
+    bias = k.argument(2);
+    add = k.address(bias, {t[1]});
+    contiguous = k.both(contiguous, k.adjacent(bias));
+  }
+  Value row = k.mul(t[2], kRows), end = k.min(k.add(row, k.c(kRows)), y.size[2]);
+  k.loop(row, end, 1, [&](Value m) {
+    Value start = k.add(k.mul(m, step), offset);
+    // Taps that meet rows of the sequence.
+    Value lo = k.max(k.sub(k.c(0), start), k.c(0)), hi = k.min(k.sub(x.size[2], start), k.c(taps));
+    k.columns(x.size[3], contiguous, 4, [&](ArrayRef<Value> cols, bool vector) {
+      Emitter::Values sums;
+      for (Value col : cols) {
+        sums.push_back(hasBias ? k.loadAsF32(bias.type, k.at(add, k.mul(col, bias.stride[1])), vector)
+                               : k.constant(vector ? Type(k.vec(k.f32)) : k.f32, 0.0));
+      }
+      // y[m] += w[tap] x[m step + offset + tap]
+      sums = k.loop(lo, hi, 1, sums, [&](Value tap, ValueRange acc) {
+        Emitter::Values next;
+        for (auto [col, a] : llvm::zip(cols, acc)) {
+          Value v =
+              k.loadAsF32(x.type, k.at(k.at2(from, k.add(start, tap), x.stride[2]), k.mul(col, x.stride[3])), vector);
+          Value u = k.loadAsF32(w.type, k.at(k.at2(weights, tap, w.stride[1]), k.mul(col, w.stride[2])), vector);
+          next.push_back(k.fma(u, v, a));
+        }
+        return next;
+      });
+      for (auto [col, sum] : llvm::zip(cols, sums)) {
+        k.storeF32As(y.type, sum, k.at(k.at2(to, m, y.stride[2]), k.mul(col, y.stride[3])));
+      }
+    });
+  });
+}
+
+void lowerConvolve(attn::ConvolveOp op, OpKernel &kernel) {
+  Convolution c(op, kernel);
+  if (c.full) {
+    c.emitFull();
+  } else {
+    c.emitDepthwise();
+  }
+}
+
+} // namespace heddle

@@ -1,0 +1,62 @@
+//===- LowerOps.cpp - Ops on whole tensors become kernels -----------------===//
+//
+// A module with one function of one such op (a step of a program, see
+// SplitProgram.cpp) becomes a module with `heddle_task`, by the op's own lowering.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/Math/Transforms/Passes.h"
+#include "mlir/Transforms/WalkPatternRewriteDriver.h"
+#include "passes/OpKernel.h"
+#include "passes/Passes.h"
+#include "passes/VectorTargets.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+
+namespace heddle {
+#define GEN_PASS_DEF_LOWEROPSPASS
+#include "passes/Passes.h.inc"
+
+/// The op of a step's function, null where it is an attend or no step at all.
+static Operation *opOf(func::FuncOp fn) {
+  if (fn.isDeclaration() || fn.getBody().front().getOperations().size() != 2) {
+    return nullptr;
+  }
+  Operation *op = &fn.getBody().front().front();
+  return isa<attn::AttendOp>(op) ? nullptr : op;
+}
+
+namespace {
+struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
+  using Base::Base;
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    SmallVector<func::FuncOp> functions(module.getOps<func::FuncOp>());
+    for (func::FuncOp fn : functions) {
+      Operation *op = opOf(fn);
+      if (!op) {
+        continue;
+      }
+      if (!isa<attn::PoolOp, attn::ConvolveOp, attn::ProjectOp>(op)) {
+        op->emitOpError("expected an op that has a CPU kernel, but got this one");
+        return signalPassFailure();
+      }
+      OpBuilder builder(module.getContext());
+      OpKernel kernel(module, fn, builder, vectorTarget(width));
+      llvm::TypeSwitch<Operation *>(op)
+          .Case([&](attn::PoolOp pool) { lowerPool(pool, kernel); })
+          .Case([&](attn::ConvolveOp convolve) { lowerConvolve(convolve, kernel); })
+          .Case([&](attn::ProjectOp project) { lowerProject(project, kernel); });
+      kernel.finish();
+      fn.erase();
+    }
+    // exp, tanh, log and the like on lanes, by upstream's approximations.
+    RewritePatternSet patterns(&getContext());
+    populateMathPolynomialApproximationPatterns(patterns);
+    walkAndApplyPatterns(module, std::move(patterns));
+  }
+};
+} // namespace
+} // namespace heddle

@@ -1,0 +1,74 @@
+//===- LowerProject.cpp - attn.project as a kernel ------------------------===//
+//
+// y = E^T x is a product with the sequence as its depth. A task takes 48 rows of
+// y by up to 256 columns, its sums in scratch; it walks the sequence in chunks,
+// which are copied to f32 so that both operands lie still and dense. With blocks
+// (y[r c + o] = sum over n of e[n, r] x[n c + o]) each o is a product of its own.
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/OpKernel.h"
+
+using namespace mlir;
+
+namespace heddle {
+
+static constexpr int64_t kRows = 48, kCols = 256, kDepth = 128;
+
+void lowerProject(attn::ProjectOp op, OpKernel &k) {
+  int64_t block = op.getBlock();
+  int64_t rank = cast<RankedTensorType>(op.getWeights().getType()).getRank();
+  AffineExpr B = k.size(0, 0), H = k.size(0, 1), N = k.size(1, rank - 2), R = k.size(1, rank - 1), D = k.size(0, 3);
+  k.expect(0, 2, N * block);
+  if (rank == 4) {
+    k.expect(1, 0, B, true);
+  }
+  if (rank >= 3) {
+    k.expect(1, rank - 3, H, true);
+  }
+  k.result({B, H, R * block, D});
+  k.launch(B * H * block * R.ceilDiv(kRows) * D.ceilDiv(kCols), B * H * block * N * R * D);
+
+  TensorView x = k.argument(0), e = k.argument(1), y = k.resultView(0);
+  Value depth = e.size[rank - 2], rows = e.size[rank - 1], cols = x.size[3];
+  Emitter::Values t =
+      k.split(k.task, {x.size[0], x.size[1], k.c(block), k.ceilDiv(rows, kRows), k.ceilDiv(cols, kCols)});
+  Value row = k.mul(t[3], kRows), col = k.mul(t[4], kCols);
+  Value height = k.min(k.sub(rows, row), k.c(kRows)), width = k.min(k.sub(cols, col), k.c(kCols));
+  Value from = k.address(x, {t[0], t[1], t[2], col}), to = k.address(y, {t[0], t[1], t[2], col});
+  Value weights = e.base;
+  if (rank == 4) {
+    weights = k.at(weights, k.mul(t[0], e.stride[0]));
+  }
+  if (rank >= 3) {
+    weights = k.at(weights, k.mul(t[1], e.stride[rank - 3]));
+  }
+  weights = k.at(weights, k.mul(row, e.stride[rank - 1]));
+
+  Value sums = k.allocate(kRows * kCols * 4), stagedX = k.allocate(kDepth * kCols * 4),
+        stagedE = k.allocate(kDepth * kRows * 4);
+  Value wide = k.padded(width), line = k.mul(wide, 4);
+  Value xStep = k.mul(x.stride[2], block);
+  k.fillZero(sums, k.mul(line, height));
+  // x is read in place where it is f32 with whole registers of adjacent columns.
+  Value inPlace = x.type.isF32() ? k.both(k.adjacent(x), k.eq(wide, width)) : k.constant(k.i1, int64_t(0));
+  k.loop(k.c(0), depth, kDepth, [&](Value n) {
+    Value many = k.min(k.sub(depth, n), k.c(kDepth));
+    Value xHere = k.at2(from, n, xStep), eHere = k.at2(weights, n, e.stride[rank - 2]);
+    k.stage(stagedE, k.c(kRows * 4), eHere, e.stride[rank - 2], e.stride[rank - 1], many, height, e.type);
+    // y[r, :] += sum over n of e[n, r] x[n, :]
+    auto product = [&](Value B, Value stride) {
+      k.multiply(sums, line, stagedE, k.c(4), k.c(kRows * 4), B, stride, height, many, wide);
+    };
+    k.ifElse(
+        inPlace, [&] { product(xHere, xStep); },
+        [&] {
+          k.stage(stagedX, line, xHere, xStep, x.stride[3], many, width, x.type);
+          product(stagedX, line);
+        });
+  });
+  k.unstage(k.at(to, k.mul(row, k.mul(y.stride[2], block))), k.mul(y.stride[2], block), y.stride[3], sums, line, height,
+            width, y.type);
+}
+
+} // namespace heddle

@@ -1,0 +1,265 @@
+//===- OpKernel.cpp - What kernels of ops on whole tensors are made of ----===//
+
+#include "passes/OpKernel.h"
+
+#include "mlir/IR/IRMapping.h"
+#include "passes/KernelSignature.h"
+
+using namespace mlir;
+
+namespace heddle {
+
+OpKernel::OpKernel(ModuleOp module, func::FuncOp spec, OpBuilder &builder, VectorTarget target)
+    : Emitter(builder, spec.getLoc(), target), module(module), spec(spec) {
+  builder.setInsertionPointToEnd(module.getBody());
+  auto fn = func::FuncOp::create(builder, loc, "heddle_task", builder.getFunctionType({ptr, i64, ptr}, {}));
+  Block *body = fn.addEntryBlock();
+  builder.setInsertionPointToStart(body);
+  block = body->getArgument(0);
+  task = body->getArgument(1);
+  scratch = body->getArgument(2);
+}
+
+void OpKernel::expect(int64_t a, int64_t axis, AffineExpr want, bool orOne) {
+  checks.push_back({a, axis, want, orOne ? "or_one" : "is"});
+}
+
+void OpKernel::expectDivides(int64_t a, int64_t axis, AffineExpr want) { checks.push_back({a, axis, want, "divides"}); }
+
+void OpKernel::launch(AffineExpr newTasks, AffineExpr newWork) {
+  tasks = newTasks;
+  work = newWork;
+}
+
+void OpKernel::finish() {
+  func::ReturnOp::create(b, loc);
+  unsigned symbols = 4 * spec.getNumArguments();
+  auto map = [&](ArrayRef<AffineExpr> exprs) {
+    return AffineMapAttr::get(AffineMap::get(0, symbols, exprs, b.getContext()));
+  };
+  SmallVector<Attribute> shapes, conditions;
+  for (ArrayRef<AffineExpr> dims : results) {
+    shapes.push_back(map(dims));
+  }
+  for (const Check &check : checks) {
+    conditions.push_back(b.getDictionaryAttr(
+        {b.getNamedAttr("arg", b.getI64IntegerAttr(check.arg)), b.getNamedAttr("axis", b.getI64IntegerAttr(check.axis)),
+         b.getNamedAttr("kind", b.getStringAttr(check.kind)), b.getNamedAttr("size", map(check.want))}));
+  }
+  module->setAttr("heddle.launch",
+                  b.getDictionaryAttr({b.getNamedAttr("checks", b.getArrayAttr(conditions)),
+                                       b.getNamedAttr("results", b.getArrayAttr(shapes)),
+                                       b.getNamedAttr("tasks", map(tasks)), b.getNamedAttr("work", map(work))}));
+  module->setAttr("heddle.scratch_bytes", b.getI64IntegerAttr(used));
+}
+
+TensorView OpKernel::view(int64_t record, Type type) {
+  TensorView v;
+  int64_t slot = header::kSlots + 9 * record;
+  v.base = toPtr(load(i64, at(block, slot * 8), 8));
+  auto tensor = cast<RankedTensorType>(type);
+  v.type = tensor.getElementType();
+  v.bytes = v.type.isIndex() ? 8 : (v.type.getIntOrFloatBitWidth() + 7) / 8;
+  for (int64_t n = 0; n < tensor.getRank(); ++n) {
+    v.size.push_back(load(i64, at(block, (slot + 1 + n) * 8), 8));
+    v.stride.push_back(mul(load(i64, at(block, (slot + 5 + n) * 8), 8), v.bytes));
+  }
+  return v;
+}
+
+Value OpKernel::allocate(int64_t bytes) {
+  Value place = at(scratch, used);
+  used += (bytes + 63) / 64 * 64;
+  return place;
+}
+
+Emitter::Values OpKernel::split(Value index, ValueRange sizes) {
+  Values digits(sizes.size());
+  for (size_t n = sizes.size(); n-- > 1;) {
+    Value quotient = arith::DivSIOp::create(b, loc, index, sizes[n]);
+    digits[n] = sub(index, mul(quotient, sizes[n]));
+    index = quotient;
+  }
+  digits[0] = index;
+  return digits;
+}
+
+Value OpKernel::address(const TensorView &v, ValueRange indices) {
+  Value place = v.base;
+  for (auto [index, stride] : llvm::zip(indices, v.stride)) {
+    place = at(place, mul(index, stride));
+  }
+  return place;
+}
+
+void OpKernel::columns(Value count, Value contiguous, int64_t unroll,
+                       llvm::function_ref<void(ArrayRef<Value>, bool)> body) {
+  int64_t vl = target.width;
+  auto whole = [&](int64_t step) { return select(contiguous, mul(floorDiv(count, step), step), c(0)); };
+  Value groups = unroll > 1 ? whole(vl * unroll) : c(0), registers = whole(vl);
+  if (unroll > 1) {
+    loop(c(0), groups, vl * unroll, [&](Value col) {
+      Values cols;
+      for (int64_t n = 0; n < unroll; ++n) {
+        cols.push_back(add(col, c(n * vl)));
+      }
+      body(cols, true);
+    });
+  }
+  loop(groups, registers, vl, [&](Value col) { body(col, true); });
+  loop(registers, count, 1, [&](Value col) { body(col, false); });
+}
+
+func::FuncOp OpKernel::helper(StringRef name, TypeRange inputs, bool &isNew) {
+  if (auto known = module.lookupSymbol<func::FuncOp>(name)) {
+    isNew = false;
+    return known;
+  }
+  isNew = true;
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(module.getBody());
+  auto fn = func::FuncOp::create(b, loc, name, b.getFunctionType(inputs, {}));
+  fn.setPrivate();
+  fn.addEntryBlock();
+  return fn;
+}
+
+static StringRef suffix(Type type) { return type.isF32() ? "f32" : type.isBF16() ? "bf16" : "f16"; }
+
+void OpKernel::stage(Value to, Value toStride, Value from, Value rowStride, Value colStride, Value rows, Value cols,
+                     Type type, llvm::function_ref<Value(Value)> keep) {
+  int64_t bytes = type.isF32() ? 4 : 2;
+  bool isNew = false;
+  std::string name = ("stage_row_" + suffix(type)).str();
+  func::FuncOp fn = helper(name, {ptr, ptr, i64, i64}, isNew);
+  if (isNew) {
+    // (to, from, column stride, columns): one row, padded.
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(&fn.getBody().front());
+    ValueRange a = fn.getArguments();
+    columns(a[3], eq(a[2], c(bytes)), 4, [&](ArrayRef<Value> at_, bool vector) {
+      for (Value col : at_) {
+        store(loadAsF32(type, at(a[1], mul(col, a[2])), vector), at(a[0], mul(col, 4)), 4);
+      }
+    });
+    loop(a[3], padded(a[3]), 1, [&](Value col) { store(constant(f32, 0.0), at(a[0], mul(col, 4)), 4); });
+    func::ReturnOp::create(b, loc);
+  }
+  loop(c(0), rows, 1, [&](Value row) {
+    Value there = at2(to, row, toStride);
+    auto copy = [&] { call(name, {}, {there, at2(from, row, rowStride), colStride, cols}); };
+    if (!keep) {
+      return copy();
+    }
+    ifElse(keep(row), copy, [&] { fillZero(there, mul(padded(cols), 4)); });
+  });
+}
+
+void OpKernel::unstage(Value to, Value rowStride, Value colStride, Value from, Value fromStride, Value rows, Value cols,
+                       Type type) {
+  int64_t bytes = type.isF32() ? 4 : 2;
+  Value contiguous = eq(colStride, c(bytes));
+  loop(c(0), rows, 1, [&](Value row) {
+    Value there = at2(to, row, rowStride), here = at2(from, row, fromStride);
+    columns(cols, contiguous, 4, [&](ArrayRef<Value> at_, bool vector) {
+      for (Value col : at_) {
+        Value x = load(vector ? Type(vec(f32)) : f32, at(here, mul(col, 4)), 4);
+        storeF32As(type, x, at(there, mul(col, colStride)));
+      }
+    });
+  });
+}
+
+void OpKernel::fillZero(Value to, Value bytes) {
+  LLVM::MemsetOp::create(b, loc, to, constant(i8, int64_t(0)), bytes, /*isVolatile=*/false);
+}
+
+/// `rows` rows of C by `vectors` registers of columns, over the whole depth.
+void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows, int64_t vectors) {
+  Value C = args[0], cStride = args[1], A = args[2], aRow = args[3], aDepth = args[4], B = args[5], bStride = args[6],
+        depth = args[8];
+  Values places, sums, starts;
+  for (int64_t r = 0; r < rows; ++r) {
+    Value n = add(row, c(r));
+    places.push_back(at(at2(C, n, cStride), mul(col, 4)));
+    starts.push_back(at2(A, n, aRow));
+    for (int64_t v = 0; v < vectors; ++v) {
+      sums.push_back(loadRow(at(places[r], v * target.width * 4)));
+    }
+  }
+  Value first = at(B, mul(col, 4));
+  Values done = loop(c(0), depth, 1, sums, [&](Value k, ValueRange acc) {
+    Value line = at2(first, k, bStride), step = mul(k, aDepth);
+    Values columns, next(acc.begin(), acc.end());
+    for (int64_t v = 0; v < vectors; ++v) {
+      columns.push_back(loadRow(at(line, v * target.width * 4)));
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      Value x = splat(load(f32, at(starts[r], step), 4));
+      for (int64_t v = 0; v < vectors; ++v) {
+        next[r * vectors + v] = fma(x, columns[v], next[r * vectors + v]);
+      }
+    }
+    return next;
+  });
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t v = 0; v < vectors; ++v) {
+      store(done[r * vectors + v], at(places[r], v * target.width * 4), 4);
+    }
+  }
+}
+
+void OpKernel::multiply(Value C, Value cStride, Value A, Value aRow, Value aDepth, Value B, Value bStride, Value rows,
+                        Value depth, Value cols) {
+  bool isNew = false;
+  Value args[] = {C, cStride, A, aRow, aDepth, B, bStride, rows, depth, cols};
+  func::FuncOp fn = helper("multiply", ValueRange(args).getTypes(), isNew);
+  if (isNew) {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(&fn.getBody().front());
+    ValueRange a = fn.getArguments();
+    // The register tile: 6 rows by 4 registers of 32, or by 2 of 16.
+    int64_t vl = target.width, wide = target.registers >= 32 ? 4 : 2, tall = 6;
+    Value wideEnd = mul(floorDiv(a[9], vl * wide), vl * wide), tallEnd = mul(floorDiv(a[7], tall), tall);
+    auto panel = [&](Value col, int64_t vectors) {
+      loop(c(0), tallEnd, tall, [&](Value row) { multiplyBlock(a, row, col, tall, vectors); });
+      loop(tallEnd, a[7], 1, [&](Value row) { multiplyBlock(a, row, col, 1, vectors); });
+    };
+    loop(c(0), wideEnd, vl * wide, [&](Value col) { panel(col, wide); });
+    loop(wideEnd, a[9], vl, [&](Value col) { panel(col, 1); });
+    func::ReturnOp::create(b, loc);
+  }
+  call("multiply", {}, args);
+}
+
+Value OpKernel::applyRegion(Region &region, Value x) {
+  if (region.empty()) {
+    return x;
+  }
+  IRMapping map;
+  map.map(region.getArgument(0), x);
+  auto lanes = [&](Type t) { return isVector(x) ? Type(vec(t)) : t; };
+  for (Operation &op : region.front()) {
+    if (auto yield = dyn_cast<attn::YieldOp>(op)) {
+      return map.lookup(yield.getScore());
+    }
+    if (auto known = dyn_cast<arith::ConstantOp>(op)) {
+      Value v = arith::ConstantOp::create(b, loc, cast<TypedAttr>(known.getValue()));
+      map.map(known.getResult(), isVector(x) ? splat(v) : v);
+      continue;
+    }
+    OperationState state(loc, op.getName());
+    for (Value operand : op.getOperands()) {
+      state.addOperands(map.lookup(operand));
+    }
+    for (Type t : op.getResultTypes()) {
+      state.addTypes(lanes(t));
+    }
+    state.addAttributes(op.getAttrs());
+    Operation *copy = b.create(state);
+    map.map(op.getResult(0), copy->getResult(0));
+  }
+  llvm_unreachable("a feature region without a yield");
+}
+
+} // namespace heddle

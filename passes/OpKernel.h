@@ -1,0 +1,115 @@
+//===- OpKernel.h - What kernels of ops on whole tensors are made of ------===//
+//
+// An op on whole tensors (pool, project, ...) becomes one function
+// `heddle_task(args, task, scratch)`, as an attend does (docs/abi.md), and a
+// description of its launch: sizes of its results, number of tasks and checks,
+// all as expressions of the arguments' sizes. Here is what their lowerings share:
+// views of the argument block, loops over columns, a product of small matrices.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_PASSES_OPKERNEL_H
+#define HEDDLE_PASSES_OPKERNEL_H
+
+#include "dialect/Attn.h"
+#include "passes/Emitter.h"
+
+#include "mlir/IR/AffineExpr.h"
+
+namespace heddle {
+
+/// A tensor of the argument block inside a kernel: strides are in bytes.
+struct TensorView {
+  mlir::Value base;
+  llvm::SmallVector<mlir::Value, 4> size, stride;
+  mlir::Type type; ///< of an element
+  int64_t bytes = 4;
+};
+
+class OpKernel : public Emitter {
+public:
+  /// A kernel for the one op of `spec`, whose operands are its arguments; the new function stands at the end of
+  /// `module`.
+  OpKernel(mlir::ModuleOp module, mlir::func::FuncOp spec, mlir::OpBuilder &builder, VectorTarget target);
+
+  //===--- The launch ---------------------------------------------------------===//
+
+  /// Size `axis` of argument `a`.
+  mlir::AffineExpr size(int64_t a, int64_t axis) { return mlir::getAffineSymbolExpr(4 * a + axis, b.getContext()); }
+  mlir::AffineExpr number(int64_t n) { return mlir::getAffineConstantExpr(n, b.getContext()); }
+  /// Shape of the next result; a size below 0 counts as 0.
+  void result(llvm::ArrayRef<mlir::AffineExpr> dims) { results.emplace_back(dims.begin(), dims.end()); }
+  /// The run-time size must be `want`, or 1 where `orOne` (then the dimension repeats).
+  void expect(int64_t a, int64_t axis, mlir::AffineExpr want, bool orOne = false);
+  /// `want` must be a multiple of the run-time size.
+  void expectDivides(int64_t a, int64_t axis, mlir::AffineExpr want);
+  /// Number of tasks, and multiply-adds in all (or as many elements moved).
+  void launch(mlir::AffineExpr tasks, mlir::AffineExpr work);
+  /// Writes the description on the module and ends the function.
+  void finish();
+
+  //===--- The body -----------------------------------------------------------===//
+
+  TensorView argument(int64_t a) { return view(a, spec.getArgumentTypes()[a]); }
+  TensorView resultView(int64_t r) { return view(spec.getNumArguments() + r, spec.getResultTypes()[r]); }
+  mlir::Value task, scratch;
+  /// A part of the thread's scratch memory, 64-byte aligned.
+  mlir::Value allocate(int64_t bytes);
+  /// Splits `index` by sizes, last one fastest.
+  Values split(mlir::Value index, mlir::ValueRange sizes);
+  mlir::Value ceilDiv(mlir::Value x, int64_t n) { return floorDiv(add(x, c(n - 1)), n); }
+  /// Address of the element at indices (as many as given, from the first dimension).
+  mlir::Value address(const TensorView &v, mlir::ValueRange indices);
+  /// True where elements of the last dimension are adjacent.
+  mlir::Value adjacent(const TensorView &v) { return eq(v.stride.back(), c(v.bytes)); }
+  /// Calls body(columns, vector) so that all of [0, count) is covered: with `unroll` registers at once, then one,
+  /// then element by element; only element by element where `contiguous` is false.
+  void columns(mlir::Value count, mlir::Value contiguous, int64_t unroll,
+               llvm::function_ref<void(llvm::ArrayRef<mlir::Value>, bool)> body);
+  mlir::Value at2(mlir::Value base, mlir::Value row, mlir::Value rowStride) { return at(base, mul(row, rowStride)); }
+
+  /// Copies rows x cols elements to f32 at `to`, rows `toStride` bytes apart, columns adjacent and padded by zeros to a
+  /// multiple of the register; `keep` (may be null) gives each row's i1: where false, the row is zeros.
+  void stage(mlir::Value to, mlir::Value toStride, mlir::Value from, mlir::Value rowStride, mlir::Value colStride,
+             mlir::Value rows, mlir::Value cols, mlir::Type type,
+             llvm::function_ref<mlir::Value(mlir::Value)> keep = nullptr);
+  /// The inverse: f32 rows to storage.
+  void unstage(mlir::Value to, mlir::Value rowStride, mlir::Value colStride, mlir::Value from, mlir::Value fromStride,
+               mlir::Value rows, mlir::Value cols, mlir::Type type);
+  void fillZero(mlir::Value to, mlir::Value bytes);
+  /// C[r, :] += sum over k < depth of A[r, k] B[k, :] on f32: C and B have adjacent columns, a multiple of the
+  /// register; strides in bytes.
+  void multiply(mlir::Value C, mlir::Value cStride, mlir::Value A, mlir::Value aRow, mlir::Value aDepth, mlir::Value B,
+                mlir::Value bStride, mlir::Value rows, mlir::Value depth, mlir::Value cols);
+  /// `n` rounded up to whole registers.
+  mlir::Value padded(mlir::Value n) { return mul(ceilDiv(n, target.width), target.width); }
+  /// Scalar code of a region with one argument, on a scalar or on lanes.
+  mlir::Value applyRegion(mlir::Region &region, mlir::Value x);
+
+private:
+  TensorView view(int64_t record, mlir::Type type);
+  void emitMultiply();
+  void multiplyBlock(mlir::ValueRange args, mlir::Value row, mlir::Value col, int64_t rows, int64_t vectors);
+  mlir::func::FuncOp helper(llvm::StringRef name, mlir::TypeRange inputs, bool &isNew);
+
+  struct Check {
+    int64_t arg, axis;
+    mlir::AffineExpr want;
+    llvm::StringRef kind;
+  };
+  mlir::ModuleOp module;
+  mlir::func::FuncOp spec;
+  mlir::Value block;
+  llvm::SmallVector<llvm::SmallVector<mlir::AffineExpr>> results;
+  llvm::SmallVector<Check> checks;
+  mlir::AffineExpr tasks, work;
+  int64_t used = 0;
+};
+
+// One lowering an op, each in a file of its own.
+void lowerPool(attn::PoolOp op, OpKernel &kernel);
+void lowerConvolve(attn::ConvolveOp op, OpKernel &kernel);
+void lowerProject(attn::ProjectOp op, OpKernel &kernel);
+
+} // namespace heddle
+
+#endif // HEDDLE_PASSES_OPKERNEL_H

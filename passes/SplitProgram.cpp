@@ -1,0 +1,181 @@
+//===- SplitProgram.cpp - A spec of several ops as a list of kernels ------===//
+//
+// A function whose body is one attend on its arguments is a kernel. Any other is a
+// program: each of its ops becomes a module of its own with one function (a step),
+// whose arguments are the op's operands, in the order of the spec; the runtime
+// runs the steps in that order and owns what lies between them. Values are
+// numbered: the function's arguments, then each op's results.
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/SplitProgram.h"
+#include "dialect/Attn.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/IRMapping.h"
+#include "mlir/IR/Matchers.h"
+#include "passes/Passes.h"
+
+using namespace mlir;
+
+namespace heddle {
+#define GEN_PASS_DEF_SPLITPROGRAMPASS
+#include "passes/Passes.h.inc"
+
+bool isProgram(func::FuncOp func) {
+  Block &body = func.getBody().front();
+  if (body.getOperations().size() != 2 || !isa<attn::AttendOp>(body.front())) {
+    return true;
+  }
+  Operation &ret = body.back();
+  // What a single kernel cannot return (an argument, a result twice) is a program's business.
+  llvm::SmallDenseSet<Value> seen;
+  for (Value v : ret.getOperands()) {
+    if (v.getDefiningOp() != &body.front() || !seen.insert(v).second) {
+      return true;
+    }
+  }
+  return !seen.contains(body.front().getResult(0));
+}
+
+namespace {
+struct SplitProgramPass : impl::SplitProgramPassBase<SplitProgramPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    SmallVector<func::FuncOp> functions;
+    for (auto fn : module.getOps<func::FuncOp>()) {
+      if (!fn.isDeclaration()) {
+        functions.push_back(fn);
+      }
+    }
+    for (func::FuncOp fn : functions) {
+      if (isProgram(fn) && failed(split(fn))) {
+        return signalPassFailure();
+      }
+    }
+  }
+
+private:
+  llvm::DenseMap<Value, int64_t> numbers;
+
+  LogicalResult split(func::FuncOp fn) {
+    Block &body = fn.getBody().front();
+    numbers.clear();
+    for (Value arg : body.getArguments()) {
+      numbers[arg] = int64_t(numbers.size());
+    }
+    int64_t steps = 0;
+    for (Operation &op : body.without_terminator()) {
+      if (op.hasTrait<OpTrait::ConstantLike>()) {
+        continue;
+      }
+      if (!isa<attn::AttnDialect>(op.getDialect())) {
+        return op.emitOpError(
+            "expected an op of the attn dialect or an elementwise op on tensors in a spec, but got this "
+            "one");
+      }
+      if (failed(outline(fn, op, steps++))) {
+        return failure();
+      }
+      for (Value v : op.getResults()) {
+        numbers[v] = int64_t(numbers.size());
+      }
+    }
+    SmallVector<int64_t> returned;
+    for (Value v : body.getTerminator()->getOperands()) {
+      auto known = numbers.find(v);
+      if (known == numbers.end() || !isa<RankedTensorType>(v.getType())) {
+        return body.getTerminator()->emitOpError("expected to return tensors that ops compute, but got ")
+               << v.getType();
+      }
+      if (isa<BlockArgument>(v)) {
+        return body.getTerminator()->emitOpError("expected to return tensors that ops compute, but got an argument");
+      }
+      if (llvm::is_contained(returned, known->second)) {
+        return body.getTerminator()->emitOpError("expected to return each tensor once, but got one twice");
+      }
+      returned.push_back(known->second);
+    }
+    if (returned.empty() || steps == 0) {
+      return fn.emitOpError("expected a function that computes and returns a tensor, but got one that does not");
+    }
+    Builder b(fn.getContext());
+    fn->getParentOp()->setAttr("heddle.results", b.getDenseI64ArrayAttr(returned));
+    // What is left of the function is its signature.
+    fn.eraseBody();
+    fn.setPrivate();
+    return success();
+  }
+
+  /// What an error calls a value.
+  std::string nameOf(func::FuncOp fn, Value v) {
+    if (auto arg = dyn_cast<BlockArgument>(v)) {
+      if (auto given = fn.getArgAttrOfType<StringAttr>(arg.getArgNumber(), "heddle.name")) {
+        return given.str();
+      }
+      return "argument " + std::to_string(arg.getArgNumber());
+    }
+    return "the result of " + v.getDefiningOp()->getName().getStringRef().str();
+  }
+
+  LogicalResult outline(func::FuncOp fn, Operation &op, int64_t step) {
+    SmallVector<Value> inputs;
+    SmallVector<Operation *> constants;
+    auto note = [&](Value v) {
+      Operation *def = v.getDefiningOp();
+      if (def && def->hasTrait<OpTrait::ConstantLike>()) {
+        if (!llvm::is_contained(constants, def)) {
+          constants.push_back(def);
+        }
+      } else if (!llvm::is_contained(inputs, v)) {
+        inputs.push_back(v);
+      }
+    };
+    llvm::for_each(op.getOperands(), note);
+    // Regions of linalg ops may use values of the function.
+    op.walk([&](Operation *inner) {
+      for (Value v : inner->getOperands()) {
+        if (inner != &op && v.getParentBlock() == op.getBlock()) {
+          note(v);
+        }
+      }
+    });
+    SmallVector<int64_t> in, out;
+    SmallVector<Type> types;
+    SmallVector<Location> locations;
+    for (Value v : inputs) {
+      if (!numbers.contains(v)) {
+        return op.emitOpError("expected operands that are arguments or results of ops, but got another value");
+      }
+      in.push_back(numbers[v]);
+      types.push_back(v.getType());
+      locations.push_back(v.getLoc());
+    }
+    for (auto [n, v] : llvm::enumerate(op.getResults())) {
+      out.push_back(int64_t(numbers.size() + n));
+    }
+    OpBuilder b(fn.getContext());
+    b.setInsertionPointToEnd(cast<ModuleOp>(fn->getParentOp()).getBody());
+    auto module = ModuleOp::create(b, op.getLoc(), ("step" + Twine(step)).str());
+    module->setAttr("heddle.inputs", b.getDenseI64ArrayAttr(in));
+    module->setAttr("heddle.outputs", b.getDenseI64ArrayAttr(out));
+    b.setInsertionPointToStart(module.getBody());
+    auto inner = func::FuncOp::create(b, op.getLoc(), fn.getSymName(), b.getFunctionType(types, op.getResultTypes()));
+    Block *block = b.createBlock(&inner.getBody(), {}, types, locations);
+    IRMapping map;
+    for (auto [n, v] : llvm::enumerate(inputs)) {
+      map.map(v, block->getArgument(n));
+      inner.setArgAttr(n, "heddle.name", b.getStringAttr(nameOf(fn, v)));
+    }
+    for (Operation *constant : constants) {
+      b.clone(*constant, map);
+    }
+    Operation *copy = b.clone(op, map);
+    func::ReturnOp::create(b, op.getLoc(), copy->getResults());
+    return success();
+  }
+};
+} // namespace
+} // namespace heddle

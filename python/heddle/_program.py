@@ -1,0 +1,396 @@
+"""Specs of several ops: symbolic tensors, `@hd.kernel`, and how an op runs alone.
+
+A function of tensors is called once with `TensorValue`s that stand for its arguments; each op that it calls writes
+a line of the dialect's text. What comes out is one function, compiled as one unit: the runtime runs its ops in order
+and owns what lies between them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from . import _core
+from ._scalars import Scalar, Tensor, _is_tensor, capture_identity
+from ._trace import function_key
+
+MLIR_TYPES = {
+    "float32": "f32", "float16": "f16", "bfloat16": "bf16", "float64": "f64", "bool": "i1", "int8": "i8",
+    "int32": "i32", "int64": "i64",
+}  # fmt: skip
+DTYPE_NAMES = {v: k for k, v in MLIR_TYPES.items()}
+
+Source = tuple[str, Any]
+"""Where an argument of the compiled function comes from: ("arg", number) or ("object", tensor, scalar or number)."""
+
+
+class Shape(Sequence[int]):
+    """Sizes of a symbolic tensor; a size that is read becomes part of the kernel."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: TensorValue) -> None:
+        self._value = value
+
+    def __len__(self) -> int:
+        return len(self._value.sizes)
+
+    def __getitem__(self, axis: Any) -> Any:
+        if isinstance(axis, slice):
+            return tuple(self[n] for n in range(*axis.indices(len(self))))
+        if not -len(self) <= axis < len(self):
+            raise IndexError(f"expected an axis of {len(self)} dimensions, but got {axis}")
+        return self._value.size(axis % len(self))
+
+    def __iter__(self) -> Iterator[int]:
+        return (self[n] for n in range(len(self)))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self._value.sizes))
+
+
+class TensorValue:
+    """A tensor of a function that is being traced."""
+
+    __slots__ = ("dims", "dtype", "name", "sizes", "trace")
+
+    def __init__(self, trace: Trace, name: str, dtype: str, dims: Sequence[int | None], sizes: Sequence[int]) -> None:
+        self.trace = trace
+        self.name = name
+        self.dtype = dtype
+        self.dims = tuple(dims)
+        """Sizes that the kernel is compiled for; None: read when it runs."""
+        self.sizes = tuple(sizes)
+        """All sizes in the call that is traced."""
+
+    @property
+    def shape(self) -> Shape:
+        """The sizes; reading one makes it part of the kernel."""
+        return Shape(self)
+
+    @property
+    def type(self) -> str:
+        """The MLIR type."""
+        return tensor_type(self.dtype, self.dims)
+
+    def size(self, axis: int) -> int:
+        """A size of this call, on which the kernel then depends."""
+        self.trace.demand(self, axis)
+        return self.sizes[axis]
+
+    def __getitem__(self, index: Any) -> Any:
+        from ._scalars import _load
+
+        return _load(self, index)
+
+    def __repr__(self) -> str:
+        return f"<tensor {self.name}: {self.type}>"
+
+    def __bool__(self) -> bool:
+        raise TypeError("expected code that does not depend on the contents of tensors in an hd.kernel function")
+
+
+def tensor_type(dtype: str, dims: Sequence[int | None]) -> str:
+    """`tensor<?x8x?x64xf32>`."""
+    sizes = "".join("?x" if d is None else f"{d}x" for d in dims)
+    return f"tensor<{sizes}{MLIR_TYPES[dtype]}>"
+
+
+class Trace:
+    """One function while it is written."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.arguments: list[tuple[str, str]] = []  # SSA name, type
+        self.sources: list[Source] = []
+        self.lines: list[str] = []
+        self.demands: set[tuple[int, int]] = set()  # argument, axis
+        self.inputs: dict[str, int] = {}  # SSA name of an argument: its number among the function's own
+        self.everything = False
+        self._objects: dict[int, Any] = {}
+        self._count = 0
+
+    def argument(self, n: int, value: Any, static: set[int]) -> Any:
+        """Stands for argument `n` of the function."""
+        name = f"%a{n}"
+        if isinstance(value, Scalar):
+            self.inputs[name] = n
+            self._objects[id(value)] = name
+            self.arguments.append((name, "f32" if value.is_float else "index"))
+            self.sources.append(("arg", n))
+            return value
+        dtype, sizes, _, _ = _core.describe(value, f"argument {n}")
+        check_dtype(dtype, f"argument {n}")
+        dims = [s if axis in static else None for axis, s in enumerate(sizes)]
+        made = TensorValue(self, name, dtype, dims, sizes)
+        self.inputs[name] = n
+        self.arguments.append((name, made.type))
+        self.sources.append(("arg", n))
+        return made
+
+    def demand(self, value: TensorValue, axis: int) -> None:
+        """A size that the text depends on."""
+        if value.dims[axis] is not None:
+            return
+        n = self.inputs.get(value.name)
+        if n is None:
+            self.everything = True  # of a result: it follows from all arguments
+        else:
+            self.demands.add((n, axis))
+
+    def fresh(self) -> str:
+        """A new SSA name."""
+        self._count += 1
+        return f"%v{self._count}"
+
+    def constant(self, x: Any) -> Any:
+        """A tensor that the function captures, as a symbolic one."""
+        if isinstance(x, TensorValue):
+            if x.trace is not self:
+                raise ValueError("expected tensors of the function that is traced, but got one of another call")
+            return x
+        if isinstance(x, Tensor):
+            x = x.data
+        identity = capture_identity(x)
+        known = self._objects.get(id(identity))
+        if known is None:
+            dtype, sizes, _, _ = _core.describe(x, "a captured tensor")
+            check_dtype(dtype, "a captured tensor")
+            dims = [s if len(sizes) == 4 and axis == 3 else None for axis, s in enumerate(sizes)]
+            known = TensorValue(self, f"%c{len(self.sources)}", dtype, dims, sizes)
+            self._objects[id(identity)] = known
+            self.arguments.append((known.name, known.type))
+            self.sources.append(("object", x))
+        return known
+
+    def scalar(self, x: Any, type: str) -> str:
+        """A run-time number: the SSA name of the argument that holds it."""
+        if isinstance(x, Scalar):
+            known = self._objects.get(id(x))
+            if known is not None:
+                return known
+        name = f"%c{len(self.sources)}"
+        self.arguments.append((name, type))
+        self.sources.append(("object", x))
+        if isinstance(x, Scalar):
+            self._objects[id(x)] = name
+        return name
+
+    def op(
+        self, text: str, results: Sequence[tuple[str, Sequence[int | None], Sequence[int]]]
+    ) -> tuple[TensorValue, ...]:
+        """Adds an op; each result is (dtype, static sizes, sizes)."""
+        made = tuple(TensorValue(self, self.fresh(), *r) for r in results)
+        self.lines.append(f"{', '.join(v.name for v in made)} = {text}")
+        return made
+
+    def text(self, returned: Sequence[TensorValue]) -> str:
+        """The whole function."""
+        header = ", ".join(f"{name}: {type}" for name, type in self.arguments)
+        types = [v.type for v in returned]
+        body = "\n".join("  " + line for op in self.lines for line in op.split("\n"))
+        values = ", ".join(v.name for v in returned)
+        one = types[0] if len(types) == 1 else f"({', '.join(types)})"
+        return (
+            f"func.func @{self.name}({header})\n    -> {one} {{\n{body}\n  return {values} : {', '.join(types)}\n}}\n"
+        )
+
+
+def check_dtype(dtype: str, name: str) -> None:
+    """float64 has no kernels."""
+    if dtype == "float64":
+        raise TypeError(
+            f"expected float32, float16 or bfloat16 for {name}, but got float64; convert it (NumPy: "
+            "x.astype(np.float32), torch: x.float())"
+        )
+
+
+def trace_of(values: Sequence[Any]) -> Trace | None:
+    """The trace that symbolic tensors among `values` belong to."""
+    for v in values:
+        if isinstance(v, TensorValue):
+            return v.trace
+    return None
+
+
+# One op alone
+
+_alone: dict[Any, Any] = {}
+
+
+def run_op(
+    name: str, key: Any, tensors: Sequence[Any], static: Sequence[set[int]], build: Callable[..., Any], out: Any = None
+) -> Any:
+    """Runs the op that `build(trace, *tensors)` writes, or adds it to the trace that its tensors belong to.
+
+    Parameters
+    ----------
+    key
+        What the text depends on beside the tensors' types.
+    static
+        For each tensor, the axes whose sizes are part of the kernel.
+    """
+    tensors = [t.data if isinstance(t, Tensor) else t for t in tensors]
+    trace = trace_of(tensors)
+    if trace is not None:
+        values = [trace.constant(t) for t in tensors]
+        for value, axes in zip(values, static, strict=True):
+            for axis in axes:
+                value.size(axis)
+        result = build(trace, *values)
+        return result[0] if len(result) == 1 else result
+    signature: list[Any] = [name, key]
+    for n, (t, axes) in enumerate(zip(tensors, static, strict=True)):
+        dtype, sizes, _, _ = _core.describe(t, f"argument {n} of {name}")
+        signature.append((dtype, len(sizes), tuple(sizes[a] for a in sorted(axes) if a < len(sizes))))
+    found = _alone.get(tuple(signature))
+    if found is None:
+        trace = Trace(name)
+        values = [trace.argument(n, t, axes) for n, (t, axes) in enumerate(zip(tensors, static, strict=True))]
+        text = trace.text(build(trace, *values))
+        found = _alone[tuple(signature)] = _core.kernel_get(text, text, "native")
+    result = found.call(tensors, out)
+    return result[0] if len(result) == 1 else result
+
+
+# Functions of several ops
+
+
+class _Entry:
+    __slots__ = ("core", "sources", "text")
+
+    def __init__(self, text: str, sources: list[Source]) -> None:
+        self.text = text
+        self.sources = sources
+        self.core: Any = None
+
+
+class KernelFunction:
+    """A Python function of tensors, compiled as one kernel; see `kernel`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self._demands: dict[Any, set[tuple[int, int]]] = {}
+        self._entries: dict[Any, _Entry] = {}
+
+    def __call__(self, *args: Any, out: Any = None) -> Any:
+        """Runs the kernel for these tensors; a call inside of another `hd.kernel` function joins its spec."""
+        if trace_of(args) is not None:
+            return self.function(*args)
+        entry, values = self._find(args)
+        if entry.core is None:
+            entry.core = _core.kernel_get(entry.text, entry.text, "native")
+        result = entry.core.call(values, out)
+        return result[0] if len(result) == 1 else result
+
+    def spec(self, *args: Any) -> Any:
+        """The spec for arguments like these: `hd.compile` takes it, `str` is the dialect's text."""
+        from ._spec import Spec
+
+        entry, values = self._find(args)
+        own = sum(kind == "arg" for kind, _ in entry.sources)
+        return Spec(entry.text, tuple(values[own:]))
+
+    def reference(self, *args: Any) -> Any:
+        """What the kernel should give, in float64 by the interpreter. Slow: for checks."""
+        entry, values = self._find(args)
+        trace, _ = self._trace(args, self._statics(args))
+        model = next(v for v in values if _is_tensor(v))
+        results = [_core.empty(model, list(v.sizes), "float64" if "float" in v.dtype else v.dtype) for v in trace[1]]
+        _core.reference(entry.text, values, results)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _key(self, args: Sequence[Any]) -> tuple[Any, ...]:
+        key: list[Any] = []
+        for n, a in enumerate(args):
+            if isinstance(a, Scalar):
+                key.append(("scalar", a.is_float))
+            elif _is_tensor(a):
+                dtype, sizes, _, _ = _core.describe(a, f"argument {n}")
+                key.append((dtype, len(sizes), sizes[3] if len(sizes) == 4 else 0))
+            else:
+                key.append(("value", type(a), a))
+        return tuple(key)
+
+    def _statics(self, args: Sequence[Any]) -> set[tuple[int, int]]:
+        return {(n, 3) for n, a in enumerate(args) if _is_tensor(a) and len(a.shape) == 4}
+
+    def _trace(self, args: Sequence[Any], static: set[tuple[int, int]]) -> tuple[tuple[Trace, Any], Any]:
+        name = re.sub(r"\W", "_", getattr(self.function, "__name__", "kernel")) or "kernel"
+        trace = Trace("kernel" if name == "_lambda_" else name)
+        values: list[Any] = []
+        for n, a in enumerate(args):
+            if isinstance(a, Scalar) or _is_tensor(a):
+                values.append(trace.argument(n, a, {axis for m, axis in static if m == n}))
+            else:
+                values.append(a)
+        made = self.function(*values)
+        returned = made if isinstance(made, (tuple, list)) else (made,)
+        for v in returned:
+            if not isinstance(v, TensorValue):
+                raise TypeError(f"expected an hd.kernel function that returns tensors, but got {type(v).__name__}")
+        return (trace, returned), None
+
+    def _find(self, args: Sequence[Any]) -> tuple[_Entry, list[Any]]:
+        found = function_key(self.function)
+        base = None if found is None else (found[0], self._key(args))
+        demands = self._demands.get(base) if base is not None else None
+        entry = None
+        if base is not None and demands is not None:
+            entry = self._entries.get((base, self._sizes(args, demands)))
+        if entry is None:
+            static = self._statics(args) | (demands or set())
+            # A size that the function reads is part of the text: trace until no new one appears.
+            while True:
+                (trace, returned), _ = self._trace(args, static)
+                more = {(n, a) for n, x in enumerate(args) if _is_tensor(x) for a in range(len(x.shape))}
+                wanted = static | (more if trace.everything else trace.demands)
+                if wanted == static:
+                    break
+                static = wanted
+            entry = _Entry(trace.text(returned), self._positions(trace, found))
+            if base is not None:
+                self._demands[base] = static
+                self._entries[(base, self._sizes(args, static))] = entry
+        captures = [] if found is None else found[1]
+        values = []
+        for kind, x in entry.sources:
+            value = args[x] if kind == "arg" else captures[x] if kind == "capture" else x
+            if isinstance(value, Tensor):
+                value = value.data
+            values.append(value.get() if isinstance(value, Scalar) else value)
+        return entry, values
+
+    @staticmethod
+    def _sizes(args: Sequence[Any], demands: set[tuple[int, int]]) -> tuple[int, ...]:
+        return tuple(int(args[n].shape[a]) for n, a in sorted(demands))
+
+    @staticmethod
+    def _positions(trace: Trace, found: Any) -> list[Source]:
+        """Sources in which captured objects are numbers among the captures, so that new ones are found again."""
+        reach = {} if found is None else {id(capture_identity(c)): n for n, c in enumerate(found[1])}
+        out: list[Source] = []
+        for kind, x in trace.sources:
+            n = reach.get(id(capture_identity(x))) if kind == "object" else None
+            out.append((kind, x) if n is None else ("capture", n))
+        return out
+
+
+def kernel(function: Callable[..., Any]) -> KernelFunction:
+    """Makes one kernel of a Python function of tensors.
+
+    The function is traced with symbolic tensors: `attend`, `pool`, `convolve`, `project`, `linear_attend`, `group`,
+    `gather_rows`, `scatter_rows` and `merge` become ops of one spec, compiled as one unit for each combination of
+    dtypes and head dimensions (and of sizes that the function reads). Tensors that it captures are run-time operands.
+
+    Examples
+    --------
+    >>> @hd.kernel
+    ... def linformer(q, k, v, e, f):
+    ...     return hd.attend(q, hd.project(k, e), hd.project(v, f))
+    >>> out = linformer(q, k, v, e, f)
+    """
+    return KernelFunction(function)

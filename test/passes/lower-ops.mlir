@@ -1,0 +1,34 @@
+// A step becomes a task and a description of its launch; an attend is left alone.
+// RUN: heddle-opt %s --attn-lower-ops --split-input-file | FileCheck %s
+// RUN: heddle-opt %s --attn-lower-ops=width=8 --split-input-file | FileCheck %s --check-prefix=NARROW
+
+// CHECK: #[[SIZES:.*]] = affine_map<()[s0, s1, s2, s3] -> (s0, s1, s2 floordiv 64, s3)>
+// CHECK: module attributes {heddle.launch = {checks = [], results = [#[[SIZES]]]
+// CHECK-SAME: heddle.scratch_bytes = 0
+// CHECK: func.func @heddle_task(%{{.*}}: !llvm.ptr, %{{.*}}: i64, %{{.*}}: !llvm.ptr)
+// CHECK: arith.maximumf %{{.*}} : vector<16xf32>
+// NARROW: arith.maximumf %{{.*}} : vector<8xf32>
+func.func @pool(%k: tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32> {
+  %s = attn.pool max %k size(64) : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  return %s : tensor<?x8x?x64xf32>
+}
+
+// -----
+
+// CHECK: heddle.launch = {checks = [{arg = 0 : i64, axis = 2 : i64, kind = "is"
+// CHECK: func.func private @multiply(
+// CHECK-COUNT-24: math.fma %{{.*}} : vector<16xf32>
+// CHECK: func.func @heddle_task
+func.func @project(%k: tensor<?x8x?x64xf32>, %e: tensor<?x256xf32>) -> tensor<?x8x256x64xf32> {
+  %p = attn.project %k, %e : tensor<?x8x?x64xf32>, tensor<?x256xf32> -> tensor<?x8x256x64xf32>
+  return %p : tensor<?x8x256x64xf32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @attend
+// CHECK-NEXT: attn.attend
+func.func @attend(%q: tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32> {
+  %o = attn.attend %q segment(%q, %q) : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}

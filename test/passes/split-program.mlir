@@ -1,0 +1,53 @@
+// A spec of several ops becomes a module for each; one attend stays as it is.
+// RUN: heddle-opt %s --attn-split-program --split-input-file --verify-diagnostics | FileCheck %s
+
+// CHECK: module attributes {heddle.results = array<i64: 5>}
+// CHECK: func.func private @pooled(
+// CHECK: module @step0 attributes {heddle.inputs = array<i64: 1>, heddle.outputs = array<i64: 3>}
+// CHECK-NEXT: func.func @pooled(%[[X:.*]]: tensor<?x8x?x64xf32> {heddle.name = "argument 1"})
+// CHECK-NEXT: attn.pool mean %[[X]] size(64)
+// CHECK: module @step1 attributes {heddle.inputs = array<i64: 2>, heddle.outputs = array<i64: 4>}
+// CHECK: module @step2 attributes {heddle.inputs = array<i64: 0, 3, 4>, heddle.outputs = array<i64: 5>}
+// CHECK: {heddle.name = "the result of attn.pool"}
+// CHECK: attn.attend
+func.func @pooled(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32> {
+  %s = attn.pool mean %k size(64) : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  %t = attn.pool mean %v size(64) : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  %o = attn.attend %q segment(%s, %t) : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @one(
+// CHECK-NEXT: attn.attend
+// CHECK-NOT: module @step
+func.func @one(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32> {
+  %o = attn.attend %q segment(%k, %v) : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}
+
+// -----
+
+func.func @argument(%k: tensor<?x8x?x64xf32>) -> (tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) {
+  %s = attn.pool mean %k size(64) : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  // expected-error@+1 {{expected to return tensors that ops compute, but got an argument}}
+  return %s, %k : tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>
+}
+
+// -----
+
+func.func @twice(%k: tensor<?x8x?x64xf32>) -> (tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) {
+  %s = attn.pool mean %k size(64) : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  // expected-error@+1 {{expected to return each tensor once, but got one twice}}
+  return %s, %s : tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>
+}
+
+// -----
+
+func.func @other(%k: tensor<?x8x?x64xf32>, %n: index) -> tensor<?x8x?x64xf32> {
+  // expected-error@+1 {{expected an op of the attn dialect or an elementwise op on tensors in a spec, but got this one}}
+  %c = tensor.cast %k : tensor<?x8x?x64xf32> to tensor<2x8x?x64xf32>
+  %s = attn.pool mean %k size(64) : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  return %s : tensor<?x8x?x64xf32>
+}

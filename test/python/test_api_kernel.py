@@ -1,0 +1,131 @@
+"""Functions of several ops: traced, compiled as one unit, against the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import heddle as hd
+from oracle import attention
+from oracle import tensor_ops as oracle
+from oracle.attention import Segment
+
+
+def rows(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def judge(q: np.ndarray, segments: list[Segment], **more: Any) -> np.ndarray:
+    return attention.attend(q, segments=segments, **more).out
+
+
+@hd.kernel
+def linformer(q: Any, k: Any, v: Any, e: Any, f: Any) -> Any:
+    return hd.attend(q, hd.project(k, e), hd.project(v, f))
+
+
+@pytest.mark.parametrize("n", [1, 17, 300])
+def test_two_summaries_and_an_attend(n: int) -> None:
+    q, k, v = (rows(2, 3, n, 32, seed=s) for s in range(3))
+    e, f = (rows(n, 24, seed=s) / n**0.5 for s in (3, 4))
+    expected = judge(q, [Segment(oracle.project(k, e)[0], oracle.project(v, f)[0])])
+    np.testing.assert_allclose(linformer(q, k, v, e, f), expected, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(linformer.reference(q, k, v, e, f), expected, rtol=0, atol=1e-9)
+
+
+def test_lengths_do_not_recompile_and_dtypes_do() -> None:
+    def call(n: int, dtype: torch.dtype) -> None:
+        linformer(*(torch.randn(1, 2, n, 32).to(dtype) for _ in range(3)), *(torch.randn(n, 8).to(dtype) for _ in "ef"))
+
+    call(40, torch.float32)
+    count = hd.compile_count()
+    call(41, torch.float32)
+    call(1, torch.float32)
+    assert hd.compile_count() == count
+    call(41, torch.bfloat16)
+    narrow = [torch.zeros(1, 2, 5, 32).bfloat16()] * 3 + [torch.zeros(5, 2).bfloat16()] * 2
+    text = str(linformer.spec(*narrow))
+    assert "tensor<?x?x?x32xbf16>" in text
+
+
+def test_run_time_scalars_captures_and_lse() -> None:
+    bias, width = hd.tensor(rows(3, seed=9)), hd.scalar(5)
+
+    @hd.kernel
+    def combiner(q: Any, k: Any, v: Any) -> Any:
+        summary = hd.attend(hd.pool(q, "max", 16), k, v, where=hd.parent(16), q_offset=0)
+        near = hd.segment(k, v, hd.causal & hd.block(16) & hd.window(width, 0), score=lambda s, b, h, i, j: s + bias[h])
+        far = hd.segment(hd.pool(k, "max", 16), summary, hd.past_blocks(16))
+        return hd.attend(q, segments=[near, far], q_offset=0, return_lse=True)
+
+    q, k, v = (rows(2, 3, 96, 16, seed=s) for s in range(3))
+    count = None
+    for w in (5, 2):
+        width.value = w
+        summary = judge(oracle.pool(q, "max", 16)[0], [Segment(k, v, "parent(16)")], q_offset=0)
+        near = Segment(k, v, f"causal & block(16) & window({w}, 0)", score=lambda s, b, h, i, j: s + bias.data[h])
+        far = Segment(oracle.pool(k, "max", 16)[0], summary, "past_blocks(16)")
+        expected = attention.attend(q, segments=[near, far], q_offset=0)
+        out, lse = combiner(q, k, v)
+        np.testing.assert_allclose(out, expected.out, rtol=0, atol=2e-5)
+        np.testing.assert_allclose(lse, expected.lse, rtol=0, atol=2e-5)
+        assert count is None or hd.compile_count() == count
+        count = hd.compile_count()
+
+
+def test_sizes_that_the_function_reads_are_part_of_the_kernel() -> None:
+    @hd.kernel
+    def quarters(x: Any) -> Any:
+        return hd.pool(x, "sum", x.shape[2] // 4)
+
+    for n in (16, 32, 16):
+        x = rows(1, 2, n, 8)
+        np.testing.assert_allclose(quarters(x), oracle.pool(x, "sum", n // 4)[0], atol=1e-5)
+
+
+def test_a_captured_tensor_may_change() -> None:
+    def make(e: np.ndarray) -> Any:
+        return hd.kernel(lambda x: hd.project(x, e))
+
+    x = rows(1, 2, 30, 8)
+    for seed in (1, 2):
+        e = rows(30, 4, seed=seed)
+        np.testing.assert_allclose(make(e)(x), oracle.project(x, e)[0], atol=1e-4)
+
+
+def test_saved_programs_load(tmp_path: Any) -> None:
+    args = [rows(1, 2, 20, 32, seed=s) for s in range(3)] + [rows(20, 4, seed=3), rows(20, 4, seed=4)]
+    kernel = hd.compile(linformer.spec(*args))
+    path = tmp_path / "linformer.bundle"
+    kernel.save(path)
+    np.testing.assert_array_equal(hd.load(path)(*args), linformer(*args))
+    for stage in ("attn", "schedule", "tiles", "vector", "llvm", "llvm-ir", "asm"):
+        assert kernel.ir(stage)
+
+
+def test_results_need_no_order_and_no_empty_batch_fails() -> None:
+    @hd.kernel
+    def both(x: Any) -> Any:
+        y = hd.pool(x, "sum", 4)
+        return hd.pool(y, "max", 2), y
+
+    x = rows(2, 1, 32, 8)
+    last, first = both(x)
+    np.testing.assert_allclose(first, oracle.pool(x, "sum", 4)[0], atol=1e-5)
+    np.testing.assert_allclose(last, oracle.pool(oracle.pool(x, "sum", 4)[0], "max", 2)[0], atol=1e-5)
+    assert both(x[:0])[0].shape == (0, 1, 4, 8)
+
+
+def test_errors_name_the_operand() -> None:
+    q = rows(1, 2, 20, 32)
+    with pytest.raises(ValueError, match=r"expected dimension 2 of .* to be 19, but got 20"):
+        linformer(q, q, q, rows(19, 4), rows(20, 4))
+    with pytest.raises(ValueError, match=r"the result of attn\.project"):
+        linformer(q, q, q, rows(20, 4), rows(20, 5))
+    with pytest.raises(TypeError, match=r"expected an hd\.kernel function that returns tensors, but got int"):
+        hd.kernel(lambda x: 1)(q)
+    with pytest.raises(TypeError, match="not depend on the contents"):
+        hd.kernel(lambda x: hd.pool(x, "max", 2) if x else x)(q)

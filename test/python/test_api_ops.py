@@ -1,0 +1,141 @@
+"""Ops on whole tensors, alone: against the oracle, for every dtype, stride and odd size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import heddle as hd
+from oracle import tensor_ops as oracle
+
+DTYPES = ["f32", "f16", "bf16"]
+_TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+def rows(*shape: int, dtype: str = "f32", seed: int = 0, strided: str = "no") -> torch.Tensor:
+    """Random rows; "gaps" between columns, "rows" first, or a "reversed" order of dimensions in memory."""
+    make = torch.Generator().manual_seed(seed)
+    if strided == "gaps":
+        return torch.randn(*shape[:-1], shape[-1] * 2, generator=make).to(_TORCH[dtype])[..., ::2]
+    if strided == "rows" and len(shape) == 4:
+        return torch.randn(shape[0], shape[2], shape[1], shape[3], generator=make).to(_TORCH[dtype]).transpose(1, 2)
+    if strided == "reversed":
+        return torch.randn(*shape[::-1], generator=make).to(_TORCH[dtype]).permute(*range(len(shape) - 1, -1, -1))
+    return torch.randn(*shape, generator=make).to(_TORCH[dtype])
+
+
+def wide(x: torch.Tensor) -> np.ndarray:
+    return x.double().numpy()
+
+
+def close(got: torch.Tensor, expected: oracle.Pair, terms: int, dtype: str) -> None:
+    value, magnitude = expected
+    assert tuple(got.shape) == value.shape
+    assert got.dtype == _TORCH[dtype]
+    error = np.abs(wide(got) - value)
+    limit = oracle.bound(magnitude, terms, dtype)
+    assert np.all(error <= limit), f"worst {np.max(error / limit)} of the bound"
+
+
+STRIDES = ["no", "gaps", "rows", "reversed"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["max", "mean", "sum"])
+@pytest.mark.parametrize(
+    ("shape", "size", "stride", "offset", "partial", "strided"),
+    [
+        ((2, 3, 100, 64), 16, None, 0, False, "no"),
+        ((2, 3, 100, 64), 16, None, 0, True, "rows"),
+        ((1, 2, 37, 17), 5, 3, -2, True, "gaps"),
+        ((1, 1, 37, 80), 4, 4, 1, False, "reversed"),
+        ((1, 1, 3, 8), 4, None, 0, False, "no"),
+        ((1, 1, 3, 8), 4, 1, -9, True, "no"),
+        ((0, 1, 9, 8), 4, None, 0, True, "no"),
+    ],
+)
+def test_pool(
+    dtype: str, kind: str, shape: tuple[int, ...], size: int, stride: int | None, offset: int, partial: bool,
+    strided: str,
+) -> None:  # fmt: skip
+    x = rows(*shape, dtype=dtype, strided=strided)
+    got = hd.pool(x, kind, size, stride=stride, offset=offset, partial=partial)
+    close(got, oracle.pool(wide(x), kind, size, stride, offset, partial), size, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "w", "bias", "stride", "offset", "partial", "strided"),
+    [
+        ((2, 3, 100, 64), (3, 3, 64, 64), True, None, 0, False, "no"),
+        ((2, 3, 100, 64), (1, 3, 64, 32), False, None, 0, True, "rows"),
+        ((1, 2, 50, 17), (2, 4, 17, 9), True, 1, -3, True, "gaps"),
+        ((1, 1, 130, 200), (1, 2, 200, 300), False, 2, 0, False, "reversed"),
+        ((2, 3, 100, 64), (3, 3, 64), True, 1, -2, True, "no"),
+        ((1, 2, 50, 17), (1, 4, 17), False, 2, 0, False, "gaps"),
+    ],
+)
+def test_convolve(
+    dtype: str, shape: tuple[int, ...], w: tuple[int, ...], bias: bool, stride: int | None, offset: int, partial: bool,
+    strided: str,
+) -> None:  # fmt: skip
+    x, weights = rows(*shape, dtype=dtype, strided=strided), rows(*w, dtype=dtype, seed=1, strided=strided)
+    b = rows(w[0], w[-1], dtype=dtype, seed=2) if bias else None
+    got = hd.convolve(x, weights, b, stride=stride, offset=offset, partial=partial)
+    expected = oracle.convolve(wide(x), wide(weights), None if b is None else wide(b), stride, offset, partial)
+    close(got, expected, w[1] * (shape[3] if len(w) == 4 else 1), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "e", "block", "strided"),
+    [
+        ((2, 3, 1000, 64), (1000, 77), 1, "no"),
+        ((2, 3, 300, 64), (3, 300, 5), 1, "rows"),
+        ((2, 3, 100, 17), (2, 1, 100, 50), 1, "gaps"),
+        ((1, 1, 129, 300), (129, 1), 1, "reversed"),
+        ((2, 2, 96, 64), (2, 2, 6, 6), 16, "no"),
+        ((1, 2, 40, 24), (8, 3), 5, "rows"),
+    ],
+)
+def test_project(dtype: str, shape: tuple[int, ...], e: tuple[int, ...], block: int, strided: str) -> None:
+    x, weights = rows(*shape, dtype=dtype, strided=strided), rows(*e, dtype=dtype, seed=1, strided=strided)
+    close(hd.project(x, weights, block=block), oracle.project(wide(x), wide(weights), block), e[-2], dtype)
+
+
+def test_numpy_and_out() -> None:
+    x = np.random.default_rng(0).standard_normal((1, 2, 40, 8)).astype(np.float32)
+    got = hd.pool(x, "sum", 8)
+    assert isinstance(got, np.ndarray)
+    place = np.full((1, 2, 5, 8), np.nan, np.float32)
+    assert hd.pool(x, "sum", 8, out=place) is place
+    np.testing.assert_array_equal(place, got)
+
+
+def test_lengths_do_not_recompile() -> None:
+    hd.pool(rows(1, 2, 40, 8), "sum", 8)
+    count = hd.compile_count()
+    hd.pool(rows(3, 5, 71, 24), "sum", 8)
+    assert hd.compile_count() == count
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda x: hd.pool(x, "median", 4), ValueError, "expected a kind among max, mean, sum, but got 'median'"),
+        (lambda x: hd.pool(x, "max", 0), ValueError, "expected size of at least 1, but got 0"),
+        (lambda x: hd.pool(x[0], "max", 4), ValueError, "expected x with 4 dimensions"),
+        (lambda x: hd.pool(x.double(), "max", 4), TypeError, "float64"),
+        (lambda x: hd.project(x, rows(39, 5)), ValueError, "expected dimension 2 of .* to be 39, but got 40"),
+        (lambda x: hd.project(x, rows(5, 40, 5)), ValueError, "expected dimension 0 of .* to be 1 or 2, but got 5"),
+        (lambda x: hd.convolve(x, rows(2, 3, 7, 8)), ValueError, "expected dimension 2 of .* to be 8, but got 7"),
+        (lambda x: hd.pool(x.requires_grad_(), "max", 4), ValueError, "requires grad"),
+        (lambda x: hd.pool(x, "max", 4, out=torch.empty(1, 2, 9, 8)), ValueError, "but got \\[1, 2, 9, 8\\]"),
+    ],
+)
+def test_errors(call: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        call(rows(1, 2, 40, 8))

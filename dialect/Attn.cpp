@@ -29,10 +29,12 @@ using namespace heddle::attn;
 #pragma clang diagnostic pop
 
 namespace {
-/// Constants stay inside a score region, which lists the other values it reads.
+/// Constants stay inside a score or feature region, which lists the other values it reads.
 struct AttnFoldInterface : DialectFoldInterface {
   using DialectFoldInterface::DialectFoldInterface;
-  bool shouldMaterializeInto(Region *region) const override { return isa<AttendOp>(region->getParentOp()); }
+  bool shouldMaterializeInto(Region *region) const override {
+    return isa<AttendOp, LinearAttendOp>(region->getParentOp());
+  }
 };
 } // namespace
 

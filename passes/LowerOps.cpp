@@ -39,16 +39,28 @@ struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
       if (!op) {
         continue;
       }
-      if (!isa<attn::PoolOp, attn::ConvolveOp, attn::ProjectOp>(op)) {
+      if (auto linear = dyn_cast<attn::LinearAttendOp>(op)) {
+        auto width = [](Value v) { return cast<RankedTensorType>(v.getType()).getDimSize(3); };
+        if (ShapedType::isDynamic(width(linear.getQ())) && ShapedType::isDynamic(width(linear.getK()))) {
+          op->emitOpError("expected the head dimension of q or k to be static, but got ") << linear.getK().getType();
+          return signalPassFailure();
+        }
+      } else if (!isa<attn::PoolOp, attn::ConvolveOp, attn::ProjectOp, attn::GroupOp, attn::GatherRowsOp,
+                      attn::ScatterRowsOp, attn::MergeOp>(op)) {
         op->emitOpError("expected an op that has a CPU kernel, but got this one");
         return signalPassFailure();
       }
       OpBuilder builder(module.getContext());
-      OpKernel kernel(module, fn, builder, vectorTarget(width));
+      OpKernel kernel(module, fn, builder, vectorTarget(width, false));
       llvm::TypeSwitch<Operation *>(op)
           .Case([&](attn::PoolOp pool) { lowerPool(pool, kernel); })
           .Case([&](attn::ConvolveOp convolve) { lowerConvolve(convolve, kernel); })
-          .Case([&](attn::ProjectOp project) { lowerProject(project, kernel); });
+          .Case([&](attn::ProjectOp project) { lowerProject(project, kernel); })
+          .Case([&](attn::LinearAttendOp linear) { lowerLinearAttend(linear, kernel); })
+          .Case([&](attn::GroupOp group) { lowerGroup(group, kernel); })
+          .Case([&](attn::GatherRowsOp gather) { lowerGatherRows(gather, kernel); })
+          .Case([&](attn::ScatterRowsOp scatter) { lowerScatterRows(scatter, kernel); })
+          .Case([&](attn::MergeOp merge) { lowerMerge(merge, kernel); });
       kernel.finish();
       fn.erase();
     }

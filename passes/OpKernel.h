@@ -109,6 +109,11 @@ private:
 void lowerPool(attn::PoolOp op, OpKernel &kernel);
 void lowerConvolve(attn::ConvolveOp op, OpKernel &kernel);
 void lowerProject(attn::ProjectOp op, OpKernel &kernel);
+void lowerLinearAttend(attn::LinearAttendOp op, OpKernel &kernel);
+void lowerGroup(attn::GroupOp op, OpKernel &kernel);
+void lowerGatherRows(attn::GatherRowsOp op, OpKernel &kernel);
+void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &kernel);
+void lowerMerge(attn::MergeOp op, OpKernel &kernel);
 
 } // namespace heddle
 

@@ -5,7 +5,7 @@ exactly those pairs, caches it, and runs it on NumPy arrays, torch CPU tensors o
 anything with DLPack.
 """
 
-from ._attend import attend, merge, reference
+from ._attend import attend, reference
 from ._draw import explain, show
 from ._kernel import (
     Kernel,
@@ -19,7 +19,7 @@ from ._kernel import (
     num_threads,
     set_num_threads,
 )
-from ._ops import convolve, pool, project
+from ._ops import convolve, gather_rows, group, linear_attend, merge, pool, project, scatter_rows
 from ._pattern import (
     Pattern,
     affine_set,
@@ -118,14 +118,17 @@ __all__ = [
     "explain",
     "floor",
     "full",
+    "gather_rows",
     "global_tokens",
     "grid",
+    "group",
     "holds",
     "inf",
     "kernel",
     "key_mod",
     "keys",
     "lengths",
+    "linear_attend",
     "listed",
     "load",
     "log",
@@ -151,6 +154,7 @@ __all__ = [
     "remap",
     "same",
     "scalar",
+    "scatter_rows",
     "segment",
     "select",
     "set_num_threads",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -289,55 +288,3 @@ def reference(
         out[...] = result
         result = out
     return (result, results[1]) if return_lse else result
-
-
-def merge(parts: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-    """Partial results over disjoint sets of keys as one.
-
-    m = max of lse_p; Z = sum of exp(lse_p - m); out = sum of out_p exp(lse_p - m) / Z; lse = m + log Z.
-
-    Parameters
-    ----------
-    parts
-        Pairs (out ``[..., N, Dv]``, lse ``[..., N]``) as `attend` with ``return_lse=True`` gives them.
-
-    Returns
-    -------
-    (out, lse)
-        A row that no part has a live key for is 0 and -inf.
-    """
-    parts = list(parts)
-    if not parts:
-        raise ValueError("expected at least one (out, lse) pair, but got none")
-    first = parts[0][0]
-    for o, lse in parts:
-        if tuple(o.shape) != tuple(first.shape) or tuple(lse.shape) != tuple(first.shape[:-1]):
-            raise ValueError(
-                f"expected parts of shape {list(first.shape)} and {list(first.shape[:-1])}, "
-                f"but got {list(o.shape)} and {list(lse.shape)}"
-            )
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(first, torch.Tensor):
-        return _merge_torch(torch, parts)
-    import numpy as np
-
-    lse = np.stack([np.asarray(x, dtype=np.float32) for _, x in parts])
-    m = lse.max(axis=0)
-    safe = np.where(np.isneginf(m), np.float32(0), m)
-    weights = np.exp(lse - safe)
-    z = weights.sum(axis=0)
-    share = weights / np.where(z == 0, np.float32(1), z)
-    total = sum(w[..., None] * np.asarray(o, dtype=np.float32) for w, (o, _) in zip(share, parts, strict=True))
-    with np.errstate(divide="ignore"):
-        return np.asarray(total).astype(first.dtype), np.where(z == 0, np.float32(-np.inf), safe + np.log(z))
-
-
-def _merge_torch(torch: Any, parts: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-    lse = torch.stack([x.float() for _, x in parts])
-    m = lse.amax(dim=0)
-    safe = torch.where(torch.isneginf(m), torch.zeros_like(m), m)
-    weights = torch.exp(lse - safe)
-    z = weights.sum(dim=0)
-    share = weights / torch.where(z == 0, torch.ones_like(z), z)
-    out = torch.stack([w[..., None] * o.float() for w, (o, _) in zip(share, parts, strict=True)]).sum(dim=0)
-    return out.to(parts[0][0].dtype), safe + torch.log(z)

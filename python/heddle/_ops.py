@@ -5,10 +5,13 @@ Each runs alone on arrays and tensors, and becomes an op of the spec inside of a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import _core
+from ._emit import score_lines
 from ._program import TensorValue, Trace, run_op, tensor_type
+from ._trace import run_traced
 
 
 def _sizes(x: Any, name: str) -> tuple[str, tuple[int, ...]]:
@@ -33,6 +36,13 @@ def _positive(n: Any, name: str) -> int:
     if n < 1:
         raise ValueError(f"expected {name} of at least 1, but got {n}")
     return n
+
+
+def _literal(x: float) -> str:
+    """A float as MLIR reads it."""
+    mantissa, _, exponent = repr(x).partition("e")
+    mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
+    return f"{mantissa}e{exponent}" if exponent else mantissa
 
 
 def _windows(rows: int, size: int, step: int, offset: int, partial: bool) -> int:
@@ -155,4 +165,210 @@ def project(x: Any, weights: Any, *, block: int = 1, out: Any = None) -> Any:
     return run_op("project", block, [x, weights], [set(), set()], build, out)
 
 
-__all__ = ["convolve", "pool", "project"]
+def linear_attend(
+    q: Any, k: Any, v: Any, *, feature: Callable[[Any], Any] | None = None, causal: bool = False, decay: Any = None,
+    state: Any = None, normalizer: str = "sum", eps: float = 0.0, return_state: bool = False, out: Any = None,
+) -> Any:  # fmt: skip
+    """Attention by feature maps: a state instead of pairs.
+
+    S_i = exp(g_i) S_(i-1) + phi(k_i) v_i^T, z_i = exp(g_i) z_(i-1) + phi(k_i), out_i = phi(q_i)^T S_i /
+    (phi(q_i) . z_i + eps); without `causal`, S and z are those of all keys.
+
+    Parameters
+    ----------
+    q, k, v
+        ``[B, Hq, Nq, D]``, ``[B, H, Nk, D]``, ``[B, H, Nk, Dv]``; H divides Hq; Nq = Nk where it is causal.
+    feature
+        phi, a function of one traced number, such as ``lambda x: hd.select(x > 0, x + 1, hd.exp(x))``; default: x.
+    decay
+        ``[B, H, Nk]``, float32: logarithm of what is kept of the state at each row, at most 0. Causal only.
+    state
+        (S, z) as `return_state` gave them, ``[B, H, D, Dv]`` and ``[B, H, D]``, float32; S alone without normalizer.
+    normalizer
+        "sum", or "none": no division, and no z.
+    return_state
+        Also return the state after the last row: a sequence can go on from it, token by token.
+
+    Returns
+    -------
+    out or (out, S, z) or (out, S)
+    """
+    if normalizer not in ("sum", "none"):
+        raise ValueError(f"expected a normalizer among sum, none, but got {normalizer!r}")
+    if decay is not None and not causal:
+        raise ValueError("expected causal=True where there is a decay, but got attention to all keys")
+    _rank(q, "q", 4)
+    _rank(k, "k", 4)
+    _rank(v, "v", 4)
+    eps = float(eps)
+    normalized = normalizer == "sum"
+    states = [] if state is None else list(state) if isinstance(state, (tuple, list)) else [state]
+    if states and len(states) != 1 + normalized:
+        raise ValueError(f"expected a state of {1 + normalized} tensors, but got {len(states)}")
+    region, feature_key = "", None
+    if feature is not None:
+        trace = run_traced(feature, "feature")
+        if trace.captures:
+            raise ValueError("expected a feature function of x alone, but got one that captures tensors")
+        lines = "\n  ".join(score_lines(trace, lambda slot: ("", "")))
+        region, feature_key = f" feature {{\n^bb0(%s: f32):\n  {lines}\n}}", trace.key
+
+    def build(trace: Trace, q: TensorValue, k: TensorValue, v: TensorValue, *rest: TensorValue) -> Any:
+        more = list(rest)
+        text = f"attn.linear_attend {q.name}, {k.name}, {v.name}" + (" causal" if causal else "")
+        if decay is not None:
+            text += f" decay({more.pop(0).name})"
+        if more:
+            text += f" state({', '.join(x.name for x in more)})"
+        text += "" if normalized else " normalizer(none)"
+        text += f" eps({_literal(eps)})" if eps else ""
+        results: list[Any] = [(q.dtype, (*q.dims[:3], v.dims[3]), (*q.sizes[:3], v.sizes[3]))]
+        if return_state:
+            dims, sizes = (*k.dims[:2], k.dims[3], v.dims[3]), (*k.sizes[:2], k.sizes[3], v.sizes[3])
+            results.append(("float32", dims, sizes))
+            if normalized:
+                results.append(("float32", dims[:3], sizes[:3]))
+        ins = ", ".join(x.type for x in (q, k, v, *rest))
+        outs = ", ".join(tensor_type(dtype, dims) for dtype, dims, _ in results)
+        return trace.op(f"{text}{region} : ({ins}) -> ({outs})", results)
+
+    tensors = [q, k, v, *([] if decay is None else [decay]), *states]
+    static: list[set[int]] = [{3}, {3}, {3}] + [set()] * (len(tensors) - 3)
+    key = (feature_key, causal, decay is None, len(states), normalizer, eps, return_state)
+    return run_op("linear_attend", key, tensors, static, build, out)
+
+
+def group(ids: Any, groups: int) -> Any:
+    """Ids to a permutation and offsets, by a stable counting sort.
+
+    Group c holds the rows ``permutation[offsets[c] : offsets[c + 1]]``; rows whose id is out of range come last.
+
+    Parameters
+    ----------
+    ids
+        ``[B, N]`` or ``[B, H, N]``, int32 or int64.
+    groups
+        Number of groups.
+
+    Returns
+    -------
+    (permutation, offsets)
+        int32, ``[B, H, N]`` and ``[B, H, groups + 1]``.
+    """
+    groups = _positive(groups, "groups")
+    _rank(ids, "ids", 2, 3)
+
+    def build(trace: Trace, ids: TensorValue) -> Any:
+        results = [
+            ("int32", ids.dims, ids.sizes), ("int32", (*ids.dims[:-1], groups + 1), (*ids.sizes[:-1], groups + 1)),
+        ]  # fmt: skip
+        types = ", ".join(tensor_type(dtype, dims) for dtype, dims, _ in results)
+        return trace.op(f"attn.group {ids.name} groups({groups}) : {ids.type} -> {types}", results)
+
+    return run_op("group", groups, [ids], [set()], build)
+
+
+def gather_rows(x: Any, rows: Any, *, out: Any = None) -> Any:
+    """Listed rows of a tensor; zeros for a row that is not there (-1, say).
+
+    Parameters
+    ----------
+    x
+        ``[B, H, N, D]`` or ``[B, H, N]``.
+    rows
+        ``[1 or B, M]`` or ``[1 or B, 1 or H, M]``, int32 or int64.
+    """
+    _rank(x, "x", 3, 4)
+    _rank(rows, "rows", 2, 3)
+
+    def build(trace: Trace, x: TensorValue, rows: TensorValue) -> Any:
+        dims = (*x.dims[:2], rows.dims[-1], *x.dims[3:])
+        sizes = (*x.sizes[:2], rows.sizes[-1], *x.sizes[3:])
+        text = f"attn.gather_rows {x.name}[{rows.name}] : {x.type}, {rows.type} -> {tensor_type(x.dtype, dims)}"
+        return trace.op(text, [(x.dtype, dims, sizes)])
+
+    return run_op("gather_rows", None, [x, rows], [set(), set()], build, out)
+
+
+def scatter_rows(
+    source: Any,
+    rows: Any,
+    base: Any,
+    *,
+    kind: str = "overwrite",
+    eps: float = 0.0,
+    zeros: bool = False,
+    out: Any = None,
+) -> Any:
+    """Rows put to listed places of `base`; a row out of range goes nowhere.
+
+    Parameters
+    ----------
+    source
+        ``[B, H, M, D]``.
+    rows
+        ``[1 or B, M]`` or ``[1 or B, 1 or H, M]``, int32 or int64.
+    base
+        ``[B, H, N, D]``: what stands where nothing is put; with `zeros`, only the shape.
+    kind
+        "overwrite" (of several sources of a place the last), "mean" (sum / (count + eps)) or "sum".
+    """
+    if kind not in ("overwrite", "mean", "sum"):
+        raise ValueError(f"expected a kind among overwrite, mean, sum, but got {kind!r}")
+    eps = float(eps)
+    if eps and kind != "mean":
+        raise ValueError(f"expected eps only with mean, but got it with {kind}")
+    _rank(source, "source", 4)
+    _rank(base, "base", 4)
+    _rank(rows, "rows", 2, 3)
+
+    def build(trace: Trace, source: TensorValue, rows: TensorValue, base: TensorValue) -> Any:
+        text = f"attn.scatter_rows {kind} {source.name}[{rows.name}] into {base.name}"
+        text += (f" eps({_literal(eps)})" if eps else "") + (" zeros" if zeros else "")
+        text += f" : {source.type}, {rows.type}, {base.type} -> {base.type}"
+        return trace.op(text, [(base.dtype, base.dims, base.sizes)])
+
+    return run_op("scatter_rows", (kind, eps, zeros), [source, rows, base], [set(), set(), set()], build, out)
+
+
+def merge(parts: Sequence[tuple[Any, Any]]) -> Any:
+    """Partial results over disjoint sets of keys as one.
+
+    m = max of lse_p; Z = sum of exp(lse_p - m); out = sum of out_p exp(lse_p - m) / Z; lse = m + log Z.
+
+    Parameters
+    ----------
+    parts
+        Pairs (out ``[B, H, N, D]``, lse ``[B, H, N]``) as `attend` with ``return_lse=True`` gives them.
+
+    Returns
+    -------
+    (out, lse)
+        A row that no part has a live key for is 0 and -inf.
+    """
+    parts = list(parts)
+    if not parts:
+        raise ValueError("expected at least one (out, lse) pair, but got none")
+    outs, lses = [o for o, _ in parts], [lse for _, lse in parts]
+    first = _rank(outs[0], "out", 4)
+    for o, lse in parts:
+        if _rank(o, "out", 4) != first or _rank(lse, "lse", 3) != first[:3]:
+            raise ValueError(
+                f"expected parts of shape {list(first)} and {list(first[:3])}, "
+                f"but got {list(_sizes(o, 'out')[1])} and {list(_sizes(lse, 'lse')[1])}"
+            )
+
+    def build(trace: Trace, *values: TensorValue) -> Any:
+        outs, lses = values[: len(parts)], values[len(parts) :]
+        names = [", ".join(v.name for v in group) for group in (outs, lses)]
+        o, lse = outs[0], lses[0]
+        ins = ", ".join(v.type for v in values)
+        return trace.op(
+            f"attn.merge {names[0]} lse({names[1]}) : ({ins}) -> ({o.type}, {lse.type})",
+            [(o.dtype, o.dims, o.sizes), (lse.dtype, lse.dims, lse.sizes)],
+        )
+
+    return run_op("merge", len(parts), [*outs, *lses], [set()] * (2 * len(parts)), build)
+
+
+__all__ = ["convolve", "gather_rows", "group", "linear_attend", "merge", "pool", "project", "scatter_rows"]

@@ -158,7 +158,7 @@ class _Entry:
 
 
 def run_traced(fn: Callable[..., Any], kind: str, dots: builtins.int = 1) -> Trace:
-    """Traces `fn` of (b, h, i, j) (kind "mask" or "map") or of (dots…, b, h, i, j) (kind "score").
+    """Traces `fn` of (b, h, i, j) (kind "mask" or "map"), of (dots…, b, h, i, j) ("score") or of x ("feature").
 
     Functions with one code and equal closure values share one trace; captured tensors
     are operands, so a new tensor of the same type shares it too.
@@ -175,6 +175,8 @@ def run_traced(fn: Callable[..., Any], kind: str, dots: builtins.int = 1) -> Tra
     args = list(symbols())
     if kind == "score":
         args = [Traced("dot", (), "float", n) for n in range(dots)] + args
+    elif kind == "feature":
+        args = [Traced("dot", (), "float", 0)]
     with torch_mode():
         result = fn(*args)
     root = as_traced(result)

@@ -119,7 +119,7 @@ def linear_attend(
 
 def group(ids: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows ordered by id, those out of range last, and where each group begins."""
-    flat = ids.reshape(-1, ids.shape[-1])
+    flat = ids.reshape(int(np.prod(ids.shape[:-1])), ids.shape[-1])
     inside = (flat >= 0) & (flat < groups)
     key = np.where(inside, flat, groups)
     permutation = np.argsort(key, axis=-1, kind="stable").reshape(ids.shape)

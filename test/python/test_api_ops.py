@@ -139,3 +139,126 @@ def test_lengths_do_not_recompile() -> None:
 def test_errors(call: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         call(rows(1, 2, 40, 8))
+
+
+def phi(x: Any) -> Any:
+    return hd.select(x > 0, x + 1, hd.exp(x))
+
+
+def elu(x: np.ndarray) -> np.ndarray:
+    return np.where(x > 0, x + 1, np.exp(np.minimum(x, 0)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("q", "k", "dv", "strided"),
+    [
+        ((2, 4, 200, 64), (2, 2, 200, 64), 64, "no"),
+        ((1, 2, 65, 17), (1, 2, 65, 17), 100, "rows"),
+        ((2, 1, 1, 8), (2, 1, 1, 8), 5, "gaps"),
+        ((1, 3, 130, 32), (1, 1, 130, 32), 7, "reversed"),
+    ],
+)
+def test_linear_attend(dtype: str, causal: bool, q: tuple[int, ...], k: tuple[int, ...], dv: int, strided: str) -> None:
+    Q, K = rows(*q, dtype=dtype, strided=strided), rows(*k, dtype=dtype, seed=1, strided=strided)
+    V = rows(*k[:3], dv, dtype=dtype, seed=2, strided=strided)
+    got = hd.linear_attend(Q, K, V, feature=phi, causal=causal, eps=1e-6)
+    out, size, _, _ = oracle.linear_attend(wide(Q), wide(K), wide(V), elu, causal, eps=1e-6)
+    close(got, (out, size), k[2] * k[3], dtype)
+
+
+@pytest.mark.parametrize("normalizer", ["sum", "none"])
+@pytest.mark.parametrize("decayed", [False, True])
+def test_linear_attend_goes_on_from_a_state(normalizer: str, decayed: bool) -> None:
+    q, k, v = (rows(2, 4, 150, 24, seed=s) for s in range(3))
+    k, v = k[:, :2], v[:, :2]
+    g = -torch.rand(2, 2, 150) if decayed else None
+    settings: Any = {"feature": phi, "causal": True, "normalizer": normalizer, "return_state": True}
+    start = 0
+    state: Any = None
+    parts = []
+    for end in (70, 71, 72, 150):
+        part = None if g is None else g[:, :, start:end]
+        out, *state = hd.linear_attend(*(x[:, :, start:end] for x in (q, k, v)), decay=part, state=state, **settings)
+        parts.append(out)
+        start = end
+    expected, size, S, z = oracle.linear_attend(
+        wide(q), wide(k), wide(v), elu, True, None if g is None else g.numpy(), normalize=normalizer == "sum"
+    )
+    close(torch.cat(parts, 2), (expected, size), 150 * 24, "f32")
+    np.testing.assert_allclose(state[0].numpy(), S, rtol=1e-4, atol=1e-3)
+    if normalizer == "sum":
+        np.testing.assert_allclose(state[1].numpy(), z, rtol=1e-4, atol=1e-3)
+    else:
+        assert len(state) == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 100), (3, 57), (1, 1, 0)])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_group(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    ids = torch.randint(-2, 9, shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    permutation, offsets = hd.group(ids, 7)
+    expected = oracle.group(ids.numpy(), 7)
+    np.testing.assert_array_equal(permutation.numpy(), expected[0])
+    np.testing.assert_array_equal(offsets.numpy(), expected[1])
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "int32", "int64"])
+@pytest.mark.parametrize("strided", STRIDES)
+@pytest.mark.parametrize("listed", [(2, 3, 20), (1, 3, 130), (2, 20), (1, 1, 1)])
+def test_gather_rows(dtype: str, strided: str, listed: tuple[int, ...]) -> None:
+    x = rows(2, 3, 40, 19, strided=strided)
+    x = x.to(_TORCH.get(dtype) or getattr(torch, dtype))
+    index = torch.randint(-3, 43, listed, generator=torch.Generator().manual_seed(0))
+    for t in (x, x[..., 0]):
+        got = hd.gather_rows(t, index)
+        assert got.dtype == t.dtype
+        np.testing.assert_array_equal(got.double().numpy(), oracle.gather_rows(wide(t), index.numpy()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["overwrite", "mean", "sum"])
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize(
+    ("listed", "n", "d", "strided"),
+    [
+        ((2, 3, 60), 40, 19, "no"),
+        ((2, 50), 1500, 150, "rows"),
+        ((1, 1, 7), 9, 64, "gaps"),
+        ((1, 3, 5), 5, 8, "reversed"),
+    ],
+)
+def test_scatter_rows(
+    dtype: str, kind: str, zeros: bool, listed: tuple[int, ...], n: int, d: int, strided: str
+) -> None:
+    source, base = rows(2, 3, listed[-1], d, dtype=dtype, strided=strided), rows(2, 3, n, d, dtype=dtype, seed=1)
+    index = torch.randint(-3, n + 3, listed, generator=torch.Generator().manual_seed(0)).to(torch.int32)
+    eps = 0.01 if kind == "mean" else 0.0
+    got = hd.scatter_rows(source, index, base, kind=kind, eps=eps, zeros=zeros)
+    expected = oracle.scatter_rows(wide(source), index.numpy(), wide(base), kind, eps, zeros)
+    close(got, expected, 1 if kind == "overwrite" else listed[-1], dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_merge(dtype: str) -> None:
+    parts = [rows(2, 3, 70, 33, dtype=dtype, seed=s, strided=STRIDES[s]) for s in range(3)]
+    lses = [rows(2, 3, 70, seed=s + 9) * 20 for s in range(3)]
+    lses[0][:, :, ::2] = -torch.inf
+    lses[1][:, :, ::3] = -torch.inf
+    lses[2][:, :, ::6] = -torch.inf
+    parts[2][:, :, ::6] = torch.nan  # what has no key does not count
+    out, lse = hd.merge(list(zip(parts, lses, strict=True)))
+    expected, size, total = oracle.merge([wide(p) for p in parts], [wide(x) for x in lses])
+    close(out, (expected, size), 40, dtype)
+    np.testing.assert_allclose(lse.numpy(), total, rtol=1e-6, atol=1e-5)
+    assert torch.isneginf(lse[:, :, ::6]).all()
+
+
+def test_halves_of_the_keys_merge_to_the_whole() -> None:
+    q, k, v = (rows(1, 2, 50, 16, seed=s) for s in range(3))
+    halves = [hd.attend(q, k[:, :, s], v[:, :, s], return_lse=True) for s in (slice(0, 20), slice(20, 50))]
+    out, lse = hd.merge(halves)
+    whole, whole_lse = hd.attend(q, k, v, return_lse=True)
+    np.testing.assert_allclose(out, whole, atol=1e-5)
+    np.testing.assert_allclose(lse, whole_lse, atol=1e-5)

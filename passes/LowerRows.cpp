@@ -1,0 +1,339 @@
+//===- LowerRows.cpp - attn.group, gather_rows, scatter_rows, merge -------===//
+//
+// Ops that move whole rows: memory is their limit, so each row is read and written
+// once, by registers of columns where they are adjacent.
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/OpKernel.h"
+
+#include "mlir/Dialect/Math/IR/Math.h"
+
+#include <cmath>
+
+using namespace mlir;
+
+namespace heddle {
+
+static constexpr int64_t kRows = 64; // moved by a task
+
+/// A row number of a list as i64.
+static Value loadRow(OpKernel &k, const TensorView &rows, Value address) {
+  return k.toInt(k.load(rows.type, address, rows.bytes), k.i64);
+}
+
+/// Base of a list `[1 or B, M]` or `[1 or B, 1 or H, M]` for (b, h); its last stride walks m.
+static Value listBase(OpKernel &k, const TensorView &rows, Value b, Value h) {
+  SmallVector<Value> at = {b};
+  if (rows.size.size() == 3) {
+    at.push_back(h);
+  }
+  return k.address(rows, at);
+}
+
+static void expectList(OpKernel &k, int64_t arg, int64_t rank, AffineExpr batch, AffineExpr heads) {
+  k.expect(arg, 0, batch, true);
+  if (rank == 3) {
+    k.expect(arg, 1, heads, true);
+  }
+}
+
+static int64_t rankOf(Value v) { return cast<RankedTensorType>(v.getType()).getRank(); }
+
+//===----------------------------------------------------------------------===//
+// group
+//===----------------------------------------------------------------------===//
+
+/// One task a list: count, prefix sums, place. Stable, because rows are placed in order.
+void lowerGroup(attn::GroupOp op, OpKernel &k) {
+  int64_t rank = rankOf(op.getIds()), groups = op.getGroups();
+  SmallVector<AffineExpr> lists, places;
+  AffineExpr tasks = k.size(0, 0), all = k.size(0, rank - 1);
+  for (int64_t n = 0; n < rank; ++n) {
+    lists.push_back(k.size(0, n));
+  }
+  places = lists;
+  places.back() = k.number(groups + 1);
+  if (rank == 3) {
+    tasks = tasks * k.size(0, 1);
+  }
+  k.result(lists);
+  k.result(places);
+  k.launch(tasks, tasks * all);
+
+  TensorView ids = k.argument(0), permutation = k.resultView(0), offsets = k.resultView(1);
+  SmallVector<Value> at = {k.task};
+  if (rank == 3) {
+    Emitter::Values split = k.split(k.task, {ids.size[0], ids.size[1]});
+    at.assign(split.begin(), split.end());
+  }
+  Value from = k.address(ids, at), to = k.address(permutation, at), begin = k.address(offsets, at);
+  Value rows = ids.size.back(), width = k.c(groups);
+  auto place = [&](Value c) { return k.at2(begin, c, offsets.stride.back()); };
+  auto groupOf = [&](Value n) {
+    Value id = loadRow(k, ids, k.at2(from, n, ids.stride.back()));
+    return k.select(k.both(k.ge(id, k.c(0)), k.lt(id, width)), id, width);
+  };
+  // offsets[c] counts the rows of group c (at `groups`: those out of range), then becomes the place of the next one,
+  // and last where the next group begins.
+  k.loop(k.c(0), k.c(groups + 1), 1, [&](Value c) { k.store(k.c32(0), place(c), 4); });
+  k.loop(k.c(0), rows, 1, [&](Value n) {
+    Value there = place(groupOf(n));
+    k.store(k.add(k.load(k.i32, there, 4), 1), there, 4);
+  });
+  k.loop(k.c(0), k.c(groups + 1), 1, ValueRange{k.c32(0)}, [&](Value c, ValueRange sum) {
+    Value count = k.load(k.i32, place(c), 4);
+    k.store(sum[0], place(c), 4);
+    return Emitter::Values{k.add(sum[0], count)};
+  });
+  k.loop(k.c(0), rows, 1, [&](Value n) {
+    Value there = place(groupOf(n)), next = k.load(k.i32, there, 4);
+    k.store(k.toInt(n, k.i32), k.at2(to, k.toInt(next, k.i64), permutation.stride.back()), 4);
+    k.store(k.add(next, 1), there, 4);
+  });
+  // Now offsets[c] is where group c + 1 begins.
+  k.loop(k.c(0), k.c(groups), 1, ValueRange{k.c32(0)}, [&](Value c, ValueRange start) {
+    Value end = k.load(k.i32, place(c), 4);
+    k.store(start[0], place(c), 4);
+    return Emitter::Values{end};
+  });
+  // offsets[groups] counted on through the rows out of range; take them back.
+  Value last = k.load(k.i32, place(width), 4), outside = k.c(0);
+  outside = k.loop(k.c(0), rows, 1, ValueRange{k.c32(0)}, [&](Value n, ValueRange sum) {
+    Value out = k.toInt(k.eq(groupOf(n), width), k.i32);
+    return Emitter::Values{k.add(sum[0], out)};
+  })[0];
+  k.store(k.sub(last, outside), place(width), 4);
+}
+
+//===----------------------------------------------------------------------===//
+// gather_rows
+//===----------------------------------------------------------------------===//
+
+/// Copies `count` elements of a row, or zeros where `keep` is false.
+static void copyRow(OpKernel &k, const TensorView &x, const TensorView &y, Value from, Value to, Value keep,
+                    Value count, Value contiguous) {
+  Type bits = k.b.getIntegerType(8 * x.bytes);
+  k.columns(count, contiguous, 4, [&](ArrayRef<Value> cols, bool vector) {
+    Type type = vector ? Type(k.vec(bits)) : bits;
+    for (Value col : cols) {
+      Value there = k.at2(to, col, y.stride.back());
+      k.ifElse(
+          keep, [&] { k.store(k.load(type, k.at2(from, col, x.stride.back()), x.bytes), there, x.bytes); },
+          [&] { k.store(k.constant(type, int64_t(0)), there, x.bytes); });
+    }
+  });
+}
+
+void lowerGatherRows(attn::GatherRowsOp op, OpKernel &k) {
+  int64_t rank = rankOf(op.getInput()), listRank = rankOf(op.getRows());
+  AffineExpr B = k.size(0, 0), H = k.size(0, 1), M = k.size(1, listRank - 1);
+  AffineExpr D = rank == 4 ? k.size(0, 3) : k.number(1);
+  expectList(k, 1, listRank, B, H);
+  SmallVector<AffineExpr> sizes = {B, H, M};
+  if (rank == 4) {
+    sizes.push_back(D);
+  }
+  k.result(sizes);
+  k.launch(B * H * M.ceilDiv(kRows), B * H * M * D);
+
+  TensorView x = k.argument(0), rows = k.argument(1), y = k.resultView(0);
+  Value count = rows.size.back();
+  Emitter::Values at = k.split(k.task, {x.size[0], x.size[1], k.ceilDiv(count, kRows)});
+  Value from = k.address(x, {at[0], at[1]}), to = k.address(y, {at[0], at[1]}), list = listBase(k, rows, at[0], at[1]);
+  Value first = k.mul(at[2], kRows), last = k.min(k.add(first, k.c(kRows)), count);
+  Value contiguous = rank == 4 ? k.both(k.adjacent(x), k.adjacent(y)) : k.constant(k.i1, int64_t(0));
+  Value width = rank == 4 ? x.size[3] : k.c(1);
+  k.loop(first, last, 1, [&](Value m) {
+    Value n = loadRow(k, rows, k.at2(list, m, rows.stride.back()));
+    Value there = k.both(k.ge(n, k.c(0)), k.lt(n, x.size[2]));
+    copyRow(k, x, y, k.at2(from, n, x.stride[2]), k.at2(to, m, y.stride[2]), there, width, contiguous);
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// scatter_rows
+//===----------------------------------------------------------------------===//
+
+/// A task owns a range of y's rows and looks through the whole list for them, so that no two tasks write one row and
+/// sums come in the list's order.
+void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
+  constexpr int64_t kOwned = 1024;
+  int64_t listRank = rankOf(op.getRows());
+  AffineExpr B = k.size(2, 0), H = k.size(2, 1), N = k.size(2, 2), D = k.size(2, 3);
+  k.expect(0, 0, B);
+  k.expect(0, 1, H);
+  k.expect(0, 3, D);
+  expectList(k, 1, listRank, B, H);
+  k.expect(1, listRank - 1, k.size(0, 2));
+  k.result({B, H, N, D});
+  k.launch(B * H * N.ceilDiv(kOwned), B * H * (N + k.size(0, 2)) * D);
+
+  bool sums = op.getKind() != attn::ScatterKind::Overwrite, mean = op.getKind() == attn::ScatterKind::Mean;
+  double eps = op.getEpsAttr() ? op.getEpsAttr().getValueAsDouble() : 0;
+  TensorView source = k.argument(0), rows = k.argument(1), base = k.argument(2), y = k.resultView(0);
+  Emitter::Values at = k.split(k.task, {base.size[0], base.size[1], k.ceilDiv(base.size[2], kOwned)});
+  Value from = k.address(source, {at[0], at[1]}), under = k.address(base, {at[0], at[1]});
+  Value to = k.address(y, {at[0], at[1]}), list = listBase(k, rows, at[0], at[1]);
+  Value first = k.mul(at[2], kOwned), owned = k.min(k.sub(base.size[2], first), k.c(kOwned));
+  Value count = rows.size.back(), width = base.size[3];
+  Value contiguous = k.both(k.adjacent(source), k.both(k.adjacent(base), k.adjacent(y)));
+  // For each owned row: how many sources it has; for overwrite, the number of the last one plus 1.
+  Value counts = k.allocate(kOwned * 4);
+  k.fillZero(counts, k.mul(owned, 4));
+  auto forMine = [&](llvm::function_ref<void(Value m, Value r)> body) {
+    k.loop(k.c(0), count, 1, [&](Value m) {
+      Value r = k.sub(loadRow(k, rows, k.at2(list, m, rows.stride.back())), first);
+      k.ifThen(k.both(k.ge(r, k.c(0)), k.lt(r, owned)), [&] { body(m, r); });
+    });
+  };
+  auto counter = [&](Value r) { return k.at(counts, k.mul(r, 4)); };
+  forMine([&](Value m, Value r) {
+    Value old = k.load(k.i32, counter(r), 4);
+    k.store(sums ? k.add(old, 1) : k.add(k.toInt(m, k.i32), 1), counter(r), 4);
+  });
+  auto outRow = [&](Value r) { return k.at2(to, k.add(first, r), y.stride[2]); };
+  auto write = [&](Value r, llvm::function_ref<Value(Value, bool)> value) {
+    k.columns(width, contiguous, 4, [&](ArrayRef<Value> cols, bool vector) {
+      for (Value col : cols) {
+        k.storeF32As(y.type, value(col, vector), k.at2(outRow(r), col, y.stride[3]));
+      }
+    });
+  };
+  auto rowOf = [&](const TensorView &t, Value start, Value n) {
+    return [&k, &t, start = k.at2(start, n, t.stride[2])](Value col, bool vector) {
+      return k.loadAsF32(t.type, k.at2(start, col, t.stride[3]), vector);
+    };
+  };
+  auto zero = [&](bool vector) { return k.constant(vector ? Type(k.vec(k.f32)) : k.f32, 0.0); };
+  if (!sums) {
+    // y[n] = source[last m of n], else base[n]
+    k.loop(k.c(0), owned, 1, [&](Value r) {
+      Value m = k.sub(k.toInt(k.load(k.i32, counter(r), 4), k.i64), k.c(1));
+      k.ifElse(
+          k.ge(m, k.c(0)), [&] { write(r, rowOf(source, from, m)); },
+          [&] {
+            if (op.getZeros()) {
+              write(r, [&](Value, bool vector) { return zero(vector); });
+            } else {
+              write(r, rowOf(base, under, k.add(first, r)));
+            }
+          });
+    });
+    return;
+  }
+  // Sums are kept in f32, for a strip of columns at a time.
+  constexpr int64_t kStrip = 64;
+  Value strip = k.allocate(kOwned * kStrip * 4);
+  k.loop(k.c(0), width, kStrip, [&](Value left) {
+    Value cols = k.min(k.sub(width, left), k.c(kStrip));
+    auto slot = [&](Value r) { return k.at(strip, k.mul(r, kStrip * 4)); };
+    k.fillZero(strip, k.mul(owned, kStrip * 4));
+    // acc[n] += source[m]
+    forMine([&](Value m, Value r) {
+      auto value = rowOf(source, from, m);
+      k.columns(cols, contiguous, 4, [&](ArrayRef<Value> some, bool vector) {
+        for (Value col : some) {
+          Value there = k.at(slot(r), k.mul(col, 4));
+          Value old = k.load(vector ? Type(k.vec(k.f32)) : k.f32, there, 4);
+          k.store(k.add(old, value(k.add(left, col), vector)), there, 4);
+        }
+      });
+    });
+    k.loop(k.c(0), owned, 1, [&](Value r) {
+      Value n = k.load(k.i32, counter(r), 4);
+      Value below = k.add(arith::SIToFPOp::create(k.b, k.loc, k.f32, n).getResult(), k.constant(k.f32, eps));
+      Value some = k.cmp(arith::CmpIPredicate::sgt, n, k.c32(0));
+      auto keep = rowOf(base, under, k.add(first, r));
+      k.columns(cols, contiguous, 4, [&](ArrayRef<Value> part, bool vector) {
+        for (Value col : part) {
+          Value there = k.add(left, col);
+          Value sum = k.load(vector ? Type(k.vec(k.f32)) : k.f32, k.at(slot(r), k.mul(col, 4)), 4);
+          if (mean) {
+            sum = arith::DivFOp::create(k.b, k.loc, sum, vector ? k.splat(below) : below);
+          }
+          Value other = op.getZeros() ? zero(vector) : keep(there, vector);
+          Value v = k.select(vector ? k.splat(some) : some, sum, other);
+          k.storeF32As(y.type, v, k.at2(outRow(r), there, y.stride[3]));
+        }
+      });
+    });
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// merge
+//===----------------------------------------------------------------------===//
+
+void lowerMerge(attn::MergeOp op, OpKernel &k) {
+  auto parts = int64_t(op.getParts().size());
+  // Operands may be one tensor; arguments are distinct.
+  SmallVector<int64_t> outs, sums;
+  auto number = [](Value v) { return int64_t(cast<BlockArgument>(v).getArgNumber()); };
+  for (auto [part, lse] : llvm::zip(op.getParts(), op.getLses())) {
+    outs.push_back(number(part));
+    sums.push_back(number(lse));
+  }
+  AffineExpr B = k.size(outs[0], 0), H = k.size(outs[0], 1), N = k.size(outs[0], 2), D = k.size(outs[0], 3);
+  AffineExpr shape[] = {B, H, N, D};
+  for (int64_t p = 0; p < parts; ++p) {
+    for (int64_t n = 0; n < 4; ++n) {
+      k.expect(outs[p], n, shape[n]);
+      if (n < 3) {
+        k.expect(sums[p], n, shape[n]);
+      }
+    }
+  }
+  k.result(shape);
+  k.result(ArrayRef(shape).drop_back());
+  k.launch(B * H * N.ceilDiv(kRows), B * H * N * D * parts);
+
+  SmallVector<TensorView> x, l;
+  TensorView y = k.resultView(0), lse = k.resultView(1);
+  for (int64_t p = 0; p < parts; ++p) {
+    x.push_back(k.argument(outs[p]));
+    l.push_back(k.argument(sums[p]));
+  }
+  Emitter::Values at = k.split(k.task, {y.size[0], y.size[1], k.ceilDiv(y.size[2], kRows)});
+  Value contiguous = k.adjacent(y);
+  for (const TensorView &t : x) {
+    contiguous = k.both(contiguous, k.adjacent(t));
+  }
+  Value first = k.mul(at[2], kRows), last = k.min(k.add(first, k.c(kRows)), y.size[2]);
+  Value infinity = k.constant(k.f32, -INFINITY), nothing = k.constant(k.f32, 0.0);
+  k.loop(first, last, 1, [&](Value n) {
+    SmallVector<Value> row = {at[0], at[1], n}, logs, weights;
+    // m = max lse_p;  w_p = exp(lse_p - m);  Z = sum w_p
+    Value m = infinity;
+    for (const TensorView &t : l) {
+      logs.push_back(k.load(k.f32, k.address(t, row), 4));
+      m = arith::MaximumFOp::create(k.b, k.loc, m, logs.back());
+    }
+    Value z = nothing;
+    for (Value v : logs) {
+      Value dead = k.cmp(arith::CmpFPredicate::OEQ, v, infinity);
+      Value same = k.cmp(arith::CmpFPredicate::OEQ, v, m); // inf - inf is no number
+      Value w = math::ExpOp::create(k.b, k.loc, k.sub(v, m));
+      w = k.select(dead, nothing, k.select(same, k.constant(k.f32, 1.0), w));
+      weights.push_back(w);
+      z = k.add(z, w);
+    }
+    Value empty = k.cmp(arith::CmpFPredicate::OEQ, z, nothing);
+    Value log = k.add(m, math::LogOp::create(k.b, k.loc, z).getResult());
+    k.store(k.select(empty, infinity, log), k.address(lse, row), 4);
+    k.columns(y.size[3], contiguous, 1, [&](ArrayRef<Value> cols, bool vector) {
+      auto wide = [&](Value v) { return vector ? k.splat(v) : v; };
+      Value sum = wide(nothing);
+      for (auto [t, w] : llvm::zip(x, weights)) {
+        Value v = k.loadAsF32(t.type, k.at2(k.address(t, row), cols[0], t.stride[3]), vector);
+        // A part without keys does not count, whatever its rows hold.
+        Value live = wide(k.cmp(arith::CmpFPredicate::UNE, w, nothing));
+        sum = k.add(sum, k.select(live, k.mul(v, wide(w)), wide(nothing)));
+      }
+      Value out = arith::DivFOp::create(k.b, k.loc, sum, wide(k.select(empty, k.constant(k.f32, 1.0), z)));
+      k.storeF32As(y.type, out, k.at2(k.address(y, row), cols[0], y.stride[3]));
+    });
+  });
+}
+
+} // namespace heddle

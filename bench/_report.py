@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+DISTURBED = 0.1  # cores that other processes used while a row was measured
 WORSE = 0.10  # a ratio may be this much worse than the committed one before it is reported
 
 
@@ -56,7 +57,7 @@ def line(row: dict[str, Any]) -> str:
     for key, word in (("executed_over_live", "executed/live"), ("sdpa_share_of_peak", "SDPA's share of peak")):
         if key in row:
             text += f"; {word} {row[key]:.2f}"
-    if row.get("busy_elsewhere", 0) > 0.1:
+    if row.get("busy_elsewhere", 0) > DISTURBED:
         text += f"; DISTURBED: others used {row['busy_elsewhere']:.1f} cores"
     return text
 
@@ -226,7 +227,7 @@ def head_line(r: dict[str, Any]) -> list[str]:
     value = number(r["value"], unit)
     if r["low"] != r["high"]:
         value += f" [{number(r['low'], unit)}, {number(r['high'], unit)}]"
-    if r.get("busy_elsewhere", 0) > 0.1:
+    if r.get("busy_elsewhere", 0) > DISTURBED:
         value += " (disturbed)"
     return [name, value, target_text(r), verdict(r)]
 

@@ -208,6 +208,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument("--page", action="store_true", help="write page and plot from the newest results and stop")
     parser.add_argument("--minutes", type=float, default=30, help="rows that do not fit are left out (default 30)")
+    parser.add_argument("--again", type=int, default=0, metavar="N", help="measure disturbed rows again, up to N times")
     parser.add_argument("--out", type=Path, help="results file (default: bench/results/cpu-DATE.json)")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -240,7 +241,18 @@ def main() -> int:
         done += 1
         say(f"[{time.monotonic() - begin:4.0f} s, {done}/{len(rows)}] {_report.line(complete(known[name], found))}")
 
-    found = run_rows({r.id: r.seconds for r in rows}, args.quick, time.monotonic() + 60 * args.minutes, report)
+    deadline = time.monotonic() + 60 * args.minutes
+    found = run_rows({r.id: r.seconds for r in rows}, args.quick, deadline, report)
+    for _ in range(args.again):
+        # Where other processes took time: the calmer of two measurements.
+        loud = {r.id: r.seconds for r in rows if found[r.id].get("busy_elsewhere", 0) > _report.DISTURBED}
+        if not loud or time.monotonic() >= deadline:
+            break
+        say(f"{len(loud)} rows were disturbed: again")
+        done -= len(loud)
+        for name, more in run_rows(loud, args.quick, deadline, report).items():
+            if "error" not in more and more["busy_elsewhere"] < found[name]["busy_elsewhere"]:
+                found[name] = more
     stamp = {"commit": data["machine"]["commit"], "date": data["machine"]["date"]}
     data["rows"] = [{**complete(r, found[r.id]), **stamp} for r in rows]
     say(f"done in {time.monotonic() - begin:.0f} s")

@@ -182,9 +182,10 @@ def page(data: dict[str, Any], path: Path, plot: Path, folder: Path, cycles: dic
         "",
     ]
     out += table(
-        ["row", "problem", "threads", "ms", "GFLOP/s", "computed / live"],
+        ["row", "problem", "threads", "ms", "GFLOP/s", "computed / live", "predicted ms"],
         [detail_line(r) for r in rows if "seconds" in r],
     )
+    out += model_lines(rows, path, folder)
     out += torch_lines(rows)
     if notes:
         out += [notes.rstrip(), ""]
@@ -237,12 +238,33 @@ def detail_line(r: dict[str, Any]) -> list[str]:
     times = ", ".join(f"{k} {milliseconds(x['median'])}" for k, x in r["seconds"].items())
     flops = f"{r['gflops']:.0f}" if "gflops" in r else ""
     executed = f"{r['executed_over_live']:.2f}" if "executed_over_live" in r else ""
-    return [f"`{r['id']}`", f"{r['case']}, {r['problem']}", str(r["threads"]), times, flops, executed]
+    guess = milliseconds(r["predicted_seconds"]) if "predicted_seconds" in r else ""
+    return [f"`{r['id']}`", f"{r['case']}, {r['problem']}", str(r["threads"]), times, flops, executed, guess]
 
 
 def milliseconds(seconds: float) -> str:
     """Three digits."""
     return f"{seconds * 1e3:.3g}" if seconds < 0.9995 else f"{seconds * 1e3:.0f}"
+
+
+def model_lines(rows: list[dict[str, Any]], path: Path, folder: Path) -> list[str]:
+    """How well the schedule's cost model predicts."""
+    errors = {}
+    for r in rows:
+        if r.get("predicted_seconds") and "seconds" in r:
+            key = (r["case"], r["problem"], r["threads"])
+            errors[key] = r["predicted_seconds"] / r["seconds"]["heddle"]["median"] - 1
+    if not errors:
+        return []
+    near = sum(abs(e) <= 0.25 for e in errors.values())
+    out = ["## What the cost model predicts", ""]
+    out += [f"Within 25% of the measured time: {near} of {len(errors)} problems of the table. Further off:", ""]
+    far = sorted(((e, k) for k, e in errors.items() if abs(e) > 0.25), key=lambda x: -abs(x[0]))
+    body = [[f"{k[0]}, {k[1]}", str(k[2]), f"{e:+.0%}"] for e, k in far]
+    out += table(["problem", "threads", "predicted against measured"], body)
+    for plot in sorted(path.parent.glob("costmodel*.png")):
+        out += [f"![Measured over predicted]({os.path.relpath(plot, folder)})", ""]
+    return out
 
 
 def torch_lines(rows: list[dict[str, Any]]) -> list[str]:

@@ -163,28 +163,33 @@ class Bench:
         """Multiplications and additions on live pairs."""
         return 2.0 * (p.d + p.width) * self.live(p)
 
-    def executed(self, p: Problem) -> float | None:
-        """Computed pairs over live pairs, as far as the schedule tells."""
+    @functools.lru_cache(8)  # noqa: B019
+    def explained(self, p: Problem) -> dict[str, Any]:
+        """What `explain` says of the problem; empty where it cannot."""
         import heddle as hd
 
-        if p.score and p.score != "lambda":
-            return None
+        sizes = {"b": 1, "h": p.heads, "hk": p.kv_heads or p.heads, "nq": p.n, "nk": p.keys, "d": p.d}
         try:
+            if p.score and p.score != "lambda":
+                return dict(hd.compile(_cases.specs()[p.score]).explain(as_json=True, **sizes))
             where = hd.causal if p.decode else self.where(p)
+            score = _cases.score(p.score, hd, p.heads) if p.score else None
             offset = "end" if p.decode else None
-            heads = (p.heads, p.kv_heads or p.heads)
-            report = hd.explain(
-                hd.spec(where, d=p.d, dv=p.width, dtype=p.dtype, q_offset=offset), p.n, nk=p.keys, heads=heads,
-                d=p.d, as_json=True,
-            )  # fmt: skip
+            spec = hd.spec(where, score, d=p.d, dv=p.width, dtype=p.dtype, q_offset=offset)
+            text = hd._core.explain(str(spec), ",".join(f"{k}={n}" for k, n in sizes.items()), True)
+            return dict(json.loads(text))
         except (ValueError, NotImplementedError):
-            return None
+            return {}
+
+    def executed(self, p: Problem) -> float | None:
+        """Computed pairs over live pairs, as far as the schedule tells."""
+        report = self.explained(p)
         live, done = report.get("live_pairs"), report.get("executed_pairs")
         return done / live if live and done is not None else None
 
     def predicted(self, p: Problem) -> float | None:
-        """Seconds that the cost model expects, where `explain` gives them."""
-        return None
+        """Seconds that the cost model expects on as many threads as are set now."""
+        return (self.explained(p).get("time") or {}).get("predicted_seconds")
 
     def sdpa(self, p: Problem) -> Callable[[], Any]:
         """torch's scaled_dot_product_attention, dense or causal."""
@@ -220,6 +225,9 @@ def result(bench: Bench, row: Row, times: Times, values: list[float], **extra: A
     executed = bench.executed(row.problem)
     if executed is not None:
         out["executed_over_live"] = executed
+    predicted = bench.predicted(row.problem)
+    if predicted is not None:
+        out["predicted_seconds"] = predicted
     return {**out, **extra}
 
 
@@ -368,6 +376,7 @@ def scaling(bench: Bench, row: Row) -> dict[str, Any]:
         return go
 
     times = bench.run({"heddle": on(2), "one thread": on(1), "peak": peak2, "peak, one thread": peak1})
+    bench.threads(p.threads)
     of_peak = middle(times.each(lambda a, b: (flops2 / a) / (flops1 / b), "peak", "peak, one thread"))[0]
     values = times.each(lambda t, s: s / t, "heddle", "one thread")
     return result(bench, row, times, values, peak_scaling=of_peak)

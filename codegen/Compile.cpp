@@ -145,6 +145,14 @@ heddle_error *Compilation::kernel(ModuleOp step, std::string &artifact) {
     llvm::copy(parts.asArrayRef(), std::back_inserter(list));
     manifest["parts"] = std::move(list);
   }
+  if (auto all = step->getAttrOfType<ArrayAttr>("heddle.orders")) {
+    json::Array orders;
+    for (Attribute order : all) {
+      ArrayRef<int64_t> n = cast<DenseI64ArrayAttr>(order);
+      orders.push_back(json::Object{{"query", n[0]}, {"key", n[1]}, {"within", n[2]}});
+    }
+    manifest["orders"] = std::move(orders);
+  }
   if (!isAttend) {
     describeLaunch(step, manifest);
   }

@@ -319,11 +319,11 @@ private:
                     [&](int64_t t) { return load(at(0), {own, 0, t}); });
     }
     case PatternKind::Listed:
-      return row >= 0 && row < size(at(0), 1) &&
+      return key >= 0 && row >= 0 && row < size(at(0), 1) &&
              inList(
                  0, size(at(0), 0), static_cast<double>(key), [&](int64_t t) { return load(at(0), {b, h, row, t}); });
     case PatternKind::Csr: {
-      if (row < 0 || row + 1 >= size(at(0), 0)) {
+      if (key < 0 || row < 0 || row + 1 >= size(at(0), 0)) {
         return false;
       }
       auto end = [&](int64_t r) { return static_cast<int64_t>(load(at(0), {b, h, r})); };

@@ -339,7 +339,7 @@ private:
     for (int64_t t = lo; t < hi; ++t) {
       double key = csr ? load(n.operands[1], {env.b, env.h, t}) : load(n.operands[0], {env.b, env.h, row, t});
       Wide j = Wide(static_cast<int64_t>(key)) + env.kOffset;
-      if (span.begin <= j && j < span.end) {
+      if (key >= 0 && span.begin <= j && j < span.end) {
         found.push_back(static_cast<int64_t>(j));
       }
     }

@@ -395,10 +395,22 @@ private:
     }
   }
 
+  /// The symbol itself, divided any number of times.
+  static bool isBlockOf(Expr e, Sym s) {
+    while (e->kind == ExprKind::FloorDiv && e->args[1]->kind == ExprKind::Int && e->args[1]->value > 0) {
+      e = e->args[0];
+    }
+    return e->kind == ExprKind::Symbol && e->symbol == s;
+  }
+
   /// The query's row has a list, and the key is in it.
   Terms listed(const Expr &rows, Expr member) const {
     std::vector<Literal> l = {opaqueLiteral(std::move(member))};
-    if (f.row->kind != ExprKind::Symbol) { // Rows of queries all have one; mapped rows may not.
+    // Rows of keys, and blocks of them, are at least 0 as entries are; mapped rows may not be.
+    if (!isBlockOf(f.keyRow.expr, Sym::KeyRow)) {
+      l.push_back(f.keyRow.lower(LinearForm(0)));
+    }
+    if (!isBlockOf(f.row, Sym::QueryRow)) { // Likewise, all rows of queries have a list.
       l.push_back(compareLiteral(form(f.row)));
       l.push_back(compareLiteral(form(rows) - form(f.row) - LinearForm(1)));
     }

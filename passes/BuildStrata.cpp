@@ -12,6 +12,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "passes/BuildStrata.h"
+#include "dialect/ListKeys.h"
 #include "dialect/TermsEmpty.h"
 #include "passes/StratumOfTerm.h"
 
@@ -205,6 +206,11 @@ private:
     Terms earlier, perPairTerms;
     double code = kStratumCode + kNodeCode * nodesOf(predicate(p)); // of a masked rest
     for (const Term &t : terms) {
+      if (isListOfRows(t)) { // what earlier terms have is left out key by key
+        out.push_back(withoutEarlier(t, earlier));
+        earlier.push_back(t);
+        continue;
+      }
       Terms rest = {t};
       size_t overlaps = 0;
       for (const Term &e : earlier) {
@@ -286,6 +292,12 @@ private:
                     "more than " + std::to_string(first) + " kinds of pieces: their code would take long to compile");
   }
 
+  /// A list that queries do not share: its keys are tried one by one.
+  static bool isListOfRows(const Term &t) {
+    const Literal *source = keySource(t);
+    return source && source->condition->kind == ExprKind::Member && gathersByRow(source->condition);
+  }
+
   static bool onKeyAlone(const Term &t) {
     return std::all_of(t.literals().begin(), t.literals().end(), [](const Literal &l) {
       Expr e = l.expr();
@@ -332,9 +344,15 @@ private:
         met.push_back(e.expr());
       }
     }
-    Expr others = disjunction(met);
     Stratum s = stratumOfTerm(t, limits);
+    if (met.empty()) {
+      return s;
+    }
+    Expr others = disjunction(met);
     s.residual = s.residual ? s.residual && !others : !others;
+    if (s.kind == StratumKind::Gathered) {
+      return s;
+    }
     s.kind = StratumKind::Masked;
     if (s.note.empty()) {
       s.note = "overlaps with other strata in too many pieces";

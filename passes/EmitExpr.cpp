@@ -64,6 +64,7 @@ class ExprEmitter {
 public:
   ExprEmitter(Emitter &e, const ExprScope &scope) : e(e), scope(scope) {}
   Value emit(const Expr &expr);
+  EmittedList list(const ExprNode &n);
 
 private:
   Emitter &e;
@@ -76,7 +77,7 @@ private:
   Value load(const ExprNode &n);
   Value index(const Expr &arg, const OperandRecord &record, size_t dim);
   Value size(const OperandRecord &record, int64_t fromBack);
-  Value list(const ExprNode &n);
+  Value search(const ExprNode &n);
   Value asInt(Value v) { return Emitter::elementType(v).isInteger(64) ? v : e.toInt(v, e.i64); }
   Value asFloat(Value v);
   Value asBool(Value v);
@@ -144,22 +145,29 @@ Value ExprEmitter::size(const OperandRecord &record, int64_t fromBack) {
   return dim < 0 ? e.c(1) : e.load(e.i64, e.at(scope.args, (record.slot + 1 + dim) * 8), 8);
 }
 
-/// Member and Search: loops over a list, for all lanes at once.
-Value ExprEmitter::list(const ExprNode &n) {
+EmittedList ExprEmitter::list(const ExprNode &n) {
   const OperandRecord &record = scope.operands[n.args[0]->value];
   const size_t rest = n.kind == ExprKind::Member ? 3 : 1, count = n.args.size() - rest;
-  SmallVector<Value> at;
+  EmittedList list{scope.args, {}, {}, record, {}};
   for (size_t k = 1; k < count; ++k) {
     if (!droppedIndex(count, record.rank, k - 1)) {
-      at.push_back(index(n.args[k], record, at.size()));
+      list.at.push_back(index(n.args[k], record, list.at.size()));
     }
   }
-  Value x = asInt(emit(n.args.back())), entries = size(record, 0);
-  auto entry = [&](Value t) {
-    SmallVector<Value> indices(at);
-    indices.push_back(t);
-    return asInt(emitLoad(e, scope.args, record, indices));
-  };
+  list.lo = e.c(0);
+  list.hi = size(record, 0);
+  if (n.kind == ExprKind::Member) {
+    list.lo = e.max(asInt(emit(n.args[n.args.size() - 3])), list.lo);
+    list.hi = e.min(asInt(emit(n.args[n.args.size() - 2])), list.hi);
+  }
+  return list;
+}
+
+/// Member and Search: loops over a list, for all lanes at once.
+Value ExprEmitter::search(const ExprNode &n) {
+  EmittedList list = this->list(n);
+  Value x = asInt(emit(n.args.back())), entries = list.hi;
+  auto entry = [&](Value t) { return list.entry(e, t); };
   if (n.kind == ExprKind::Search) {
     // Halves [base, base + length): entries before base are <= x, those after are not.
     Value zero = e.constant(x.getType(), int64_t(0)),
@@ -174,10 +182,9 @@ Value ExprEmitter::list(const ExprNode &n) {
     });
     return found[0];
   }
-  Value lo = e.max(asInt(emit(n.args[n.args.size() - 3])), e.c(0));
-  Value hi = e.min(asInt(emit(n.args[n.args.size() - 2])), entries);
+  Value lo = list.lo, hi = list.hi;
   bool lanes = Emitter::isVector(x) || Emitter::isVector(lo) || Emitter::isVector(hi) ||
-               llvm::any_of(at, [](Value v) { return Emitter::isVector(v); });
+               llvm::any_of(list.at, [](Value v) { return Emitter::isVector(v); });
   Value length = e.sub(hi, lo);
   Value longest = Emitter::isVector(length)
                       ? vector::ReductionOp::create(e.b, e.loc, vector::CombiningKind::MAXSI, length).getResult()
@@ -358,7 +365,7 @@ Value ExprEmitter::compute(const Expr &expr) {
     return load(n);
   case ExprKind::Member:
   case ExprKind::Search:
-    return list(n);
+    return search(n);
   case ExprKind::Size:
     return size(scope.operands[n.args[0]->value], n.args[1]->value);
   default:
@@ -485,6 +492,17 @@ Value ExprEmitter::compute(const Expr &expr) {
   default:
     return function(n.kind, asFloat(v[0]));
   }
+}
+
+Value EmittedList::entry(Emitter &e, Value t) const {
+  SmallVector<Value> indices(at);
+  indices.push_back(t);
+  Value v = emitLoad(e, args, record, indices);
+  return Emitter::elementType(v).isInteger(64) ? v : e.toInt(v, e.i64);
+}
+
+EmittedList emitList(Emitter &e, const Expr &member, const ExprScope &scope) {
+  return ExprEmitter(e, scope).list(*member);
 }
 
 Value emitExpr(Emitter &e, const Expr &expr, const ExprScope &scope) { return ExprEmitter(e, scope).emit(expr); }

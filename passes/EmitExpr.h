@@ -39,6 +39,16 @@ struct ExprScope {
   mlir::Value entry = {}; ///< Sym::Entry
 };
 
+/// The entries that a member expression asks: those at lo <= t < hi.
+struct EmittedList {
+  mlir::Value args, lo, hi;
+  OperandRecord record;
+  llvm::SmallVector<mlir::Value> at; ///< indices of the leading dimensions
+
+  mlir::Value entry(Emitter &e, mlir::Value t) const;
+};
+EmittedList emitList(Emitter &e, const Expr &member, const ExprScope &scope);
+
 mlir::Value emitExpr(Emitter &e, const Expr &expr, const ExprScope &scope);
 
 } // namespace heddle

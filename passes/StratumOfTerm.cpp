@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "passes/StratumOfTerm.h"
+#include "dialect/ListKeys.h"
 #include "passes/QueryTiles.h"
 
 #include <algorithm>
@@ -50,8 +51,16 @@ struct DigitBounds {
 class Assembler {
 public:
   Assembler(const Term &t, const StrataLimits &limits) : limits(limits) {
+    const Literal *source = keySource(t);
     for (const Literal &l : t.literals()) {
-      sort(l);
+      if (&l == source) {
+        gather(l.condition);
+      } else if (source && (l.kind == Literal::Step || l.kind == Literal::Member ||
+                            (l.kind <= Literal::Upper && l.modulus != 0))) {
+        condition(l.expr()); // keys come from a table, not by digits
+      } else {
+        sort(l);
+      }
     }
   }
 
@@ -80,6 +89,16 @@ private:
   std::vector<Placed> placed;
   std::vector<LinearForm> rootLower, rootUpper;
   std::vector<DigitBounds> kept;
+
+  void gather(const Expr &source) {
+    if (std::optional<ListKeys> keys = listKeys(source)) {
+      s.list = source;
+      s.first = keys->first;
+      s.run = keys->run;
+    } else {
+      s.ids = source;
+    }
+  }
 
   void sort(const Literal &l) {
     switch (l.kind) {
@@ -364,6 +383,9 @@ private:
   }
 
   StratumKind kindOf() const {
+    if (bool(s.list) || bool(s.ids)) {
+      return StratumKind::Gathered;
+    }
     if (s.residual) {
       return StratumKind::Masked;
     }
@@ -395,6 +417,23 @@ private:
 };
 
 } // namespace
+
+const Literal *keySource(const Term &t) {
+  const Literal *ids = nullptr;
+  bool lower = false, upper = false;
+  for (const Literal &l : t.literals()) {
+    if (l.kind == Literal::Opaque && listKeys(l.condition)) {
+      return &l;
+    }
+    if (l.kind == Literal::Opaque && isSameIds(l.condition)) {
+      ids = &l;
+    }
+    lower |= l.kind == Literal::Lower && l.modulus == 0;
+    upper |= l.kind == Literal::Upper && l.modulus == 0;
+  }
+  // Between two bounds the keys are few; they are walked and their ids compared.
+  return lower && upper ? nullptr : ids;
+}
 
 Stratum stratumOfTerm(const Term &t, const StrataLimits &limits) { return Assembler(t, limits).assemble(); }
 

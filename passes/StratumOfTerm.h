@@ -11,6 +11,9 @@
 
 namespace heddle {
 
+/// The literal whose entries or ids give the keys of the term; null where keys are walked by digits.
+const Literal *keySource(const Term &t);
+
 /// The stratum of exactly the pairs of `t`. Literals without common digits
 /// become its residual, and the note names them.
 Stratum stratumOfTerm(const Term &t, const StrataLimits &limits);

@@ -30,10 +30,8 @@
 #include "dialect/LinearForm.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/IRMapping.h"
-#include "passes/EmitExpr.h"
-#include "passes/KernelSignature.h"
+#include "passes/AttendTiler.h"
 #include "passes/Passes.h"
-#include "passes/TileKernels.h"
 #include "passes/VectorTargets.h"
 
 using namespace mlir;
@@ -43,188 +41,6 @@ namespace heddle {
 #include "passes/Passes.h.inc"
 
 using Values = Emitter::Values;
-
-namespace {
-
-/// Beyond every position (the runtime refuses larger ones).
-constexpr int64_t kFar = int64_t(1) << 30;
-/// Bytes between rows of V from which a copy is faster than what the first-level cache loses.
-constexpr int64_t kFarRows = 2048;
-constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
-
-/// Byte offsets of a thread's scratch memory.
-class Frame {
-public:
-  int64_t allocate(int64_t bytes) {
-    int64_t at = size;
-    size += (bytes + 63) / 64 * 64;
-    return at;
-  }
-  int64_t size = 0;
-};
-
-/// A packed Q tile: one for each distinct (query tensor, scale).
-struct Pack {
-  int64_t q, d, segment;
-  bool base2; ///< log2(e) is folded into the scale
-  int64_t at = 0;
-};
-
-/// An interval of a stratum whose ends differ by lane: j itself, or a key digit.
-struct LaneInterval {
-  const std::vector<Expr> *lower, *upper;
-  bool varies;    ///< some bound is given (or, for j, a guard)
-  int64_t lo, hi; ///< scratch: i32 for each lane
-};
-
-struct Strata {
-  llvm::SmallVector<QueryDigit> query;
-  llvm::SmallVector<int64_t> members; ///< stratum numbers
-};
-
-/// Uniform values of a generated function that serves the heads of one tile; `h` is the first of them.
-struct Uniform {
-  Value args, scratch, b, h, heads, nq, qOffset;
-};
-
-/// Which queries a group's tile loops cover: positions [first, last), part `part` of the tiles, one split of the
-/// keys or all, and the memory of the state (docs/abi.md).
-struct Work {
-  Value first, last, part, split, memory;
-};
-
-class AttendTiler {
-public:
-  AttendTiler(ModuleOp module, const KernelSignature &signature, const Schedule &schedule, const VectorTarget &target)
-      : module(module), sig(signature), schedule(schedule), builder(module.getContext()),
-        e(builder, signature.attend.getLoc(), target), vl(target.width) {
-    pairs = signature.storage.isBF16() && target.bf16 && softmax();
-  }
-
-  LogicalResult run();
-
-private:
-  ModuleOp module;
-  const KernelSignature &sig;
-  const Schedule &schedule;
-  OpBuilder builder;
-  Emitter e;
-  int64_t vl;
-  bool pairs = false; ///< bf16 rows are multiplied as pairs, not staged as f32
-  Frame frame;
-  SmallVector<OperandRecord> patternRecords;
-  SmallVector<Pack> packs;
-  SmallVector<Strata> groups;
-  /// One group: the state lives in the query tile, not in the super-tile.
-  bool direct = false;
-  /// Direct, with one lane tile in a super-tile and a stratum that may be long: the keys are taken split by split,
-  /// each with a state of its own, so that other tasks can do them with the same result.
-  bool splitKeys = false;
-  /// No stratum differs by head: a tile's lanes may be queries of several heads that share keys.
-  bool groupHeads = false;
-  // Offsets in the frame.
-  int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
-          fPositions = 0, fHeads = 0, fState = 0, fStageV = 0, fTile = 0, fTotal = 0, fSuper = 0, fTouched = 0,
-          fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0, fCareful = 0;
-  // A state is m of its rows, l, then acc.
-  int64_t sumsAt(int64_t rows) const { return rows * 4; }
-  int64_t accAt(int64_t rows) const { return rows * 8; }
-  int64_t stateBytes(int64_t rows) const { return accAt(rows) + rows * accRow(); }
-  /// Of one state in the runtime's memory; a split's ends with a mark of whether it has any key.
-  int64_t memoryBytes() const { return splitKeys ? stateBytes(kLanes) + 64 : direct ? 0 : stateBytes(stateRows()); }
-  int64_t slots = 0;                          ///< keys that the tables and S have room for
-  SmallVector<SmallVector<int64_t>> fHoisted; ///< of each stratum: lane values of hoistable(residual)
-  SmallVector<int64_t> fKeyTable, fKeyBase, fKeyStride, fScores, fStageK, fLower, fUpper;
-
-  bool softmax() const { return sig.attend.getNormalizer() == attn::Normalizer::Softmax; }
-  Region *score(int64_t segment) { return sig.attend.getScore(segment); }
-  /// log2(e) goes into the packed Q unless a region still works on natural scores.
-  bool base2(int64_t segment) { return softmax() && !score(segment); }
-  /// The score region reads the head, and a tile may have several.
-  bool scoreDiffersByHead(int64_t segment) {
-    Region *region = score(segment);
-    return groupHeads && region && !region->getArgument(region->getNumArguments() - 3).use_empty();
-  }
-  int64_t bytes() const { return sig.storage.isF32() ? 4 : 2; }
-  int64_t accRow() const { return paddedRow(sig.dv) * 4; }
-  /// Rows of a super-tile's state (a multiple of the widest register, and room for the lanes of several heads).
-  int64_t stateRows() const { return std::max<int64_t>((schedule.superTile + 15) / 16 * 16, kLanes); }
-  Type wide() const { return pairs ? sig.storage : Type(e.f32); } ///< of the micro-kernels on S and V
-  int64_t columnPitch() const { return slots * kColumn * 4; }
-  /// Bytes of the live bits of a key in one column: one word for each register.
-  int64_t liveWord() const { return std::max<int64_t>(vl / 8, 1); }
-  int64_t liveRow() const { return kColumn / vl * liveWord(); }
-  std::string name(StringRef what, int64_t n) { return ("attend_" + what + "_" + Twine(n)).str(); }
-
-  void layout();
-  void plan();
-  Pack &packOf(int64_t segment, int64_t dot);
-  func::FuncOp function(StringRef name, ArrayRef<Type> types, bool isPrivate = true);
-
-  Value slot(Value args, int64_t s) { return e.load(e.i64, e.at(args, s * 8), 8); }
-  Value in(const Uniform &u, int64_t offset) { return e.at(u.scratch, offset); }
-  Value batchNumber(const Uniform &u, int64_t s);
-  Value kOffset(const Uniform &u, int64_t segment) { return batchNumber(u, sig.kOffsetSlot(segment)); }
-  Value keyRows(const Uniform &u, int64_t segment) { return slot(u.args, sig.argSlot(sig.segments[segment].v) + 3); }
-  /// Address of row 0 of a [b, h, n, d] tensor for (b, h); heads of k and v are shared by groups of query heads.
-  Value headBase(const Uniform &u, int64_t record, bool keyHead);
-  Value rowStride(const Uniform &u, int64_t record) { return e.mul(slot(u.args, record + 7), bytes()); }
-  Value elementStride(const Uniform &u, int64_t record) { return e.mul(slot(u.args, record + 8), bytes()); }
-  Value scaleOf(const Uniform &u, const Pack &pack);
-  ExprScope scope(const Uniform &u, int64_t segment, Value query, Value key);
-  Uniform uniform(Value args, Value scratch, Value b, Value h);
-
-  void emitTask();
-  void finishRow(const Uniform &u, Value lane, Value maxima, Value sums, Value acc);
-  void finishLanes(const Uniform &u, Value state, Value superState);
-  void emitGroup(int64_t n);
-  void emitTile(const Uniform &u, int64_t n, ArrayRef<Value> digits, const Work &work);
-  Value shiftLanes(const Uniform &u, Value empty, Value highest);
-  Value shareLanes(const Uniform &u, const Work &work, Value highest);
-  void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, Value minPosition);
-  void emitStrata(const Uniform &u, const Strata &group, Value split, Value minPosition);
-  /// True where a dead pair may meet a value: then its weight is 0, and 0 * NaN must not reach acc.
-  bool mayLeak(const Stratum &s) { return maskable(s) || score(s.segment) || sig.segments[s.segment].dots.size() > 1; }
-  Value notFinite(const Uniform &u);
-  void fetchOutput(const Uniform &u);
-  void clearState(const Uniform &u, Value state);
-  void copyState(const Uniform &u, Value from, Value to);
-  void emitFold();
-  void packQueries(const Uniform &u, const Strata &group);
-  void mergeState(const Uniform &u, Value state, bool fresh);
-  std::tuple<Value, Value, Value> mergeFactors(Value m, Value n);
-  void emitChoices(const Uniform &u, int64_t n, Value split, Value minPosition);
-  void emitStratum(const Uniform &u, int64_t n, Value split, Value minPosition);
-  void emitPush(int64_t n);
-  void emitFlush(int64_t n);
-  void emitLive(int64_t n);
-  void emitScore(int64_t n, bool masked, bool byLane);
-  /// Address of lanes [lane, lane + width) of the first key in S of dot `dot`.
-  Value scoresOf(const Uniform &u, int64_t dot, Value lane) {
-    Value column = e.mul(e.floorDiv(lane, kColumn), columnPitch());
-    return e.at(in(u, fScores[dot]), e.add(column, e.mul(e.floorMod(lane, kColumn), 4)));
-  }
-  Value liveOf(const Uniform &u, Value lane) {
-    Value column = e.mul(e.floorDiv(lane, kColumn), slots * liveRow());
-    Value part = e.mul(e.floorDiv(e.floorMod(lane, kColumn), vl), liveWord());
-    return e.at(in(u, fLive), e.add(column, part));
-  }
-  void beginSegment(const Uniform &u, int64_t segment);
-  void hoist(const Uniform &u, int64_t n);
-  void giveHoisted(const Uniform &u, int64_t n, Value lane, ExprScope &to);
-  SmallVector<LaneInterval> intervals(const Stratum &s);
-  bool maskable(const Stratum &s);
-
-  struct Range {
-    Value lo, hi, fullLo, fullHi; ///< over lanes: min of lower, max of upper, max of lower, min of upper
-  };
-  SmallVector<Range> emitBounds(const Uniform &u, const Stratum &s, ArrayRef<LaneInterval> intervals);
-  Value emitBracket(const Uniform &u, const Stratum &s, Range &keys);
-  void emitWalk(const Uniform &u, int64_t n, size_t digit, Value base, Value full, ArrayRef<Range> ranges,
-                ArrayRef<Value> phases);
-};
-
-} // namespace
 
 //===--- Layout -----------------------------------------------------------===//
 
@@ -281,6 +97,7 @@ void AttendTiler::layout() {
   fChoice = frame.allocate(8);
   fCareful = frame.allocate(8);
   fKeys = frame.allocate(keys * 4);
+  fRanks = frame.allocate(keys * 4);
   fValueTable = frame.allocate(keys * 8);
   fValueBase = frame.allocate(8);
   fValueStride = frame.allocate(8);
@@ -300,6 +117,7 @@ void AttendTiler::layout() {
     fKeyBase.push_back(frame.allocate(8));
     fKeyStride.push_back(frame.allocate(8));
     fScores.push_back(frame.allocate(keys * kLanes * 4));
+    fRowQueries.push_back(frame.allocate((stage[n] + 15) / 16 * 64));
     fStageK.push_back(frame.allocate(keys * paddedRow(stage[n]) * 4));
   }
   for (int64_t n = 0; n <= digits; ++n) {
@@ -344,6 +162,9 @@ static constexpr int64_t kMaxSplits = 32;
 
 /// False where every row of the stratum has its keys within a span that is shorter than a split.
 static bool mayBeLong(const Stratum &s) {
+  if (s.kind == StratumKind::Gathered) {
+    return false; // lists are short, and not split
+  }
   auto isShort = [](ArrayRef<Expr> lower, ArrayRef<Expr> upper, int64_t radix) {
     for (const Expr &hi : upper) {
       for (const Expr &lo : lower) {
@@ -364,15 +185,18 @@ static bool differsByHead(const Stratum &s) {
   auto digitMentions = [&](const KeyDigit &d) {
     return mentions(d.phase) || llvm::any_of(d.lower, mentions) || llvm::any_of(d.upper, mentions);
   };
-  return s.headPeriod > 1 || mentions(s.guard) || mentions(s.keep) || mentions(s.residual) ||
-         llvm::any_of(s.lower, mentions) || llvm::any_of(s.upper, mentions) || llvm::any_of(s.key, digitMentions);
+  return s.headPeriod > 1 || bool(s.list) || bool(s.ids) || mentions(s.guard) || mentions(s.keep) ||
+         mentions(s.residual) || llvm::any_of(s.lower, mentions) || llvm::any_of(s.upper, mentions) ||
+         llvm::any_of(s.key, digitMentions);
 }
 
 void AttendTiler::plan() {
   for (auto [n, s] : llvm::enumerate(schedule.strata)) {
-    auto group = llvm::find_if(groups, [&](const Strata &g) { return sameDigits(g.query, s.query); });
+    int64_t order = orderOf(s);
+    auto group =
+        llvm::find_if(groups, [&](const Strata &g) { return g.order == order && sameDigits(g.query, s.query); });
     if (group == groups.end()) {
-      groups.push_back({SmallVector<QueryDigit>(s.query.begin(), s.query.end()), {}});
+      groups.push_back({SmallVector<QueryDigit>(s.query.begin(), s.query.end()), {}, order});
       group = std::prev(groups.end());
     }
     group->members.push_back(n);
@@ -461,7 +285,8 @@ ExprScope AttendTiler::scope(const Uniform &u, int64_t segment, Value query, Val
 
 SmallVector<LaneInterval> AttendTiler::intervals(const Stratum &s) {
   SmallVector<LaneInterval> out;
-  out.push_back({&s.lower, &s.upper, !s.lower.empty() || !s.upper.empty() || bool(s.guard), fLower[0], fUpper[0]});
+  bool varies = !s.lower.empty() || !s.upper.empty() || bool(s.guard) || bool(s.list) || bool(s.ids);
+  out.push_back({&s.lower, &s.upper, varies, fLower[0], fUpper[0]});
   for (auto [n, d] : llvm::enumerate(s.key)) {
     out.push_back({&d.lower, &d.upper, !d.lower.empty() || !d.upper.empty(), fLower[n + 1], fUpper[n + 1]});
   }
@@ -655,6 +480,10 @@ void AttendTiler::emitTile(const Uniform &u, int64_t n, ArrayRef<Value> digits, 
     }
     Value inRows = e.both(e.ge(position, e.splat(work.first)), e.lt(position, e.splat(work.last)));
     valid = valid ? e.both(valid, inRows) : inRows;
+    if (group.order >= 0) { // the positions so far are ranks
+      Value rank = e.select(valid, e.sub(position, u.qOffset), e.constant(e.vec(e.i64), int64_t(0)));
+      position = e.add(gatherI32(orderTable(u, group.order, 0), rank), u.qOffset);
+    }
     e.store(position, e.at(positions, e.mul(lane, 8)), 8);
     Value row = direct ? l : e.sub(position, e.splat(work.first));
     e.store(e.select(valid, row, none), e.at(state, e.mul(lane, 8)), 8);
@@ -1004,7 +833,8 @@ void AttendTiler::mergeState(const Uniform &u, Value state, bool fresh) {
 //===--- Keys of a stratum ------------------------------------------------===//
 
 SmallVector<AttendTiler::Range> AttendTiler::emitBounds(const Uniform &u, const Stratum &s,
-                                                        ArrayRef<LaneInterval> intervals) {
+                                                        ArrayRef<LaneInterval> intervals,
+                                                        llvm::function_ref<Value(Value)> alive) {
   Type lanes = e.vec(e.i64);
   Value plus = e.constant(lanes, kFar), minus = e.constant(lanes, -kFar);
   Values init;
@@ -1021,6 +851,10 @@ SmallVector<AttendTiler::Range> AttendTiler::emitBounds(const Uniform &u, const 
       if (s.guard) {
         Value live = e.splat(emitExpr(e, s.guard, at));
         dead = arith::XOrIOp::create(builder, e.loc, live, e.constant(live.getType(), int64_t(1)));
+      }
+      if (alive) {
+        Value other = e.flip(e.splat(alive(query)));
+        dead = dead ? e.either(dead, other) : other;
       }
       SmallVector<std::pair<Value, Value>> ends;
       for (const LaneInterval &i : intervals) {
@@ -1129,6 +963,21 @@ void AttendTiler::emitChoices(const Uniform &u, int64_t n, Value split, Value mi
 
 void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value split, Value minPosition) {
   const Stratum &s = schedule.strata[n];
+  if (bool(s.list) || bool(s.ids)) {
+    // Not split: the first split has all of them.
+    Value mine = splitKeys ? e.eq(split, e.c(0)) : e.constant(e.i1, int64_t(1));
+    e.ifThen(mine, [&] {
+      if (splitKeys) {
+        e.store(e.c(1), in(u, fTouched), 8);
+      }
+      if (byRow(s)) {
+        e.call(name("rows", n), {}, {u.args, u.scratch, u.b, u.h});
+      } else {
+        s.list ? emitShared(u, n) : emitSorted(u, n);
+      }
+    });
+    return;
+  }
   SmallVector<LaneInterval> list = intervals(s);
   SmallVector<Range> ranges = emitBounds(u, s, list);
   // j itself is also clipped to the rows that exist, for all lanes alike.
@@ -1249,7 +1098,14 @@ void AttendTiler::emitWalk(const Uniform &u, int64_t n, size_t digit, Value base
     });
     return;
   }
-  // The last digit: a run lo, lo + step, ... < hi, of which [a, b) is live for every lane.
+  emitRun(u, n, base, lo, hi, full, all, own);
+}
+
+/// The last digit: a run lo, lo + step, ... < hi, of which [a, b) is live for every lane.
+void AttendTiler::emitRun(const Uniform &u, int64_t n, Value base, Value lo, Value hi, Value full, const Range &all,
+                          const Range &own) {
+  const Stratum &s = schedule.strata[n];
+  const KeyDigit &d = s.key.back();
   auto steps = [&](Value length) { return e.max(e.floorDiv(e.add(length, d.step - 1), d.step), e.c(0)); };
   auto push = [&](Value first, Value count, int64_t masked) {
     e.call(name("push", n), {}, {u.args, u.scratch, u.b, u.h, e.add(base, first), count, e.c(masked)});
@@ -1280,9 +1136,18 @@ void AttendTiler::emitPush(int64_t n) {
   Value first = a[4], total = a[5], masked = a[6];
   int64_t step = s.key.back().step;
   Value koff = kOffset(u, s.segment);
-  // Writes entry `at` of the tables for the key at `position`.
-  auto write = [&](Value at, Value position) {
+  // The position of number t of the run; the runs of sorted keys are ranks.
+  Value keyOrder = s.ids ? orderTable(u, orderOf(s), 1) : Value();
+  Value lastRank = s.ids ? e.add(keyRows(u, s.segment), -1) : Value();
+  auto placeOf = [&](Value number) {
+    return keyOrder ? e.add(gatherI32(keyOrder, e.min(number, lastRank)), koff) : number;
+  };
+  // Writes entry `at` of the tables for the key at `position`, number `number` of its order.
+  auto write = [&](Value at, Value position, Value number) {
     Value row = e.sub(position, koff);
+    if (keyOrder) {
+      e.store(e.toInt(number, e.i32), e.at(in(u, fRanks), e.mul(at, 4)), 4);
+    }
     e.store(e.toInt(position, e.i32), e.at(in(u, fKeys), e.mul(at, 4)), 4);
     auto address = [&](int64_t base, int64_t stride, int64_t table) {
       Value b = e.load(e.i64, in(u, base), 8), st = e.load(e.i64, in(u, stride), 8);
@@ -1304,11 +1169,11 @@ void AttendTiler::emitPush(int64_t n) {
   // Key by key, leaving out those that `wanted` rejects.
   auto filtered = [&](llvm::function_ref<Value(Value)> wanted) {
     e.loop(e.c(0), total, 1, [&](Value t) {
-      Value position = e.add(first, e.mul(t, step));
+      Value number = e.add(first, e.mul(t, step)), position = placeOf(number);
       e.ifThen(wanted(position), [&] {
         Value count = e.load(e.i64, in(u, fCount), 8);
         mark();
-        write(count, position);
+        write(count, position, number);
         flushWhenFull(e.add(count, 1));
       });
     });
@@ -1325,8 +1190,10 @@ void AttendTiler::emitPush(int64_t n) {
           Value start = e.add(first, e.mul(v[0], step));
           // Whole registers: the tables have room behind the last key.
           Value steps = e.mul(e.iota(), step);
-          e.loop(e.c(0), take, vl,
-                 [&](Value t) { write(e.add(count, t), e.add(e.splat(e.add(start, e.mul(t, step))), steps)); });
+          e.loop(e.c(0), take, vl, [&](Value t) {
+            Value number = e.add(e.splat(e.add(start, e.mul(t, step))), steps);
+            write(e.add(count, t), placeOf(number), number);
+          });
           flushWhenFull(e.add(count, take));
           scf::YieldOp::create(builder, e.loc, ValueRange{e.add(v[0], take)});
         });
@@ -1614,6 +1481,10 @@ private:
 };
 } // namespace
 
+Value AttendTiler::emitRegion(Region &region, Value args, ArrayRef<Value> arguments) {
+  return RegionEmitter(e, sig, args).emit(region, arguments);
+}
+
 /// live(args, scratch, b, h): the live bits of each column and key of the chunk, each group's range of live columns,
 /// and each column's range of keys in live groups.
 void AttendTiler::emitLive(int64_t n) {
@@ -1656,7 +1527,9 @@ void AttendTiler::emitLive(int64_t n) {
       Values any = e.loop(from, until, 1, {e.c32(0)}, [&](Value k, ValueRange seen) {
         Value j32 = e.load(e.i32, e.at(in(u, fKeys), e.mul(k, 4)), 4);
         Value j = e.toInt(j32, e.i64), all = seen[0];
-        SmallVector<Value> places{e.splat(j32)}; // of j in each interval
+        // Of j in each interval; a sorted key's first interval is one of ranks.
+        Value place = s.ids ? e.load(e.i32, e.at(in(u, fRanks), e.mul(k, 4)), 4) : j32;
+        SmallVector<Value> places{e.splat(place)};
         for (auto [m, d] : llvm::enumerate(s.key)) {
           if (!list[m + 1].varies) {
             places.emplace_back();
@@ -1749,7 +1622,7 @@ void AttendTiler::emitScore(int64_t n, bool masked, bool byLane) {
       if (Region *region = score(s.segment)) {
         SmallVector<Value> arguments(dots);
         arguments.append({u.b, head, query, j});
-        x = RegionEmitter(e, sig, u.args).emit(*region, arguments);
+        x = emitRegion(*region, u.args, arguments);
         if (softmax()) {
           x = e.mul(x, e.constant(x.getType(), kLog2E));
         }
@@ -1780,6 +1653,11 @@ LogicalResult AttendTiler::run() {
   layout();
   for (int64_t n = 0; n < int64_t(schedule.strata.size()); ++n) {
     const Stratum &s = schedule.strata[n];
+    if (byRow(s)) {
+      emitRowFlush(n);
+      emitRows(n);
+      continue;
+    }
     bool scored = score(s.segment) || sig.segments[s.segment].dots.size() > 1;
     if (maskable(s)) {
       emitLive(n);
@@ -1810,6 +1688,7 @@ LogicalResult AttendTiler::run() {
     module->setAttr(("heddle." + key).str(), b.getI64IntegerAttr(value));
   };
   tell("scratch_bytes", frame.size);
+  describeOrders();
   tell("super_tile", schedule.superTile);
   tell("heads_share_tiles", groupHeads);
   // Whole chunks.

@@ -9,6 +9,7 @@
 #include "runtime/src/artifact.h"
 #include "runtime/src/features.h"
 #include "runtime/src/launch.h"
+#include "runtime/src/orders.h"
 #include "runtime/src/program.h"
 
 #include <algorithm>
@@ -269,6 +270,9 @@ Error run(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, con
   if (launch.work >= 2 * workPerThread) {
     threads = options && options->num_threads > 0 ? options->num_threads : heddle_num_threads();
     threads = int32_t(std::min<double>(threads, launch.work / workPerThread));
+  }
+  if (launch.units > 0) {
+    sortRows(kernel.manifest, args, launch, threads);
   }
   if (!Execution(kernel.manifest, launch, job).run(threads)) {
     return systemError("expected memory for the states of " + std::to_string(launch.units) +

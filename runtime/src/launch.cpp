@@ -19,7 +19,7 @@ using namespace heddle::rt;
 namespace {
 
 constexpr int64_t limit = int64_t(1) << 30; // of sizes and positions, exclusive
-constexpr size_t headerSlots = HeaderSlots, recordSlots = 9;
+constexpr size_t headerSlots = HeaderSlots, recordSlots = 9, orderSlots = 6;
 
 /// A size that a dimension must have: -1 is any; orOne lets it broadcast.
 struct Expected {
@@ -551,7 +551,8 @@ Error Preparation::run() {
     }
   }
   launch.work = 0;
-  launch.block.resize(headerSlots + recordSlots * (m.args.size() + m.results.size()) + 2 + 2 * m.segments.size());
+  launch.orderSlot = headerSlots + recordSlots * (m.args.size() + m.results.size()) + 2 + 2 * m.segments.size();
+  launch.block.resize(launch.orderSlot + orderSlots * m.orders.size());
   reserveStorage();
   if (Error e = checkQuery()) {
     return e;

@@ -18,6 +18,8 @@ namespace heddle::rt {
 struct Launch {
   std::vector<int64_t> block;   ///< the argument block
   std::vector<int64_t> storage; ///< offsets and converted scalars; the block points into it
+  std::vector<int32_t> orders;  ///< tables of sorted rows (orders.h); the block points into them too
+  size_t orderSlot = 0;         ///< the first slot of the orders
   int64_t units = 0;            ///< super-tiles, over all batches and blocks of heads
   double work = 0;              ///< multiply-adds if every pair were live
 };

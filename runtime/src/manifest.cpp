@@ -371,6 +371,18 @@ void parse(std::string_view text, Manifest &m) {
                          role == "out" ? ResultRole::Out : ResultRole::Lse, -1});
     require(m.results.back().dims.size() == (role == "out" ? 4u : 3u), "a result of the wrong rank");
   }
+  for (const Json &order : json.value("orders", Json::array())) {
+    Order o{order.at("query").get<int>(), order.at("key").get<int>(), order.value("within", int64_t(0))};
+    for (int arg : {o.query, o.key}) {
+      require(arg >= 0 && size_t(arg) < m.args.size(), "an order by an unknown argument");
+      const Argument &ids = m.args[arg];
+      bool integers = ids.dtype == HEDDLE_I64 || ids.dtype == HEDDLE_I32 || ids.dtype == HEDDLE_I8;
+      require(!ids.scalar && integers && (ids.dims.size() == 2 || ids.dims.size() == 3),
+              "an order by an argument that is no ids");
+    }
+    require(o.within >= 0 && o.within < maxPosition, "an order within a size out of range");
+    m.orders.push_back(o);
+  }
   findRoles(m);
 }
 

@@ -88,6 +88,12 @@ struct Segment {
   int k = -1, v = -1; ///< arguments; k is -1 where the segment has no dot with it
 };
 
+/// Rows sorted by ids: tables that the runtime makes for a launch (orders.h).
+struct Order {
+  int query = 0, key = 0; ///< arguments: ids of queries and of keys
+  int64_t within = 0;     ///< queries stay in their super-tile of so many positions; 0: in any
+};
+
 struct Manifest {
   std::string name, features, entry;
   int64_t scratchBytes = 0, superTile = 1;
@@ -100,6 +106,7 @@ struct Manifest {
   std::vector<Segment> segments;
   std::vector<Argument> args;
   std::vector<Result> results;
+  std::vector<Order> orders;
   int q = -1;
   std::optional<OpLaunch> op; ///< of a kernel of an op on whole tensors; then there are no segments
   // Of a program:

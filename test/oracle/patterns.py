@@ -432,7 +432,7 @@ def _listed(p: Pattern, g: Grid) -> Any:
     out = np.zeros(rows.shape, bool)
     for at in np.ndindex(rows.shape):
         if 0 <= rows[at] < lists.shape[2]:
-            out[at] = keys[at] in lists[at[0], at[1], rows[at]]
+            out[at] = keys[at] >= 0 and keys[at] in lists[at[0], at[1], rows[at]]
     return out
 
 
@@ -443,7 +443,7 @@ def _csr(p: Pattern, g: Grid) -> Any:
     for at in np.ndindex(rows.shape):
         if 0 <= rows[at] < ptr.shape[2] - 1:
             lo, hi = ptr[at[0], at[1], rows[at] : rows[at] + 2]
-            out[at] = keys[at] in idx[at[0], at[1], lo:hi]
+            out[at] = keys[at] >= 0 and keys[at] in idx[at[0], at[1], lo:hi]
     return out
 
 

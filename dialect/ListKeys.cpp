@@ -1,0 +1,121 @@
+//===- ListKeys.cpp - The keys that an entry of a run-time list stands for ===//
+
+#include "dialect/ListKeys.h"
+
+#include "dialect/LinearForm.h"
+
+namespace heddle {
+
+namespace {
+
+bool onKey(const Expr &e) { return e.mentions(Sym::Key) || e.mentions(Sym::KeyRow); }
+bool onQuery(const Expr &e) { return e.mentions(Sym::Query) || e.mentions(Sym::QueryRow); }
+
+/// f = factor * atom + rest with one atom on the key and factor 1 or -1.
+struct Solved {
+  Expr atom;
+  int64_t factor;
+  LinearForm rest;
+};
+
+std::optional<Solved> splitKey(const LinearForm &f) {
+  std::optional<Solved> found;
+  LinearForm rest = f;
+  for (const auto &[name, term] : f.terms) {
+    if (!onKey(term.atom)) {
+      continue;
+    }
+    if (found || (term.factor != 1 && term.factor != -1)) {
+      return std::nullopt;
+    }
+    found = Solved{term.atom, term.factor, {}};
+    rest.add(LinearForm::of(term.atom), -term.factor);
+  }
+  if (found) {
+    if (onKey(rest.expr())) {
+      return std::nullopt;
+    }
+    found->rest = std::move(rest);
+  }
+  return found;
+}
+
+bool isSymbol(const Expr &e, Sym s) { return e->kind == ExprKind::Symbol && e->symbol == s; }
+
+} // namespace
+
+std::optional<ListKeys> listKeys(const Expr &member) {
+  if (member.isNull() || member->kind != ExprKind::Member) {
+    return std::nullopt;
+  }
+  for (size_t k = 1; k + 1 < member->args.size(); ++k) {
+    if (onKey(member->args[k])) {
+      return std::nullopt;
+    }
+  }
+  std::optional<Solved> solved = splitKey(LinearForm::of(member->args.back()));
+  if (!solved) {
+    return std::nullopt;
+  }
+  // The atom's value: entry - rest, or rest - entry.
+  LinearForm entry = LinearForm::of(Expr::symbol(Sym::Entry));
+  LinearForm value = solved->factor > 0 ? entry - solved->rest : solved->rest - entry;
+  int64_t run = 1;
+  Expr atom = solved->atom;
+  if (atom->kind == ExprKind::FloorDiv && atom->args[1]->kind == ExprKind::Int && atom->args[1]->value > 0 &&
+      atom->args[1]->value < (int64_t(1) << 30)) {
+    run = atom->args[1]->value;
+    std::optional<Solved> inner = splitKey(LinearForm::of(atom->args[0]));
+    if (!inner || inner->factor != 1) {
+      return std::nullopt;
+    }
+    value = value * run - inner->rest;
+    atom = inner->atom;
+  }
+  if (isSymbol(atom, Sym::KeyRow)) {
+    value.add(LinearForm::of(Expr::symbol(Sym::KeyOffset)), 1);
+  } else if (!isSymbol(atom, Sym::Key)) {
+    return std::nullopt;
+  }
+  return ListKeys{value.expr(), run};
+}
+
+Expr listRow(const Expr &member) {
+  const std::vector<Expr> &args = member->args;
+  if (args.size() >= 7) { // {operand, b, h, row, lo, hi, x}
+    return args[args.size() - 4];
+  }
+  const Expr &lo = args[args.size() - 3]; // rows of a graph begin at loaded places
+  return lo->kind == ExprKind::Load && !lo->args.empty() ? lo->args.back() : Expr();
+}
+
+int64_t listSharing(const Expr &member) {
+  Expr row = listRow(member);
+  if (row.isNull() || !onQuery(row)) {
+    return 0;
+  }
+  if (row->kind == ExprKind::FloorDiv && row->args[1]->kind == ExprKind::Int && isSymbol(row->args[0], Sym::QueryRow)) {
+    return row->args[1]->value;
+  }
+  return 1;
+}
+
+bool gathersByRow(const Expr &member) {
+  constexpr int64_t kWorthSharing = 8;
+  std::optional<ListKeys> keys = listKeys(member);
+  int64_t sharing = listSharing(member);
+  return (keys && onQuery(keys->first)) || (sharing > 0 && sharing < kWorthSharing);
+}
+
+bool isSameIds(const Expr &condition) {
+  if (condition->kind != ExprKind::Eq) {
+    return false;
+  }
+  auto isIds = [](const Expr &e, Sym row) {
+    return e->kind == ExprKind::Load && e->type == ExprType::Int && e->args.size() == 3 &&
+           isSymbol(e->args[0], Sym::Batch) && isSymbol(e->args[1], Sym::Head) && isSymbol(e->args[2], row);
+  };
+  return isIds(condition->args[0], Sym::QueryRow) && isIds(condition->args[1], Sym::KeyRow);
+}
+
+} // namespace heddle

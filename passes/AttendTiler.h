@@ -1,0 +1,235 @@
+//===- AttendTiler.h - What the parts of the tiling pass share ------------===//
+//
+// The pass in TileAttend.cpp, as a class whose methods are spread over files by
+// subject: tiles, state and chunks in TileAttend.cpp, keys from run-time lists
+// and ids in GatheredKeys.cpp.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_PASSES_ATTENDTILER_H
+#define HEDDLE_PASSES_ATTENDTILER_H
+
+#include "dialect/Schedule.h"
+#include "passes/EmitExpr.h"
+#include "passes/KernelSignature.h"
+#include "passes/TileKernels.h"
+
+namespace heddle {
+
+/// Beyond every position (the runtime refuses larger ones).
+inline constexpr int64_t kFar = int64_t(1) << 30;
+/// Bytes between rows of V from which a copy is faster than what the first-level cache loses.
+inline constexpr int64_t kFarRows = 2048;
+inline constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
+
+/// Byte offsets of a thread's scratch memory.
+class Frame {
+public:
+  int64_t allocate(int64_t bytes) {
+    int64_t at = size;
+    size += (bytes + 63) / 64 * 64;
+    return at;
+  }
+  int64_t size = 0;
+};
+
+/// A packed Q tile: one for each distinct (query tensor, scale).
+struct Pack {
+  int64_t q, d, segment;
+  bool base2; ///< log2(e) is folded into the scale
+  int64_t at = 0;
+};
+
+/// An interval of a stratum whose ends differ by lane: j itself, or a key digit.
+struct LaneInterval {
+  const std::vector<Expr> *lower, *upper;
+  bool varies;    ///< some bound is given (or, for j, a guard)
+  int64_t lo, hi; ///< scratch: i32 for each lane
+};
+
+struct Strata {
+  llvm::SmallVector<QueryDigit> query;
+  llvm::SmallVector<int64_t> members; ///< stratum numbers
+  int64_t order = -1;                 ///< queries are taken in this order of rows
+};
+
+/// Uniform values of a generated function that serves the heads of one tile; `h` is the first of them.
+struct Uniform {
+  mlir::Value args, scratch, b, h, heads, nq, qOffset;
+};
+
+/// Which queries a group's tile loops cover: positions [first, last), part `part` of the tiles, one split of the
+/// keys or all, and the memory of the state (docs/abi.md).
+struct Work {
+  mlir::Value first, last, part, split, memory;
+};
+
+class AttendTiler {
+public:
+  AttendTiler(mlir::ModuleOp module, const KernelSignature &signature, const Schedule &schedule,
+              const VectorTarget &target)
+      : module(module), sig(signature), schedule(schedule), builder(module.getContext()),
+        e(builder, signature.attend.getLoc(), target), vl(target.width) {
+    pairs = signature.storage.isBF16() && target.bf16 && softmax();
+  }
+
+  llvm::LogicalResult run();
+
+private:
+  mlir::ModuleOp module;
+  const KernelSignature &sig;
+  const Schedule &schedule;
+  mlir::OpBuilder builder;
+  Emitter e;
+  int64_t vl;
+  bool pairs = false; ///< bf16 rows are multiplied as pairs, not staged as f32
+  Frame frame;
+  llvm::SmallVector<OperandRecord> patternRecords;
+  llvm::SmallVector<Pack> packs;
+  llvm::SmallVector<Strata> groups;
+  /// One group: the state lives in the query tile, not in the super-tile.
+  bool direct = false;
+  /// Direct, with one lane tile in a super-tile and a stratum that may be long: the keys are taken split by split,
+  /// each with a state of its own, so that other tasks can do them with the same result.
+  bool splitKeys = false;
+  /// No stratum differs by head: a tile's lanes may be queries of several heads that share keys.
+  bool groupHeads = false;
+  // Offsets in the frame.
+  int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
+          fPositions = 0, fHeads = 0, fState = 0, fStageV = 0, fTile = 0, fTotal = 0, fSuper = 0, fTouched = 0,
+          fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0, fCareful = 0;
+  // A state is m of its rows, l, then acc.
+  int64_t sumsAt(int64_t rows) const { return rows * 4; }
+  int64_t accAt(int64_t rows) const { return rows * 8; }
+  int64_t stateBytes(int64_t rows) const { return accAt(rows) + rows * accRow(); }
+  /// Of one state in the runtime's memory; a split's ends with a mark of whether it has any key.
+  int64_t memoryBytes() const { return splitKeys ? stateBytes(kLanes) + 64 : direct ? 0 : stateBytes(stateRows()); }
+  int64_t slots = 0;                                      ///< keys that the tables and S have room for
+  llvm::SmallVector<llvm::SmallVector<int64_t>> fHoisted; ///< of each stratum: lane values of hoistable(residual)
+  llvm::SmallVector<int64_t> fKeyTable, fKeyBase, fKeyStride, fScores, fStageK, fLower, fUpper;
+
+  bool softmax() const { return sig.attend.getNormalizer() == attn::Normalizer::Softmax; }
+  mlir::Region *score(int64_t segment) { return sig.attend.getScore(segment); }
+  /// log2(e) goes into the packed Q unless a region still works on natural scores.
+  bool base2(int64_t segment) { return softmax() && !score(segment); }
+  /// The score region reads the head, and a tile may have several.
+  bool scoreDiffersByHead(int64_t segment) {
+    mlir::Region *region = score(segment);
+    return groupHeads && region && !region->getArgument(region->getNumArguments() - 3).use_empty();
+  }
+  int64_t bytes() const { return sig.storage.isF32() ? 4 : 2; }
+  int64_t accRow() const { return paddedRow(sig.dv) * 4; }
+  /// Rows of a super-tile's state (a multiple of the widest register, and room for the lanes of several heads).
+  int64_t stateRows() const { return std::max<int64_t>((schedule.superTile + 15) / 16 * 16, kLanes); }
+  mlir::Type wide() const { return pairs ? sig.storage : mlir::Type(e.f32); } ///< of the micro-kernels on S and V
+  int64_t columnPitch() const { return slots * kColumn * 4; }
+  /// Bytes of the live bits of a key in one column: one word for each register.
+  int64_t liveWord() const { return std::max<int64_t>(vl / 8, 1); }
+  int64_t liveRow() const { return kColumn / vl * liveWord(); }
+  std::string name(llvm::StringRef what, int64_t n) { return ("attend_" + what + "_" + llvm::Twine(n)).str(); }
+
+  void layout();
+  void plan();
+  Pack &packOf(int64_t segment, int64_t dot);
+  mlir::func::FuncOp function(llvm::StringRef name, llvm::ArrayRef<mlir::Type> types, bool isPrivate = true);
+
+  mlir::Value slot(mlir::Value args, int64_t s) { return e.load(e.i64, e.at(args, s * 8), 8); }
+  mlir::Value in(const Uniform &u, int64_t offset) { return e.at(u.scratch, offset); }
+  mlir::Value batchNumber(const Uniform &u, int64_t s);
+  mlir::Value kOffset(const Uniform &u, int64_t segment) { return batchNumber(u, sig.kOffsetSlot(segment)); }
+  mlir::Value keyRows(const Uniform &u, int64_t segment) {
+    return slot(u.args, sig.argSlot(sig.segments[segment].v) + 3);
+  }
+  /// Address of row 0 of a [b, h, n, d] tensor for (b, h); heads of k and v are shared by groups of query heads.
+  mlir::Value headBase(const Uniform &u, int64_t record, bool keyHead);
+  mlir::Value rowStride(const Uniform &u, int64_t record) { return e.mul(slot(u.args, record + 7), bytes()); }
+  mlir::Value elementStride(const Uniform &u, int64_t record) { return e.mul(slot(u.args, record + 8), bytes()); }
+  mlir::Value scaleOf(const Uniform &u, const Pack &pack);
+  ExprScope scope(const Uniform &u, int64_t segment, mlir::Value query, mlir::Value key);
+  Uniform uniform(mlir::Value args, mlir::Value scratch, mlir::Value b, mlir::Value h);
+
+  void emitTask();
+  void finishRow(const Uniform &u, mlir::Value lane, mlir::Value maxima, mlir::Value sums, mlir::Value acc);
+  void finishLanes(const Uniform &u, mlir::Value state, mlir::Value superState);
+  void emitGroup(int64_t n);
+  void emitTile(const Uniform &u, int64_t n, llvm::ArrayRef<mlir::Value> digits, const Work &work);
+  mlir::Value shiftLanes(const Uniform &u, mlir::Value empty, mlir::Value highest);
+  mlir::Value shareLanes(const Uniform &u, const Work &work, mlir::Value highest);
+  void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, mlir::Value minPosition);
+  void emitStrata(const Uniform &u, const Strata &group, mlir::Value split, mlir::Value minPosition);
+  /// True where a dead pair may meet a value: then its weight is 0, and 0 * NaN must not reach acc.
+  bool mayLeak(const Stratum &s) { return maskable(s) || score(s.segment) || sig.segments[s.segment].dots.size() > 1; }
+  mlir::Value notFinite(const Uniform &u);
+  void fetchOutput(const Uniform &u);
+  void clearState(const Uniform &u, mlir::Value state);
+  void copyState(const Uniform &u, mlir::Value from, mlir::Value to);
+  void emitFold();
+  void packQueries(const Uniform &u, const Strata &group);
+  void mergeState(const Uniform &u, mlir::Value state, bool fresh);
+  std::tuple<mlir::Value, mlir::Value, mlir::Value> mergeFactors(mlir::Value m, mlir::Value n);
+  void emitChoices(const Uniform &u, int64_t n, mlir::Value split, mlir::Value minPosition);
+  void emitStratum(const Uniform &u, int64_t n, mlir::Value split, mlir::Value minPosition);
+  void emitPush(int64_t n);
+  void emitFlush(int64_t n);
+  void emitLive(int64_t n);
+  void emitScore(int64_t n, bool masked, bool byLane);
+  /// Address of lanes [lane, lane + width) of the first key in S of dot `dot`.
+  mlir::Value scoresOf(const Uniform &u, int64_t dot, mlir::Value lane) {
+    mlir::Value column = e.mul(e.floorDiv(lane, kColumn), columnPitch());
+    return e.at(in(u, fScores[dot]), e.add(column, e.mul(e.floorMod(lane, kColumn), 4)));
+  }
+  mlir::Value liveOf(const Uniform &u, mlir::Value lane) {
+    mlir::Value column = e.mul(e.floorDiv(lane, kColumn), slots * liveRow());
+    mlir::Value part = e.mul(e.floorDiv(e.floorMod(lane, kColumn), vl), liveWord());
+    return e.at(in(u, fLive), e.add(column, part));
+  }
+  void beginSegment(const Uniform &u, int64_t segment);
+  void hoist(const Uniform &u, int64_t n);
+  void giveHoisted(const Uniform &u, int64_t n, mlir::Value lane, ExprScope &to);
+  llvm::SmallVector<LaneInterval> intervals(const Stratum &s);
+  bool maskable(const Stratum &s);
+
+  struct Range {
+    mlir::Value lo, hi, fullLo, fullHi; ///< over lanes: min of lower, max of upper, max of lower, min of upper
+  };
+  /// `alive` (of the lanes' positions) leaves out further lanes; null: none.
+  llvm::SmallVector<Range> emitBounds(const Uniform &u, const Stratum &s, llvm::ArrayRef<LaneInterval> intervals,
+                                      llvm::function_ref<mlir::Value(mlir::Value)> alive = {});
+  mlir::Value emitBracket(const Uniform &u, const Stratum &s, Range &keys);
+  void emitWalk(const Uniform &u, int64_t n, size_t digit, mlir::Value base, mlir::Value full,
+                llvm::ArrayRef<Range> ranges, llvm::ArrayRef<mlir::Value> phases);
+  void emitRun(const Uniform &u, int64_t n, mlir::Value base, mlir::Value lo, mlir::Value hi, mlir::Value full,
+               const Range &all, const Range &own);
+  /// The score that a region computes of (dots.., b, h, i, j), each a scalar or lanes.
+  mlir::Value emitRegion(mlir::Region &region, mlir::Value args, llvm::ArrayRef<mlir::Value> arguments);
+
+  //===--- GatheredKeys.cpp --------------------------------------------------===//
+
+  /// Rows sorted by ids: a table of the argument block (docs/abi.md).
+  struct RowOrder {
+    Expr ids;
+    int64_t segment = 0, query = 0, key = 0; ///< query, key: arguments
+  };
+  llvm::SmallVector<RowOrder> orders;
+  llvm::SmallVector<int64_t> fRowQueries; ///< of each dot: one query's row, scaled
+  int64_t fRanks = 0;                     ///< of the chunk's keys, in their order
+
+  int64_t orderOf(const Stratum &s);
+  /// Address of one of an order's tables for (b, h): 0 queries, 1 keys, 2 and 3 a query's first and end key.
+  mlir::Value orderTable(const Uniform &u, int64_t order, int64_t table);
+  mlir::Value gatherI32(mlir::Value base, mlir::Value index);
+  void describeOrders();
+  bool byRow(const Stratum &s);
+  void emitShared(const Uniform &u, int64_t n);
+  void emitSorted(const Uniform &u, int64_t n);
+  void emitRows(int64_t n);
+  void emitRowFlush(int64_t n);
+  void emitRowQuery(const Uniform &u, int64_t segment, mlir::Value query);
+  void emitRowDots(const Uniform &u, int64_t segment, size_t dot, mlir::Value count);
+  void emitRowScores(const Uniform &u, int64_t segment, mlir::Value count, mlir::Value query);
+  void emitRowSoftmax(const Uniform &u, mlir::Value count, mlir::Value lane, bool any);
+  void emitRowValues(const Uniform &u, int64_t segment, mlir::Value count, mlir::Value acc, bool exact);
+};
+
+} // namespace heddle
+
+#endif // HEDDLE_PASSES_ATTENDTILER_H

@@ -1,0 +1,507 @@
+//===- GatheredKeys.cpp - Keys from run-time lists and ids ----------------===//
+//
+// The part of the tiling pass for gathered strata, whose keys come from tables:
+//
+//   shared lists   coarse(64, 64, listed(%i)): for each list that the tile's
+//                  queries have, its entries give runs of keys, which are pushed
+//                  to the chunk as any other run; lanes with another list are dead
+//   sorted ids     same(%a, %b): queries and keys in the order of their ids, as
+//                  the runtime sorted them; a lane's keys are one run of ranks,
+//                  and bounds on positions narrow it by bisection, since the keys
+//                  of one id keep their order
+//   own lists      listed(%i): queries share nothing, so one query at a time is
+//                  computed, with d on lanes:
+//                    s_t = q . k_{list[t]};  m' = max(m, max_t s_t)
+//                    p_t = 2^(s_t - m');  l = l 2^(m - m') + sum_t p_t
+//                    acc = acc 2^(m - m') + sum_t p_t v_{list[t]}
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/AttendTiler.h"
+
+#include "dialect/ListKeys.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+
+using namespace mlir;
+
+namespace heddle {
+
+using Values = Emitter::Values;
+using Kind = vector::CombiningKind;
+
+bool AttendTiler::byRow(const Stratum &s) { return bool(s.list) && gathersByRow(s.list); }
+
+Value AttendTiler::gatherI32(Value base, Value index) {
+  if (!Emitter::isVector(index)) {
+    return e.toInt(e.load(e.i32, e.at(base, e.mul(index, 4)), 4), e.i64);
+  }
+  Value addresses = LLVM::GEPOp::create(builder, e.loc, e.vec(e.ptr), e.i32, base, ArrayRef<LLVM::GEPArg>{index});
+  Value all = e.constant(e.vec(e.i1), int64_t(1));
+  Value loaded = LLVM::masked_gather::create(builder, e.loc, e.vec(e.i32), addresses, all, ValueRange{},
+                                             builder.getI32IntegerAttr(4));
+  return e.toInt(loaded, e.i64);
+}
+
+//===--- Sorted ids -------------------------------------------------------===//
+
+int64_t AttendTiler::orderOf(const Stratum &s) {
+  if (s.ids.isNull()) {
+    return -1;
+  }
+  for (auto [n, order] : llvm::enumerate(orders)) {
+    if (order.segment == s.segment && order.ids.same(s.ids)) {
+      return int64_t(n);
+    }
+  }
+  auto argument = [&](size_t side) { return sig.patternOperands[s.ids->args[side]->value]; };
+  orders.push_back({s.ids, s.segment, argument(0), argument(1)});
+  return int64_t(orders.size()) - 1;
+}
+
+void AttendTiler::describeOrders() {
+  SmallVector<Attribute> all;
+  for (const RowOrder &order : orders) {
+    int64_t within = direct ? 0 : schedule.superTile;
+    all.push_back(builder.getDenseI64ArrayAttr({order.query, order.key, within}));
+  }
+  module->setAttr("heddle.orders", builder.getArrayAttr(all));
+}
+
+Value AttendTiler::orderTable(const Uniform &u, int64_t order, int64_t table) {
+  int64_t first = sig.kOffsetSlot(int64_t(sig.segments.size())) + 6 * order;
+  Value batches = slot(u.args, first + 4), heads = slot(u.args, first + 5);
+  Value h = arith::DivSIOp::create(builder, e.loc, e.mul(u.h, heads), u.heads);
+  Value b = e.select(e.eq(batches, e.c(1)), e.c(0), u.b);
+  Value rows = table == 1 ? keyRows(u, orders[order].segment) : u.nq;
+  Value list = e.add(e.mul(b, heads), h);
+  return e.at(e.toPtr(slot(u.args, first + table)), e.mul(e.mul(list, rows), 4));
+}
+
+/// The tile's lanes have runs of ranks; their hull is pushed, and where a lane's run ends inside, it is masked.
+void AttendTiler::emitSorted(const Uniform &u, int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  int64_t order = orderOf(s);
+  Value keys = orderTable(u, order, 1), starts = orderTable(u, order, 2), ends = orderTable(u, order, 3);
+  Value koff = kOffset(u, s.segment);
+  Type lanes = e.vec(e.i64);
+  Value plus = e.constant(lanes, kFar), minus = e.constant(lanes, -kFar);
+  Values found = e.loop(e.c(0), e.c(kLanes), vl, {plus, minus, minus, plus}, [&](Value lane, ValueRange acc) {
+    Value query = e.load(lanes, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+    ExprScope at = scope(u, s.segment, query, {});
+    Value row = e.sub(query, u.qOffset), lo = gatherI32(starts, row), hi = gatherI32(ends, row);
+    // The first rank in [lo, hi) whose position is at least `bound`.
+    auto bisect = [&](Value from, Value until, Value bound) {
+      Value length = e.max(vector::ReductionOp::create(builder, e.loc, Kind::MAXSI, e.sub(until, from)), e.c(0));
+      Value steps = e.sub(e.c(64), math::CountLeadingZerosOp::create(builder, e.loc, length));
+      return e.loop(e.c(0), steps, 1, {from, until}, [&](Value, ValueRange v) {
+        Value open = e.lt(v[0], v[1]), mid = e.floorDiv(e.add(v[0], v[1]), 2);
+        Value position = e.add(gatherI32(keys, e.select(open, mid, e.constant(lanes, int64_t(0)))), koff);
+        Value below = e.both(open, e.lt(position, bound));
+        return Values{e.select(below, e.add(mid, 1), v[0]), e.select(e.both(open, e.flip(below)), mid, v[1])};
+      })[0];
+    };
+    for (const Expr &x : s.lower) {
+      lo = bisect(lo, hi, e.splat(emitExpr(e, x, at)));
+    }
+    for (const Expr &x : s.upper) {
+      hi = bisect(lo, hi, e.splat(emitExpr(e, x, at)));
+    }
+    Value dead = e.ge(lo, hi);
+    if (s.guard) {
+      dead = e.either(dead, e.flip(e.splat(emitExpr(e, s.guard, at))));
+    }
+    lo = e.select(dead, plus, lo);
+    hi = e.select(dead, minus, hi);
+    e.store(e.toInt(lo, e.i32), e.at(in(u, fLower[0]), e.mul(lane, 4)), 4);
+    e.store(e.toInt(hi, e.i32), e.at(in(u, fUpper[0]), e.mul(lane, 4)), 4);
+    return Values{e.min(acc[0], lo), e.max(acc[1], hi), e.max(acc[2], lo), e.min(acc[3], hi)};
+  });
+  auto reduce = [&](Kind kind, Value v) { return vector::ReductionOp::create(builder, e.loc, kind, v).getResult(); };
+  Range all{reduce(Kind::MINSI, found[0]), reduce(Kind::MAXSI, found[1]), reduce(Kind::MAXSI, found[2]),
+            reduce(Kind::MINSI, found[3])};
+  Range any{e.c(-kFar), e.c(kFar), e.c(-kFar), e.c(kFar)};
+  e.ifThen(e.lt(all.lo, all.hi), [&] {
+    beginSegment(u, s.segment);
+    hoist(u, n);
+    Value full = e.constant(e.i1, int64_t(s.residual ? 0 : 1));
+    emitRun(u, n, e.c(0), all.lo, all.hi, full, all, any);
+    Value count = e.load(e.i64, in(u, fCount), 8);
+    e.ifThen(e.lt(e.c(0), count), [&] { e.call(name("flush", n), {}, {u.args, u.scratch, u.b, u.h}); });
+  });
+}
+
+//===--- Shared lists -----------------------------------------------------===//
+
+/// Gives every occurrence of `x` in `where` the value v.
+static void give(const Expr &where, const Expr &x, Value v, ExprScope &to) {
+  if (where.same(x)) {
+    to.given.emplace_back(&*where, v);
+    return;
+  }
+  for (const Expr &arg : where->args) {
+    give(arg, x, v, to);
+  }
+}
+
+void AttendTiler::emitShared(const Uniform &u, int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  SmallVector<LaneInterval> list = intervals(s);
+  Value koff = kOffset(u, s.segment), rowsEnd = e.add(koff, keyRows(u, s.segment));
+  beginSegment(u, s.segment);
+  hoist(u, n);
+  auto walk = [&](Value row, llvm::function_ref<Value(Value)> alive) {
+    SmallVector<Range> ranges = emitBounds(u, s, list, alive);
+    ranges[0].lo = e.max(ranges[0].lo, koff);
+    ranges[0].hi = e.min(ranges[0].hi, rowsEnd);
+    e.ifThen(e.lt(ranges[0].lo, ranges[0].hi), [&] {
+      ExprScope at = scope(u, s.segment, {}, {});
+      if (row) {
+        give(s.list, listRow(s.list), row, at);
+      }
+      EmittedList entries = emitList(e, s.list, at);
+      Value full = e.constant(e.i1, int64_t(s.residual ? 0 : 1));
+      e.loop(entries.lo, entries.hi, 1, [&](Value t) {
+        at.entry = entries.entry(e, t);
+        Value first = emitExpr(e, s.first, at);
+        Value lo = e.max(first, ranges[0].lo), hi = e.min(e.add(first, s.run), ranges[0].hi);
+        e.ifThen(e.lt(lo, hi), [&] { emitRun(u, n, e.c(0), lo, hi, full, ranges[0], ranges[1]); });
+      });
+      Value count = e.load(e.i64, in(u, fCount), 8);
+      e.ifThen(e.lt(e.c(0), count), [&] { e.call(name("flush", n), {}, {u.args, u.scratch, u.b, u.h}); });
+    });
+  };
+  if (listSharing(s.list) == 0) {
+    walk({}, {});
+    return;
+  }
+  // The lists that the tile's lanes have, one after the other.
+  Expr row = listRow(s.list);
+  auto rowOf = [&](Value query) { return e.splat(emitExpr(e, row, scope(u, s.segment, query, {}))); };
+  Type lanes = e.vec(e.i64);
+  Values found = e.loop(e.c(0), e.c(kLanes), vl, {e.constant(lanes, kFar), e.constant(lanes, -kFar)},
+                        [&](Value lane, ValueRange acc) {
+                          Value r = rowOf(e.load(lanes, e.at(in(u, fPositions), e.mul(lane, 8)), 8));
+                          return Values{e.min(acc[0], r), e.max(acc[1], r)};
+                        });
+  Value first = vector::ReductionOp::create(builder, e.loc, Kind::MINSI, found[0]);
+  Value last = vector::ReductionOp::create(builder, e.loc, Kind::MAXSI, found[1]);
+  e.loop(first, e.add(last, 1), 1, [&](Value r) { walk(r, [&](Value query) { return e.eq(rowOf(query), r); }); });
+}
+
+//===--- Own lists --------------------------------------------------------===//
+
+/// rows(args, scratch, b, h): the tile's queries one by one. A query's live keys are gathered into the chunk's tables.
+void AttendTiler::emitRows(int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  const SegmentSignature &segment = sig.segments[s.segment];
+  auto fn = function(name("rows", n), {e.ptr, e.ptr, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  beginSegment(u, s.segment);
+  Value koff = kOffset(u, s.segment), rowsEnd = e.add(koff, keyRows(u, s.segment));
+  SmallVector<std::array<Value, 3>> tables; // base, stride, table
+  auto table = [&](int64_t base, int64_t stride, int64_t at) {
+    tables.push_back({e.load(e.i64, in(u, base), 8), e.load(e.i64, in(u, stride), 8), in(u, at)});
+  };
+  table(fValueBase, fValueStride, fValueTable);
+  for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
+    table(fKeyBase[dot], fKeyStride[dot], fKeyTable[dot]);
+  }
+  auto gather = [&](Value lane, Value query) {
+    ExprScope at = scope(u, s.segment, query, {});
+    Value lo = koff, hi = rowsEnd;
+    for (const Expr &x : s.lower) {
+      lo = e.max(lo, emitExpr(e, x, at));
+    }
+    for (const Expr &x : s.upper) {
+      hi = e.min(hi, emitExpr(e, x, at));
+    }
+    emitRowQuery(u, s.segment, query);
+    auto flush = [&] { e.call(name("row_flush", n), {}, {u.args, u.scratch, u.b, u.h, lane, query}); };
+    auto take = [&](Value j) {
+      Value count = e.load(e.i64, in(u, fCount), 8), row = e.sub(j, koff);
+      e.store(e.toInt(j, e.i32), e.at(in(u, fKeys), e.mul(count, 4)), 4);
+      for (auto [base, stride, to] : tables) {
+        e.store(e.add(e.mul(row, stride), base), e.at(to, e.mul(count, 8)), 8);
+      }
+      Value next = e.add(count, 1);
+      e.store(next, in(u, fCount), 8);
+      e.ifThen(e.ge(next, e.c(schedule.keyChunk)), flush);
+    };
+    auto consider = [&](Value j) {
+      Value live;
+      ExprScope pair = scope(u, s.segment, query, j);
+      for (const Expr &condition : {s.keep, s.residual}) {
+        if (condition) {
+          Value holds = emitExpr(e, condition, pair);
+          live = live ? e.both(live, holds) : holds;
+        }
+      }
+      live ? e.ifThen(live, [&] { take(j); }) : take(j);
+    };
+    EmittedList entries = emitList(e, s.list, at);
+    e.loop(entries.lo, entries.hi, 1, [&](Value t) {
+      at.entry = entries.entry(e, t);
+      Value first = emitExpr(e, s.first, at);
+      if (s.run == 1) {
+        e.ifThen(e.both(e.le(lo, first), e.lt(first, hi)), [&] { consider(first); });
+      } else {
+        e.loop(e.max(first, lo), e.min(e.add(first, s.run), hi), 1, consider);
+      }
+    });
+    e.ifThen(e.lt(e.c(0), e.load(e.i64, in(u, fCount), 8)), flush);
+  };
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  e.loop(e.c(0), lanes, 1, [&](Value lane) {
+    Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
+    Value query = e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+    Value live = e.ge(row, e.c(0));
+    if (s.guard) {
+      live = e.both(live, emitExpr(e, s.guard, scope(u, s.segment, query, {})));
+    }
+    e.ifThen(live, [&] { gather(lane, query); });
+  });
+  func::ReturnOp::create(builder, e.loc);
+}
+
+namespace {
+/// Calls body(emitter of some width, first element) for whole registers of a row of d elements, then for ever narrower
+/// ones.
+void inRegisters(Emitter &e, int64_t d, llvm::function_ref<void(Emitter &, int64_t, int64_t)> body) {
+  int64_t done = 0;
+  for (int64_t width = e.target.width; width >= 1; width /= 2) {
+    int64_t end = done + (d - done) / width * width;
+    if (end > done) {
+      VectorTarget narrow = e.target;
+      narrow.width = width;
+      Emitter piece(e.b, e.loc, narrow);
+      body(piece, done, end);
+      done = end;
+    }
+  }
+}
+
+Value sumOf(Emitter &e, Value v) {
+  return vector::ReductionOp::create(e.b, e.loc, Kind::ADD, v, arith::FastMathFlags::reassoc);
+}
+} // namespace
+
+/// The query's row of each dot, times the scale, as adjacent f32.
+void AttendTiler::emitRowQuery(const Uniform &u, int64_t segment, Value query) {
+  for (size_t dot = 0; dot < sig.segments[segment].dots.size(); ++dot) {
+    Pack &pack = packOf(segment, int64_t(dot));
+    int64_t record = sig.argSlot(pack.q);
+    Value row = e.toPtr(e.add(headBase(u, record, false), e.mul(e.sub(query, u.qOffset), rowStride(u, record))));
+    Value stride = elementStride(u, record), scale = scaleOf(u, pack), to = in(u, fRowQueries[dot]);
+    auto adjacent = [&] {
+      inRegisters(e, pack.d, [&](Emitter &piece, int64_t from, int64_t until) {
+        piece.loop(e.c(from), e.c(until), piece.target.width, [&](Value d) {
+          Value x = piece.loadAsF32(sig.storage, piece.at(row, piece.mul(d, bytes())), true);
+          piece.store(piece.mul(x, scale), piece.at(to, piece.mul(d, 4)), 4);
+        });
+      });
+    };
+    auto apart = [&] {
+      e.loop(e.c(0), e.c(pack.d), 1, [&](Value d) {
+        Value x = e.loadAsF32(sig.storage, e.at(row, e.mul(d, stride)), false);
+        e.store(e.mul(x, scale), e.at(to, e.mul(d, 4)), 4);
+      });
+    };
+    e.ifElse(e.eq(stride, e.c(bytes())), adjacent, apart);
+  }
+}
+
+/// S[t] = q . k_t, four keys at a time.
+void AttendTiler::emitRowDots(const Uniform &u, int64_t segment, size_t dot, Value count) {
+  constexpr int64_t kKeys = 4;
+  const DotSource &source = sig.segments[segment].dots[dot];
+  Value table = in(u, fKeyTable[dot]), q = in(u, fRowQueries[dot]), scores = in(u, fScores[dot]);
+  Value stride = elementStride(u, sig.argSlot(source.k));
+  auto rowAt = [&](Value t) { return e.toPtr(e.load(e.i64, e.at(table, e.mul(t, 8)), 8)); };
+  // The last group is filled up with the last key.
+  Value last = e.load(e.i64, e.at(table, e.mul(e.add(count, -1), 8)), 8);
+  e.loop(count, e.add(count, kKeys - 1), 1, [&](Value t) { e.store(last, e.at(table, e.mul(t, 8)), 8); });
+  auto adjacent = [&] {
+    e.loop(e.c(0), count, kKeys, [&](Value t) {
+      SmallVector<Value> rows, sums(kKeys);
+      for (int64_t k = 0; k < kKeys; ++k) {
+        rows.push_back(rowAt(e.add(t, k)));
+      }
+      inRegisters(e, source.d, [&](Emitter &piece, int64_t from, int64_t until) {
+        Values zero(kKeys, piece.constant(piece.vec(e.f32), 0.0));
+        Values parts = piece.loop(e.c(from), e.c(until), piece.target.width, zero, [&](Value d, ValueRange acc) {
+          Value x = piece.loadRow(piece.at(q, piece.mul(d, 4)));
+          Value byte = piece.mul(d, bytes());
+          Values next;
+          for (int64_t k = 0; k < kKeys; ++k) {
+            next.push_back(piece.fma(piece.loadAsF32(sig.storage, piece.at(rows[k], byte), true), x, acc[k]));
+          }
+          return next;
+        });
+        for (int64_t k = 0; k < kKeys; ++k) {
+          Value sum = sumOf(piece, parts[k]);
+          sums[k] = sums[k] ? e.add(sums[k], sum) : sum;
+        }
+      });
+      for (int64_t k = 0; k < kKeys; ++k) {
+        e.store(sums[k], e.at(scores, e.mul(e.add(t, k), 4)), 4);
+      }
+    });
+  };
+  auto apart = [&] {
+    e.loop(e.c(0), count, 1, [&](Value t) {
+      Value row = rowAt(t);
+      Values sum = e.loop(e.c(0), e.c(source.d), 1, {e.constant(e.f32, 0.0)}, [&](Value d, ValueRange acc) {
+        Value x = e.loadAsF32(sig.storage, e.at(row, e.mul(d, stride)), false);
+        return Values{e.fma(x, e.load(e.f32, e.at(q, e.mul(d, 4)), 4), acc[0])};
+      });
+      e.store(sum[0], e.at(scores, e.mul(t, 4)), 4);
+    });
+  };
+  e.ifElse(e.eq(stride, e.c(bytes())), adjacent, apart);
+}
+
+/// S := the score of the dots in base 2; what lies behind the last key in its register is dead.
+void AttendTiler::emitRowScores(const Uniform &u, int64_t segment, Value count, Value query) {
+  const SegmentSignature &s = sig.segments[segment];
+  Value dead = e.constant(e.vec(e.f32), softmax() ? -INFINITY : 0.0);
+  Region *region = score(segment);
+  e.loop(e.c(0), count, vl, [&](Value t) {
+    Values dots;
+    for (size_t dot = 0; dot < s.dots.size(); ++dot) {
+      dots.push_back(e.loadRow(e.at(in(u, fScores[dot]), e.mul(t, 4))));
+    }
+    Value x;
+    if (region) {
+      Values arguments(dots);
+      Value j = e.toInt(e.load(e.vec(e.i32), e.at(in(u, fKeys), e.mul(t, 4)), 4), e.i64);
+      arguments.append({u.b, u.h, query, j});
+      x = e.splat(emitRegion(*region, u.args, arguments));
+      if (softmax()) {
+        x = e.mul(x, e.constant(x.getType(), kLog2E));
+      }
+    } else {
+      x = dots[0];
+      for (Value y : ArrayRef<Value>(dots).drop_front()) {
+        x = e.add(x, y);
+      }
+    }
+    Value inside = e.lt(e.add(e.iota(), t), e.splat(count));
+    e.store(e.select(inside, x, dead), e.at(in(u, fScores[0]), e.mul(t, 4)), 4);
+  });
+}
+
+/// S becomes P; m, l and acc of the lane are rescaled.
+void AttendTiler::emitRowSoftmax(const Uniform &u, Value count, Value lane) {
+  Value scores = in(u, fScores[0]), byte = e.mul(lane, 4);
+  Value mAt = e.at(in(u, fTile), byte), lAt = e.at(in(u, fTile + sumsAt(kLanes)), byte);
+  Value minusInf = e.constant(e.f32, -std::numeric_limits<double>::infinity());
+  auto each = [&](Value init, llvm::function_ref<Value(Value, Value)> body) {
+    return e.loop(e.c(0), count, vl, {init},
+                  [&](Value t, ValueRange acc) { return Values{body(e.at(scores, e.mul(t, 4)), acc[0])}; })[0];
+  };
+  Value top = each(e.splat(minusInf), [&](Value at, Value acc) { return e.max(e.loadRow(at), acc); });
+  Value oldMax = e.load(e.f32, mAt, 4);
+  Value newMax = e.max(vector::ReductionOp::create(builder, e.loc, Kind::MAXNUMF, top), oldMax);
+  Value base = e.select(e.cmp(arith::CmpFPredicate::OEQ, newMax, minusInf), e.constant(e.f32, 0.0), newMax);
+  Value sum = each(e.constant(e.vec(e.f32), 0.0), [&](Value at, Value acc) {
+    Value p = e.exp2(e.sub(e.loadRow(at), e.splat(base)));
+    e.store(p, at, 4);
+    return e.add(acc, p);
+  });
+  Value alpha = e.exp2(e.splat(e.sub(oldMax, base)));
+  Value factor = vector::ExtractOp::create(builder, e.loc, alpha, ArrayRef<int64_t>{0});
+  e.store(e.fma(e.load(e.f32, lAt, 4), factor, sumOf(e, sum)), lAt, 4);
+  e.ifThen(e.cmp(arith::CmpFPredicate::UNE, newMax, oldMax), [&] {
+    e.store(newMax, mAt, 4);
+    Value acc = e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow()));
+    e.loop(e.c(0), e.c(accRow()), vl * 4, [&](Value d) {
+      Value address = e.at(acc, d);
+      e.store(e.mul(e.loadRow(address), alpha), address, 4);
+    });
+  });
+}
+
+/// acc += sum_t p_t v_t; exact: a key with p = 0 adds nothing, whatever it holds.
+void AttendTiler::emitRowValues(const Uniform &u, int64_t segment, Value count, Value acc, bool exact) {
+  constexpr int64_t kRegisters = 4;
+  Value table = in(u, fValueTable), scores = in(u, fScores[0]);
+  Value stride = elementStride(u, sig.argSlot(sig.segments[segment].v));
+  auto rowAt = [&](Value t) { return e.toPtr(e.load(e.i64, e.at(table, e.mul(t, 8)), 8)); };
+  auto weight = [&](Value t) { return e.load(e.f32, e.at(scores, e.mul(t, 4)), 4); };
+  // Columns [d, d + registers * width) of all keys.
+  auto block = [&](Emitter &piece, Value d, int64_t registers) {
+    Value to = piece.at(acc, piece.mul(d, 4)), byte = piece.mul(d, bytes());
+    Values init;
+    for (int64_t r = 0; r < registers; ++r) {
+      init.push_back(piece.loadRow(piece.at(to, r * piece.target.width * 4)));
+    }
+    Value zero = piece.constant(piece.vec(e.f32), 0.0);
+    Values sums = piece.loop(e.c(0), count, 1, init, [&](Value t, ValueRange sum) {
+      Value p = piece.splat(weight(t)), row = piece.at(rowAt(t), byte);
+      Value none = exact ? piece.cmp(arith::CmpFPredicate::OEQ, p, zero) : Value();
+      Values next;
+      for (int64_t r = 0; r < registers; ++r) {
+        Value v = piece.loadAsF32(sig.storage, piece.at(row, r * piece.target.width * bytes()), true);
+        next.push_back(piece.fma(exact ? piece.select(none, zero, v) : v, p, sum[r]));
+      }
+      return next;
+    });
+    for (int64_t r = 0; r < registers; ++r) {
+      piece.store(sums[r], piece.at(to, r * piece.target.width * 4), 4);
+    }
+  };
+  auto adjacent = [&] {
+    inRegisters(e, sig.dv, [&](Emitter &piece, int64_t from, int64_t until) {
+      int64_t wide = piece.target.width * kRegisters, whole = from + (until - from) / wide * wide;
+      if (whole > from) {
+        piece.loop(e.c(from), e.c(whole), wide, [&](Value d) { block(piece, d, kRegisters); });
+      }
+      if (until > whole) {
+        block(piece, e.c(whole), (until - whole) / piece.target.width);
+      }
+    });
+  };
+  auto apart = [&] {
+    e.loop(e.c(0), count, 1, [&](Value t) {
+      Value p = weight(t), row = rowAt(t);
+      Value adds = exact ? e.cmp(arith::CmpFPredicate::UNE, p, e.constant(e.f32, 0.0)) : e.constant(e.i1, int64_t(1));
+      e.ifThen(adds, [&] {
+        e.loop(e.c(0), e.c(sig.dv), 1, [&](Value d) {
+          Value x = e.loadAsF32(sig.storage, e.at(row, e.mul(d, stride)), false), address = e.at(acc, e.mul(d, 4));
+          e.store(e.fma(x, p, e.load(e.f32, address, 4)), address, 4);
+        });
+      });
+    });
+  };
+  e.ifElse(e.eq(stride, e.c(bytes())), adjacent, apart);
+}
+
+/// row_flush(args, scratch, b, h, lane, query): the chunk of one query.
+void AttendTiler::emitRowFlush(int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  const SegmentSignature &segment = sig.segments[s.segment];
+  auto fn = function(name("row_flush", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Value lane = a[4], query = a[5], count = e.load(e.i64, in(u, fCount), 8);
+  bool scored = score(s.segment) || segment.dots.size() > 1;
+  for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
+    emitRowDots(u, s.segment, dot, count);
+  }
+  emitRowScores(u, s.segment, count, query);
+  if (softmax()) {
+    emitRowSoftmax(u, count, lane);
+  } else if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
+    Value scores = in(u, fScores[0]), at = e.at(in(u, fTile + sumsAt(kLanes)), e.mul(lane, 4));
+    Values sum = e.loop(e.c(0), count, vl, {e.constant(e.vec(e.f32), 0.0)}, [&](Value t, ValueRange acc) {
+      return Values{e.add(acc[0], e.loadRow(e.at(scores, e.mul(t, 4))))};
+    });
+    e.store(e.add(e.load(e.f32, at, 4), sumOf(e, sum[0])), at, 4);
+  }
+  emitRowValues(u, s.segment, count, e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow())), scored);
+  e.store(e.c(0), in(u, fCount), 8);
+  func::ReturnOp::create(builder, e.loc);
+}
+
+} // namespace heddle

@@ -226,7 +226,7 @@ private:
   void emitRowQuery(const Uniform &u, int64_t segment, mlir::Value query);
   void emitRowDots(const Uniform &u, int64_t segment, size_t dot, mlir::Value count);
   void emitRowScores(const Uniform &u, int64_t segment, mlir::Value count, mlir::Value query);
-  void emitRowSoftmax(const Uniform &u, mlir::Value count, mlir::Value lane, bool any);
+  void emitRowSoftmax(const Uniform &u, mlir::Value count, mlir::Value lane);
   void emitRowValues(const Uniform &u, int64_t segment, mlir::Value count, mlir::Value acc, bool exact);
 };
 

@@ -14,7 +14,7 @@ from ._spec import DTYPES, Call, Formula, Segment, prepare
 
 _plans: dict[Any, tuple[Formula, _core.Plan]] = {}
 _MAX_PLANS = 4096
-_LAYOUTS = ("bhnd", "bnhd")
+_LAYOUTS = ("bhnd", "bnhd", "nhd")
 
 
 def plan_of(call: Call) -> tuple[Formula, _core.Plan]:
@@ -103,7 +103,8 @@ def attend(
     k_offset
         Position of the first key: int, 0-d or ``[B]`` integers.
     layout
-        "bhnd", or "bnhd" for ``[B, N, H, D]`` tensors.
+        "bhnd"; "bnhd" for ``[B, N, H, D]`` tensors; "nhd" for ``[N, H, D]`` (packed sequences, see `packed`), which
+        gives lse ``[H, N]``.
     out
         Where to write; else a new tensor of q's kind, in q's order of strides.
     return_lse
@@ -122,6 +123,13 @@ def attend(
     ValueError, TypeError
         With what was expected and what came.
     """
+    if layout == "nhd" and not isinstance(q, TensorValue):
+        q, parts, out = _one_batch(q, segments_of(q, k, v, where, score, k_offset, segments), out)
+        whole = attend(
+            q, segments=parts, scale=scale, sink=sink, normalizer=normalizer, q_offset=q_offset, layout="bnhd",
+            out=out, return_lse=return_lse, max_waste=max_waste,
+        )  # fmt: skip
+        return tuple(r[0] for r in whole) if return_lse else whole[0]
     if compiling():
         from ._torch import attend_compiling
 
@@ -129,7 +137,7 @@ def attend(
             q, k, v, where, score, scale, sink, segments, normalizer, q_offset, k_offset, layout, out, return_lse
         )
     if layout not in _LAYOUTS:
-        raise ValueError(f"expected a layout among bhnd, bnhd, but got {layout!r}")
+        raise ValueError(f"expected a layout among bhnd, bnhd, nhd, but got {layout!r}")
     if isinstance(q, TensorValue):
         return attend_traced(
             q, segments_of(q, k, v, where, score, k_offset, segments), scale, sink, normalizer, q_offset, layout, out,
@@ -158,9 +166,7 @@ def attend_traced(
         raise ValueError(f"expected the layout bhnd inside of an hd.kernel function, but got {layout!r}")
     if out is not None:
         raise ValueError("expected no out inside of an hd.kernel function, but got one")
-    call = prepare(
-        q, segments, scale=scale, sink=sink, normalizer=normalizer, q_offset=q_offset, lse=lse, keep=True
-    )
+    call = prepare(q, segments, scale=scale, sink=sink, normalizer=normalizer, q_offset=q_offset, lse=lse, keep=True)
     formula = Formula(call.parts)
     names: dict[str, str] = {}
     types: dict[str, str] = {}
@@ -188,6 +194,21 @@ def attend_traced(
         results.append(("float32", dims[:3], sizes[:3]))
     made = q.trace.op(text, results)
     return made if lse else made[0]
+
+
+def _one_batch(q: Any, parts: Sequence[Segment], out: Any) -> tuple[Any, list[Segment], Any]:
+    """``[N, H, D]`` tensors as ``[1, N, H, D]``."""
+
+    def one(x: Any, what: str) -> Any:
+        if len(x.shape) != 3:
+            raise ValueError(f"expected {what} of shape [N, H, D] for the layout nhd, but got {list(x.shape)}")
+        return x[None]
+
+    whole = []
+    for s in parts:
+        dots = None if s.dots is None else [(one(a, "a dot's query"), one(b, "a dot's key")) for a, b in s.dots]
+        whole.append(Segment(one(s.k, "k"), one(s.v, "v"), s.where, s.score, s.scale, s.k_offset, dots))
+    return one(q, "q"), whole, None if out is None else one(out, "out")
 
 
 def _like(q: Any, result: Any) -> Any:
@@ -260,8 +281,15 @@ def reference(
 
     Parameters and shapes as in `attend`; results are float64 of q's kind. Slow: for checks.
     """
+    if layout == "nhd":
+        q, parts, out = _one_batch(q, segments_of(q, k, v, where, score, k_offset, segments), out)
+        whole = reference(
+            q, segments=parts, scale=scale, sink=sink, normalizer=normalizer, q_offset=q_offset, layout="bnhd",
+            out=out, return_lse=return_lse, max_waste=max_waste,
+        )  # fmt: skip
+        return tuple(r[0] for r in whole) if return_lse else whole[0]
     if layout not in _LAYOUTS:
-        raise ValueError(f"expected a layout among bhnd, bnhd, but got {layout!r}")
+        raise ValueError(f"expected a layout among bhnd, bnhd, nhd, but got {layout!r}")
     call = prepare(
         q, segments_of(q, k, v, where, score, k_offset, segments), scale=scale, sink=sink, normalizer=normalizer,
         q_offset=q_offset, lse=return_lse, rows_first=layout == "bnhd",

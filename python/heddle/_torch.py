@@ -76,6 +76,17 @@ def _runtime(name: str, tensors: Any) -> int:
 
 
 @constant
+def _runtime_nested(name: str, tensors: Any, child: int) -> int:
+    builder = _pattern.parse(f"{name}({', '.join(f'%t{n}' for n in tensors)}, full)")
+    whole = _table[child]
+    operands, to = _pattern.merge_operands(builder.operands, whole.operands)
+    core = _pattern.CorePattern.make(
+        name, operands=list(range(len(builder.operands))), children=[whole._core.renumber(to) if to else whole._core]
+    )
+    return _keep(Pattern(core, operands))
+
+
+@constant
 def _combined(name: str, numbers: Any) -> int:
     first, *rest = (_table[n] for n in numbers)
     return _keep(getattr(first, name)(*rest))
@@ -119,11 +130,20 @@ def _freeze(p: Any, tensors: list[Any]) -> int:
     if len(p.args) > 0 and isinstance(p.args[0], torch.Tensor):
         at = []
         args = p.args
-        if p.name == "same" and len(args) == 1:
+        child = None
+        if p.name in ("positions", "packed"):
+            if not isinstance(args[-1], torch.Tensor):
+                child = _freeze(args[-1], tensors)
+                args = args[:-1]
+            else:
+                child = _full()
+        if p.name in ("same", "packed") and len(args) == 1:
             args = (args[0], args[0])
         for a in args:
             at.append(len(tensors))
             tensors.append(a)
+        if child is not None:
+            return _runtime_nested(p.name, tuple(at), child)
         return _runtime(p.name, tuple(at))
     return _primitive(p.name, p.args, p.kwargs)
 

@@ -185,3 +185,20 @@ def test_a_list_is_of_the_right_shape() -> None:
         hd.mask(np.zeros((4, 4), np.int32))
     with pytest.raises(ValueError, match="expected the starts of the queries of shape"):
         hd.packed(np.zeros((1, 4), np.int32))
+
+
+def test_packed_sequences_lie_row_after_row() -> None:
+    g = torch.Generator().manual_seed(0)
+    lengths = [5, 0, 64, 130]
+    cu = np.concatenate([[0], np.cumsum(lengths)])
+    q, k, v = (torch.randn(int(cu[-1]), h, 16, generator=g) for h in (4, 2, 2))
+    out, lse = hd.attend(q, k, v, where=hd.packed(cu, hd.causal), layout="nhd", return_lse=True)
+    assert out.shape == q.shape and lse.shape == (4, len(q))
+    for a, b in itertools.pairwise(cu):
+        if a < b:
+            one = [x[None, a:b] for x in (q, k, v)]
+            want, log = hd.attend(*one, where=hd.causal, layout="bnhd", return_lse=True)
+            assert (out[a:b] - want[0]).abs().max() < 1e-5
+            assert (lse[:, a:b] - log[0]).abs().max() < 1e-5
+    with pytest.raises(ValueError, match=r"expected k of shape \[N, H, D\] for the layout nhd"):
+        hd.attend(q, k[None], v, layout="nhd")

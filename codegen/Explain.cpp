@@ -7,8 +7,8 @@
 
 #include "codegen/Explain.h"
 
+#include "codegen/CostModel.h"
 #include "codegen/SpecParser.h"
-#include "codegen/StratumCost.h"
 #include "dialect/Attn.h"
 #include "passes/Passes.h"
 
@@ -113,6 +113,8 @@ public:
     nq = sizes.dimension("nq", op.getQ(), 2, 1024);
     d = sizes.dimension("d", op.getQ(), 3, 64);
     dv = sizes.dimension("dv", op.getValues()[0], 3, d);
+    model = MachineModel::load(typeName(cast<RankedTensorType>(op.getQ().getType()).getElementType()));
+    threads = std::max<int64_t>(sizes.get("threads", heddle_num_threads()), 1);
   }
 
   json::Object explain() {
@@ -141,6 +143,7 @@ public:
       all["schedule"] = json::Object{{"super_tile", schedule.superTile},
                                      {"key_chunk", schedule.keyChunk},
                                      {"text", str(schedule, [this](int64_t n) { return operandName(n); })}};
+      all["time"] = explainTime(*all.getNumber("compulsory_bytes"));
     }
     return all;
   }
@@ -245,6 +248,83 @@ private:
     return segment;
   }
 
+  StratumShape shapeOf(int64_t g) const {
+    StratumShape shape;
+    const Type element = cast<RankedTensorType>(op.getQ().getType()).getElementType();
+    shape.d = 0;
+    for (auto [query, key] : op.getDots(g)) {
+      int64_t width = cast<RankedTensorType>(query.getType()).getShape().back();
+      shape.d += static_cast<double>(ShapedType::isDynamic(width) ? d : width);
+    }
+    shape.dv = static_cast<double>(dv);
+    shape.scored = op.getScore(g) != nullptr || op.getDots(g).size() != 1;
+    shape.elementBytes = element.getIntOrFloatBitWidth() / 8.0;
+    shape.copiesValues = !element.isF32();
+    return shape;
+  }
+
+  static json::Object amounts(const WorkAmounts &w) {
+    json::Object out;
+    for (size_t n = 0; n < kWorkKinds; ++n) {
+      out[nameOf(static_cast<Work>(n))] = w.amounts[n];
+    }
+    return out;
+  }
+
+  /// Packing queries and writing results, for each tiling of the queries; one launch.
+  WorkAmounts workOfRows(int64_t tilings) const {
+    WorkAmounts w;
+    w[Work::Rows] = static_cast<double>(b * h * nq) * static_cast<double>(d + dv) * static_cast<double>(tilings);
+    w[Work::Calls] = 1;
+    return w;
+  }
+
+  /// What the kernel's time would be without a pattern.
+  double denseSeconds(double bytes) const {
+    WorkAmounts w = workOfRows(1);
+    Stratum dense;
+    dense.query = {QueryDigit{}};
+    dense.key = {KeyDigit{}};
+    for (int64_t g = 0; g < op.getNumSegments(); ++g) {
+      const int64_t keys = keysOf(g);
+      StratumCost cost = costOf(dense, environment(g, keys), nq, keys, 96);
+      w.add(workOf(dense, cost, shapeOf(g)), static_cast<double>(b * h));
+    }
+    const double tasks = static_cast<double>(b * h) * std::ceil(static_cast<double>(nq) / 64);
+    return std::max(model.computeSeconds(w, threads, tasks), model.memorySeconds(bytes, threads));
+  }
+
+  /// The predicted time, and the measured one where it was given.
+  json::Object explainTime(double bytes) {
+    json::Object out{{"threads", threads}, {"machine", model.measured ? "measured" : "usual"}};
+    if (sizes.has("measured_ns")) {
+      out["measured_seconds"] = static_cast<double>(sizes.get("measured_ns", 0)) * 1e-9;
+    }
+    if (!known) {
+      out["predicted_seconds"] = nullptr;
+      return out;
+    }
+    const Schedule &schedule = op.getScheduleAttr().getValue();
+    std::vector<std::vector<QueryDigit>> tilings;
+    for (const Stratum &s : schedule.strata) {
+      if (llvm::find(tilings, s.query) == tilings.end()) {
+        tilings.push_back(s.query);
+      }
+    }
+    WorkAmounts w = work;
+    w.add(workOfRows(static_cast<int64_t>(tilings.size())));
+    const double tasks =
+        static_cast<double>(b * h) *
+        std::ceil(static_cast<double>(nq) / static_cast<double>(std::max<int64_t>(schedule.superTile, 1)));
+    const double compute = model.computeSeconds(w, threads, tasks), memory = model.memorySeconds(bytes, threads);
+    out["work"] = amounts(w);
+    out["compute_seconds"] = compute;
+    out["memory_seconds"] = memory;
+    out["predicted_seconds"] = std::max(compute, memory);
+    out["dense_seconds"] = denseSeconds(bytes);
+    return out;
+  }
+
   json::Object explainStratum(const Stratum &s, ExprEnv env, int64_t keys, bool known, bool &exact) {
     json::Object out{{"kind", kindName(s.kind)}, {"note", withNames(s.note)}};
     json::Array queryDigits, keyDigits, bounds;
@@ -275,6 +355,7 @@ private:
       out["heads"] = json::Array(s.heads);
     }
     if (!known) {
+      this->known = false;
       return out;
     }
     StratumCost total;
@@ -292,6 +373,9 @@ private:
       }
     }
     exact &= total.exact;
+    WorkAmounts own = workOf(s, total, shapeOf(s.segment));
+    work.add(own);
+    out["predicted_seconds"] = model.computeSeconds(own, 1, 1);
     out["live_pairs"] = total.live;
     out["executed_pairs"] = total.executed;
     out["unmasked_pairs"] = total.unmasked;
@@ -307,6 +391,14 @@ private:
     total.queryTiles += one.queryTiles * times;
     total.fullTiles += one.fullTiles * times;
     total.partialTiles += one.partialTiles * times;
+    total.scored += one.scored * times;
+    total.weighted += one.weighted * times;
+    total.masked += one.masked * times;
+    total.keys += one.keys * times;
+    total.runs += one.runs * times;
+    total.maskedKeys += one.maskedKeys * times;
+    total.columns += one.columns * times;
+    total.rows += one.rows * times;
     total.exact &= one.exact;
   }
 
@@ -421,7 +513,10 @@ private:
   const Sizes &sizes;
   std::vector<std::string> argumentNames;
   std::map<std::string, int64_t> keyCounts;
-  int64_t b = 1, h = 1, nq = 0, d = 0, dv = 0;
+  int64_t b = 1, h = 1, nq = 0, d = 0, dv = 0, threads = 1;
+  MachineModel model;
+  WorkAmounts work;  ///< of all strata
+  bool known = true; ///< no run-time operand decides
 };
 
 //===----------------------------------------------------------------------===//
@@ -453,6 +548,35 @@ std::string scaled(double value, llvm::StringRef unit) {
   std::string text;
   llvm::raw_string_ostream(text) << llvm::format("%.3g ", value) << prefixes[n] << unit;
   return text;
+}
+
+std::string inSeconds(double s) {
+  std::string text;
+  const double scale = s < 1e-3 ? 1e6 : s < 1 ? 1e3 : 1;
+  llvm::raw_string_ostream(text) << llvm::format("%.3g ", s * scale) << (s < 1e-3 ? "us" : s < 1 ? "ms" : "s");
+  return text;
+}
+
+/// The predicted time, what it is made of, the measured time, and whether a dense kernel would be faster.
+void writeTime(llvm::raw_ostream &os, const json::Object &time) {
+  std::optional<double> measured = time.getNumber("measured_seconds"), predicted = time.getNumber("predicted_seconds");
+  if (predicted) {
+    os << "  predicted  " << inSeconds(*predicted) << " on " << *time.getInteger("threads") << " threads: compute "
+       << inSeconds(*time.getNumber("compute_seconds")) << ", memory " << inSeconds(*time.getNumber("memory_seconds"))
+       << (*time.getString("machine") == "measured" ? "\n" : " (constants of a usual machine)\n");
+  }
+  if (measured) {
+    os << "  measured   " << inSeconds(*measured);
+    if (predicted && *measured > 0) {
+      os << ", of which " << percent(*predicted, *measured) << " was predicted";
+    }
+    os << "\n";
+  }
+  if (predicted) {
+    const double dense = *time.getNumber("dense_seconds");
+    os << "  dense      " << inSeconds(dense) << " predicted without the pattern"
+       << (dense < *predicted ? ": dense attention would be faster\n" : "\n");
+  }
 }
 
 std::string joined(const json::Array *items, llvm::StringRef separator, llvm::StringRef otherwise) {
@@ -527,6 +651,9 @@ void writeStratum(llvm::raw_ostream &os, const json::Object &s, size_t number) {
     os << "    tiles         " << grouped(*tiles.getNumber("full")) << " full, " << grouped(*tiles.getNumber("partial"))
        << " partial\n";
   }
+  if (std::optional<double> predicted = s.getNumber("predicted_seconds")) {
+    os << "    predicted     " << inSeconds(*predicted) << " of one thread\n";
+  }
   if (!s.getString("note")->empty()) {
     os << "    note          " << *s.getString("note") << "\n";
   }
@@ -586,6 +713,9 @@ std::string inWords(const json::Object &all) {
     os << "\n";
   } else {
     os << "  work       depends on run-time values\n";
+  }
+  if (const json::Object *time = all.getObject("time")) {
+    writeTime(os, *time);
   }
   if (const json::Object *schedule = all.getObject("schedule")) {
     os << "  schedule   " << *schedule->getInteger("super_tile") << " queries share one softmax state; chunks of "

@@ -140,8 +140,8 @@ public:
     }
   }
   int64_t count() const { return leading * inner; }
-  /// Positions of tile t's lanes that exist.
-  std::vector<int64_t> positions(int64_t t) const {
+  /// Positions of tile t's lanes that exist, and their lanes.
+  std::vector<int64_t> positions(int64_t t, std::vector<int64_t> *numbers = nullptr) const {
     int64_t base = (first + t / inner) * s.query[0].radix * s.query[0].tile, rest = t % inner;
     for (size_t n = s.query.size(); n-- > 1;) {
       int64_t tiles = tilesOf(s.query[n]);
@@ -149,9 +149,12 @@ public:
       rest /= tiles;
     }
     std::vector<int64_t> found;
-    for (int64_t lane : lanes) {
-      if (base + lane >= begin && base + lane < end) {
-        found.push_back(base + lane);
+    for (size_t n = 0; n < lanes.size(); ++n) {
+      if (base + lanes[n] >= begin && base + lanes[n] < end) {
+        found.push_back(base + lanes[n]);
+        if (numbers) {
+          numbers->push_back(static_cast<int64_t>(n));
+        }
       }
     }
     return found;
@@ -194,25 +197,37 @@ bool isLiveForHead(const Stratum &s, int64_t h) {
 
 namespace {
 
+/// Lanes of a column and keys of a group, as in the micro-kernels: what is computed together.
+constexpr int64_t kColumn = 16, kGroup = 6;
+
 /// One query tile: the boxes that any and that all of its rows have.
 struct Tile {
   std::vector<int64_t> positions;
   KeyBox any, all;
   bool empty = true, whole = true;
   double live = 0;
+  /// The boxes that any row of a column has; empty where no row has keys.
+  std::vector<KeyBox> columns;
 };
 
 Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t t, Span existing) {
   Tile tile;
-  tile.positions = tiles.positions(t);
-  tile.whole = static_cast<int64_t>(tile.positions.size()) == tiles.laneCount();
-  for (int64_t i : tile.positions) {
-    env.i = i;
+  std::vector<int64_t> lanes;
+  tile.positions = tiles.positions(t, &lanes);
+  KeyBox unused;
+  for (size_t n = 0; n < tile.positions.size(); ++n) {
+    env.i = tile.positions[n];
     KeyBox row = boxOfRow(s, env, existing);
+    const auto column = static_cast<size_t>(lanes[n] / kColumn);
+    while (tile.columns.size() <= column) {
+      tile.columns.emplace_back().empty = true;
+    }
     if (row.empty) {
       tile.whole = false;
       continue;
     }
+    const bool isFirst = tile.columns[column].empty;
+    join(tile.columns[column], unused, row, isFirst);
     join(tile.any, tile.all, row, tile.empty);
     tile.empty = false;
     tile.live += static_cast<double>(countLive(s, row, env));
@@ -221,23 +236,123 @@ Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t 
   return tile;
 }
 
+int64_t ceilDiv(int64_t a, int64_t n) { return (a + n - 1) / n; }
+
+/// The keys of a tile in the order in which they run.
+std::vector<int64_t> keysOf(const Stratum &s, const KeyBox &box) {
+  std::vector<int64_t> keys;
+  forEachRun(s, box, 0, 0, [&](int64_t first, int64_t step, int64_t count) {
+    for (int64_t n = 0; n < count; ++n) {
+      keys.push_back(first + n * step);
+    }
+  });
+  return keys;
+}
+
+/// Counts what the columns of a tile compute.
+class ColumnCounter {
+public:
+  ColumnCounter(const Stratum &s, const Tile &tile, int64_t executed, int64_t full, int64_t chunk)
+      : s(s), tile(tile), executed(executed), full(full), chunk(chunk) {}
+
+  void addTo(StratumCost &cost) const {
+    const int64_t chunks = ceilDiv(executed, chunk), masked = maskedChunks(chunks);
+    const auto columns = static_cast<int64_t>(tile.columns.size());
+    double scored = 0, weighted = 0;
+    if (executed == full) {
+      scored = weighted = static_cast<double>(columns * ceilDiv(executed, kGroup) * kGroup * kColumn);
+    } else if (s.key.size() == 1) {
+      for (const KeyBox &column : tile.columns) {
+        // A range of groups, which begins and ends anywhere in one.
+        const int64_t own = column.empty ? 0 : countKeys(s, column);
+        const int64_t whole = ceilDiv(executed, kGroup) * kGroup;
+        scored += static_cast<double>(own == 0 ? 0 : std::min(own + kGroup - 1, whole)) * kColumn;
+      }
+      weighted = scored;
+    } else {
+      countGroups(scored, weighted);
+    }
+    cost.scored += scored;
+    cost.weighted += weighted;
+    cost.executed += (scored + weighted) / 2;
+    cost.masked += weighted * static_cast<double>(masked) / static_cast<double>(std::max<int64_t>(chunks, 1));
+    cost.keys += static_cast<double>(executed);
+    forEachRun(s, tile.any, 0, 0, [&](int64_t, int64_t, int64_t) { cost.runs += 1; });
+    cost.maskedKeys += static_cast<double>(std::min(masked * chunk, executed) * columns);
+    cost.columns += static_cast<double>(chunks * columns);
+    cost.rows += static_cast<double>(tile.positions.size());
+  }
+
+private:
+  const Stratum &s;
+  const Tile &tile;
+  int64_t executed, full, chunk;
+
+  /// Chunks with a key that some lane does not have: in front of and behind the keys that all have.
+  int64_t maskedChunks(int64_t chunks) const {
+    if (executed == full) {
+      return 0;
+    }
+    if (full == 0 || s.key.size() > 1) {
+      return chunks;
+    }
+    auto starts = [](const KeyBox &b) { return std::max(b.keys.lo, -kFar) + std::max(b.digits[0].lo, -kFar); };
+    auto ends = [](const KeyBox &b) { return std::min(b.keys.hi, kFar) + std::min(b.digits[0].hi, kFar); };
+    const bool before = starts(tile.any)<starts(tile.all), after = ends(tile.any)> ends(tile.all);
+    const int64_t front = !before ? 0 : after ? (executed - full) / 2 : executed - full;
+    return std::min(ceilDiv(front, chunk) + (after ? chunks - (front + full) / chunk : 0), chunks);
+  }
+
+  void countGroups(double &scored, double &weighted) const {
+    const std::vector<int64_t> keys = keysOf(s, tile.any);
+    const size_t perChunk = static_cast<size_t>(std::max<int64_t>(chunk / kGroup, 1));
+    for (const KeyBox &column : tile.columns) {
+      if (column.empty) {
+        continue;
+      }
+      std::vector<bool> live(keys.size() / kGroup + 1);
+      auto at = keys.begin();
+      for (int64_t key : keysOf(s, column)) {
+        at = std::lower_bound(at, keys.end(), key);
+        if (at == keys.end()) {
+          break;
+        }
+        live[static_cast<size_t>(at - keys.begin()) / kGroup] = true;
+      }
+      for (size_t begin = 0; begin < live.size(); begin += perChunk) {
+        size_t first = live.size(), last = 0;
+        for (size_t g = begin; g < std::min(begin + perChunk, live.size()); ++g) {
+          if (live[g]) {
+            first = std::min(first, g);
+            last = g + 1;
+            scored += kGroup * kColumn;
+          }
+        }
+        weighted += last > first ? static_cast<double>((last - first) * kGroup * kColumn) : 0;
+      }
+    }
+  }
+};
+
 } // namespace
 
 StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk) {
-  constexpr int64_t kMaxPairs = 1 << 20, kMaxTiles = 512;
+  constexpr int64_t kMaxPairs = 1 << 20, kMaxTiles = 512, kMaxKeys = 1 << 22;
   StratumCost cost;
   Span existing = {env.kOffset, env.kOffset + keys};
   QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
+  const int64_t choices = std::max<int64_t>(s.choices, 1);
   // Where every pair has a condition of its own, a tile costs as many evaluations as it has pairs.
   int64_t wanted = kMaxTiles;
   if (hasPairCondition(s)) {
     wanted = std::max<int64_t>(kMaxPairs / std::max<int64_t>(keys * tiles.laneCount(), 1), 4);
+  } else if (s.key.size() > 1) {
+    wanted = std::clamp<int64_t>(kMaxKeys / std::max<int64_t>(keys, 1), 8, kMaxTiles);
   }
+  wanted = std::max<int64_t>(wanted / std::min<int64_t>(choices, 64), 4);
   int64_t samples = std::min(tiles.count(), wanted);
   cost.exact = samples == tiles.count();
-  const int64_t choices = std::max<int64_t>(s.choices, 1);
   double spacing = static_cast<double>(tiles.count()) / static_cast<double>(std::max<int64_t>(samples, 1));
-  auto lanes = static_cast<double>(tiles.laneCount());
   for (int64_t n = 0; n < samples * choices; ++n) {
     env.choice = n % choices;
     auto at = static_cast<int64_t>((static_cast<double>(n / choices) + 0.5) * spacing);
@@ -246,16 +361,18 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
       continue;
     }
     int64_t executed = countKeys(s, tile.any), full = tile.whole ? countKeys(s, tile.all) : 0;
-    int64_t chunks = (executed + keyChunk - 1) / keyChunk, fullChunks = std::min(full / keyChunk, chunks);
+    int64_t chunks = ceilDiv(executed, keyChunk), fullChunks = std::min(full / keyChunk, chunks);
     cost.live += tile.live;
-    cost.executed += lanes * static_cast<double>(executed);
-    cost.unmasked += lanes * static_cast<double>(std::min(fullChunks * keyChunk, executed));
+    cost.unmasked +=
+        static_cast<double>(static_cast<int64_t>(tile.positions.size()) * std::min(fullChunks * keyChunk, executed));
     cost.queryTiles += executed > 0;
     cost.fullTiles += static_cast<double>(fullChunks);
     cost.partialTiles += static_cast<double>(chunks - fullChunks);
+    ColumnCounter(s, tile, executed, full, keyChunk).addTo(cost);
   }
   for (double *v :
-       {&cost.live, &cost.executed, &cost.unmasked, &cost.queryTiles, &cost.fullTiles, &cost.partialTiles}) {
+       {&cost.live, &cost.executed, &cost.unmasked, &cost.queryTiles, &cost.fullTiles, &cost.partialTiles, &cost.scored,
+        &cost.weighted, &cost.masked, &cost.keys, &cost.runs, &cost.maskedKeys, &cost.columns, &cost.rows}) {
     *v *= spacing > 1 ? spacing : 1;
   }
   return cost;

@@ -16,10 +16,18 @@ namespace heddle {
 /// Counts over all query rows of one head.
 struct StratumCost {
   double live = 0;                        ///< live pairs
-  double executed = 0;                    ///< pairs of the tiles that run, live or not
+  double executed = 0;                    ///< pairs that run, live or not: the mean of the two below
   double unmasked = 0;                    ///< of these, in full tiles
   double queryTiles = 0;                  ///< query tiles with at least one key to look at
   double fullTiles = 0, partialTiles = 0; ///< chunks of keys of these tiles
+  double scored = 0;     ///< pairs whose dots are computed: groups of keys with a live lane in a column
+  double weighted = 0;   ///< pairs that softmax and values see: a column's first to last live group
+  double masked = 0;     ///< of these, in chunks with a mask
+  double keys = 0;       ///< keys of all query tiles
+  double runs = 0;       ///< runs in which they lie: values of the outer digits
+  double maskedKeys = 0; ///< keys of chunks with a mask, times columns of lanes
+  double columns = 0;    ///< columns of lanes of all chunks
+  double rows = 0;       ///< lanes of all query tiles
   /// False where rows or tiles were sampled, because counting all would take long.
   bool exact = true;
 };

@@ -29,9 +29,14 @@ struct RunOptions {
 /// Runs the spec on random data, times it, and compares it with the reference.
 int runRun(const RunOptions &options);
 
+/// Runs the spec as `run` does. `sizes` receives those of the data, as the explain interface takes them, with the
+/// threads and the measured time.
+void measure(const RunOptions &options, std::string &sizes);
+
 struct ExplainOptions {
   SpecSource source;
-  bool json = false;
+  bool json = false, run = false;
+  int threads = 0; ///< 0: the runtime's default
 };
 int runExplain(const ExplainOptions &options);
 

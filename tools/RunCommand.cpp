@@ -190,6 +190,21 @@ std::string format(const char *pattern, ...) {
 
 } // namespace
 
+/// Sizes, threads and time as the explain interface takes them.
+static std::string measuredSizes(const Bench &bench, const Timing &timing, int threads) {
+  return bench.problem.sizes() + ",threads=" + std::to_string(threads) +
+         ",measured_ns=" + std::to_string(std::llround(timing.median * 1e9));
+}
+
+void measure(const RunOptions &given, std::string &sizes) {
+  RunOptions options = given;
+  if (options.threads == 0) {
+    options.threads = heddle_num_threads();
+  }
+  Bench bench(options.source, Shape(options.source.shape), options);
+  sizes = measuredSizes(bench, timeRuns(bench.spec, bench.kernel.handle, bench.problem, options), options.threads);
+}
+
 int runRun(const RunOptions &given) {
   RunOptions options = given;
   options.check |= options.checkFull;
@@ -214,6 +229,8 @@ int runRun(const RunOptions &given) {
                          {"time", timingJson(timing)},
                          {"gflops", speed},
                          {"fma_peak_gflops", peak}};
+  const nlohmann::json told = Explained(bench.spec, measuredSizes(bench, timing, options.threads)).json["time"];
+  json["predicted_seconds"] = told["predicted_seconds"];
   if (!options.json) {
     line("spec", bench.spec.name + ", " + bench.problem.dtype + ", target " + options.target);
     line("sizes", sizesInWords(bench.problem));
@@ -225,6 +242,10 @@ int runRun(const RunOptions &given) {
                            format(" (%.3g %%)", pairs.all > 0 ? 100 * pairs.live / pairs.all : 0.0));
     line("time", seconds(timing.median) + ", median of " + std::to_string(timing.runs) + " (" + seconds(timing.best) +
                      " to " + seconds(timing.worst) + "), " + std::to_string(options.threads) + " threads");
+    if (told["predicted_seconds"].is_number()) {
+      line("predicted", seconds(told["predicted_seconds"].get<double>()) +
+                            (told["machine"] == "measured" ? "" : " by the constants of a usual machine"));
+    }
     line("speed", format("%.4g GFLOP/s on live pairs, %.3g %% of %.4g GFLOP/s that f32 multiply-adds reach here", speed,
                          100 * speed / peak, peak));
   }

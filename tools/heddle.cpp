@@ -130,9 +130,13 @@ void addRun(CLI::App &app, std::function<int()> &action, RunOptions &options) {
 }
 
 void addExplain(CLI::App &app, std::function<int()> &action, ExplainOptions &options) {
-  CLI::App *command = addCommand(app, "explain", "the schedule in words: pairs, strata, tiles, waste", kExplainFooter);
+  CLI::App *command =
+      addCommand(app, "explain", "the schedule in words: pairs, strata, tiles, waste, time", kExplainFooter);
   addSource(*command, options.source);
   command->add_flag("--json", options.json, "print JSON");
+  command->add_flag("--run", options.run, "also run it on random data, and set the time beside the predicted one");
+  command->add_option("--threads", options.threads, "threads (default: HEDDLE_NUM_THREADS, else all CPUs)")
+      ->check(CLI::Range(1, 4096));
   command->callback([&] { action = [&] { return runExplain(options); }; });
 }
 

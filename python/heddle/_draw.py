@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from . import _core
+from ._kernel import compile as compile_spec
 from ._pattern import as_pattern
 from ._spec import Spec, spec
 
@@ -16,8 +17,9 @@ TILE = 64
 def explain(
     where: Any, n: int = 4096, *, nk: int | None = None, b: int = 1, heads: int | tuple[int, ...] = 8, d: int = 64,
     dtype: Any = "f32", score: Any = None, as_json: bool = False, q_offset: Any = None,
+    run: bool = False,
 ) -> Any:  # fmt: skip
-    """Live pairs, tiles, FLOPs, waste and the schedule of a pattern, in words.
+    """Live pairs, tiles, FLOPs, waste, the schedule and the predicted time of a pattern, in words.
 
     Parameters
     ----------
@@ -29,13 +31,44 @@ def explain(
         Batch, (Hq, Hk), head dimension and type.
     as_json
         A dictionary instead of words.
+    run
+        Also compile and run it on random data, and give the measured time. Not for patterns with run-time operands.
     """
     heads = (heads, heads) if isinstance(heads, int) else heads
     if not isinstance(where, Spec):
         where = spec(where, score, d=d, dtype=dtype, q_offset=q_offset)
-    sizes = f"b={b},h={heads[0]},hk={heads[1]},nq={n},nk={n if nk is None else nk},d={d}"
+    nk = n if nk is None else nk
+    if run:
+        return _measured(where, (b, heads[0], n, d), (b, heads[1], nk, d), as_json)
+    sizes = f"b={b},h={heads[0]},hk={heads[1]},nq={n},nk={nk},d={d}"
     text = _core.explain(str(where), sizes, as_json)
     return json.loads(text) if as_json else text
+
+
+def _measured(spec: Spec, queries: tuple[int, ...], keys: tuple[int, ...], as_json: bool) -> Any:
+    """The explanation after a run on random data."""
+    import numpy as np
+
+    kernel = compile_spec(spec)
+    formal = kernel.manifest["args"]
+    missing = [a["name"] for a in formal if a["roles"][0]["role"] not in ("q", "k", "v")]
+    if missing:
+        raise ValueError(f"expected a pattern without run-time operands for run=True, but got {', '.join(missing)}")
+    random = np.random.default_rng(0)
+    args = []
+    for a in formal:
+        x = random.standard_normal(queries if a["roles"][0]["role"] == "q" else keys).astype(np.float32)
+        args.append(_core_type(x, a["type"]))
+    return kernel.explain(*args, as_json=as_json, hk=keys[1])
+
+
+def _core_type(x: Any, name: str) -> Any:
+    """A float32 array as f32, f16 or (through torch) bf16."""
+    if name != "bf16":
+        return x.astype({"f32": "float32", "f16": "float16"}[name])
+    import torch
+
+    return torch.from_numpy(x).bfloat16()
 
 
 def tile_kinds(live: Any, tile: int) -> Any:

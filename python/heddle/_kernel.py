@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 from . import _core
@@ -86,10 +87,30 @@ class Kernel:
         """The IR after a stage: "attn", "schedule", "tiles", "vector", "llvm", "llvm-ir" or "asm"."""
         return _core.print_ir(self._source("ir"), self._target, stage)
 
-    def explain(self, *, as_json: bool = False, **sizes: int) -> Any:
-        """The schedule in words (or as a dictionary) for sizes such as ``b=1, h=8, nq=4096, nk=4096, d=64``."""
+    def explain(self, *args: Any, as_json: bool = False, **sizes: int) -> Any:
+        """The schedule in words (or as a dictionary) for sizes such as ``b=1, h=8, nq=4096, nk=4096, d=64``.
+
+        With the arguments of a call, the kernel also runs (three times or more) on them, and the measured time is
+        set beside the predicted one; sizes that are not given are theirs.
+        """
+        if args:
+            sizes = {**self._sizes(args), **sizes, "measured_ns": round(self._time(args) * 1e9)}
         text = _core.explain(self._source("explain"), ",".join(f"{k}={v}" for k, v in sizes.items()), as_json)
         return json.loads(text) if as_json else text
+
+    def _sizes(self, args: tuple[Any, ...]) -> dict[str, int]:
+        roles = {r["role"]: n for n, a in reversed(list(enumerate(self._manifest["args"]))) for r in a["roles"]}
+        q, k = (_core.describe(args[roles[name]], name)[1] for name in ("q", "k"))
+        return {"b": q[0], "h": q[1], "nq": q[2], "nk": k[2], "threads": _core.num_threads()}
+
+    def _time(self, args: tuple[Any, ...]) -> float:
+        out = self(*args)
+        times: list[float] = []
+        while len(times) < 3 or (sum(times) < 0.2 and len(times) < 100):
+            begin = time.perf_counter()
+            self(*args, out=out[0] if isinstance(out, tuple) else out)
+            times.append(time.perf_counter() - begin)
+        return sorted(times)[len(times) // 2]
 
     def _source(self, what: str) -> str:
         if self._text is None:

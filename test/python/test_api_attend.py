@@ -542,6 +542,18 @@ def test_damaged_bundles_are_refused(tmp_path: Path) -> None:
         hd.load(tmp_path / "missing.bundle")
 
 
+def test_explain_predicts_and_measures() -> None:
+    """Less work is predicted to take less time; a run sets the measured time beside it."""
+    dense, window = (hd.explain(p, 2048, as_json=True)["time"] for p in (hd.full, hd.window(63, 0)))
+    assert 0 < window["predicted_seconds"] < dense["predicted_seconds"]
+    assert window["dense_seconds"] == pytest.approx(dense["predicted_seconds"])
+    run = hd.explain(hd.causal, 64, heads=1, d=16, run=True, as_json=True)["time"]
+    assert run["measured_seconds"] > 0
+    assert "measured" in hd.explain(hd.causal, 64, heads=1, d=16, dtype="bf16", run=True)
+    with pytest.raises(ValueError, match="run-time operands"):
+        hd.explain(hd.cluster(np.zeros((1, 64), np.int32)), 64, run=True)
+
+
 def test_show_and_explain(tmp_path: Path) -> None:
     path = hd.show(hd.causal & (hd.window(7, 0) | hd.stride(8)), 64, tmp_path / "p.png", tile=16)
     data = Path(path).read_bytes()

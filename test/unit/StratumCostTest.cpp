@@ -55,6 +55,9 @@ void expectCountsOf(const std::string &text, const Rows &r) {
     inTiles += cost.executed;
     EXPECT_LE(cost.unmasked, cost.executed);
     EXPECT_LE(cost.unmasked, cost.live);
+    EXPECT_GE(cost.scored, cost.live);
+    EXPECT_GE(cost.weighted, cost.live);
+    EXPECT_LE(cost.masked, cost.weighted);
     forEachExecutedPair(s, environment(r), r.rows, r.keys, 16, [&](int64_t i, int64_t j, bool masked) {
       ASSERT_TRUE(i >= r.qOffset && i < r.qOffset + r.rows && j >= r.kOffset && j < r.kOffset + r.keys)
           << i << ", " << j;
@@ -72,6 +75,18 @@ void expectCountsOf(const std::string &text, const Rows &r) {
 }
 
 constexpr Rows kShapes[] = {{100, 100, 0, 0}, {17, 90, 73, 0}, {70, 41, -20, 11}, {1, 200, 199, 0}};
+
+TEST(StratumCost, ColumnsHaveTheirOwnKeys) {
+  auto counted = [](const char *text) {
+    std::vector<Stratum> strata = buildStrata(parsed(text), 0);
+    return costOf(strata.at(0), environment({960, 960, 0, 0}), 960, 960, 96);
+  };
+  EXPECT_EQ(counted("full").scored, 960.0 * 960);
+  EXPECT_EQ(counted("full").masked, 0);
+  // 16 lanes of a window of 48 need 63 keys, and up to five more of the groups at the ends; 64 lanes would need 111.
+  EXPECT_LE(counted("window(47, 0)").scored, 960.0 * 68);
+  EXPECT_EQ(counted("causal").queryTiles, 15);
+}
 
 TEST(StratumCost, NamedPatterns) {
   for (const char *text : {"full", "causal", "window(5, 3)", "stride(7)", "causal & (window(7, 0) | stride(8))",

@@ -1,0 +1,150 @@
+//===- CostModel.cpp - Predicted time of a schedule -----------------------===//
+
+#include "codegen/CostModel.h"
+
+#include "heddle/runtime.h"
+
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/MemoryBuffer.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace json = llvm::json;
+
+namespace heddle {
+
+static constexpr const char *kNames[] = {"dots",       "values", "softmax",  "regions", "masks",  "live",
+                                         "conditions", "keys",   "runs",     "columns", "chunks", "tiles",
+                                         "rows",       "copies", "far_keys", "calls"};
+static_assert(std::size(kNames) == kWorkKinds);
+
+const char *nameOf(Work kind) { return kNames[static_cast<size_t>(kind)]; }
+
+void WorkAmounts::add(const WorkAmounts &o, double times) {
+  for (size_t n = 0; n < kWorkKinds; ++n) {
+    amounts[n] += o.amounts[n] * times;
+  }
+}
+
+static double nodesOf(const Expr &e) {
+  double count = e.isNull() ? 0 : 1;
+  for (size_t n = 0; !e.isNull() && n < e->args.size(); ++n) {
+    count += nodesOf(e->args[n]);
+  }
+  return count;
+}
+
+/// Nodes of a condition that are evaluated for each pair: what reads the query alone is evaluated once a tile, and
+/// what reads the key alone is a scalar.
+static double pairNodesOf(const Expr &e) {
+  if (e.isNull()) {
+    return 0;
+  }
+  const bool query = e.mentions(Sym::Query) || e.mentions(Sym::QueryRow);
+  const bool key = e.mentions(Sym::Key) || e.mentions(Sym::KeyRow);
+  double count = query && key ? 1 : 0;
+  for (size_t n = 0; query && key && n < e->args.size(); ++n) {
+    count += pairNodesOf(e->args[n]);
+  }
+  return count;
+}
+
+static double nodesOf(const std::vector<Expr> &all) {
+  double count = 0;
+  for (const Expr &e : all) {
+    count += nodesOf(e);
+  }
+  return count;
+}
+
+WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape &shape) {
+  // As in the tile loops: rows so far apart fall into few sets of the cache, and values are copied.
+  constexpr double kFarRows = 2048;
+  WorkAmounts w;
+  const KeyDigit &last = s.key.back();
+  const double apart = static_cast<double>(last.step * last.radix) * shape.dv * shape.elementBytes;
+  double bounds = nodesOf(s.lower) + nodesOf(s.upper) + nodesOf(s.guard);
+  for (const KeyDigit &digit : s.key) {
+    bounds += nodesOf(digit.lower) + nodesOf(digit.upper) + nodesOf(digit.phase);
+  }
+  w[Work::Dots] = cost.scored * shape.d;
+  w[Work::Values] = cost.weighted * shape.dv;
+  w[Work::Softmax] = cost.weighted;
+  w[Work::Regions] = shape.scored ? cost.weighted : 0;
+  w[Work::Masks] = cost.masked;
+  w[Work::Live] = cost.maskedKeys;
+  w[Work::Conditions] = cost.maskedKeys * pairNodesOf(s.residual);
+  w[Work::Keys] = cost.keys * (s.keep.isNull() ? 1 : 4);
+  w[Work::Runs] = cost.runs;
+  w[Work::Columns] = cost.columns * shape.dv;
+  w[Work::Chunks] = cost.fullTiles + cost.partialTiles;
+  w[Work::Tiles] = cost.queryTiles * (10 + bounds);
+  w[Work::Copies] = apart >= kFarRows || shape.copiesValues ? cost.keys * shape.dv : 0;
+  w[Work::FarKeys] = apart >= kFarRows ? cost.keys * shape.d * std::log2(apart / kFarRows) : 0;
+  return w;
+}
+
+/// Measured on an AMD EPYC of the fifth generation, in the order of Work; seconds.
+static std::array<double, kWorkKinds> usualSeconds(const std::string &type) {
+  if (type == "bf16") {
+    return {8.3e-12, 0, 7.7e-11, 0,      8.9e-11, 0,       1.4e-10, 1.7e-9,
+            1e-9,    0, 7.7e-8,  6.7e-9, 9.5e-11, 5.9e-11, 5e-12,   4e-6};
+  }
+  return {1.86e-11, 0, 0, 0, 2e-10, 1.1e-9, 2.8e-11, 4e-9, 1e-9, 0, 0, 1.2e-8, 7.8e-11, 1.9e-10, 1e-11, 3.8e-6};
+}
+
+MachineModel MachineModel::load(const std::string &type) {
+  MachineModel model;
+  model.seconds = usualSeconds(type);
+  const char *folder = heddle_cache_path();
+  if (!folder || !*folder) {
+    return model;
+  }
+  auto file = llvm::MemoryBuffer::getFile(std::string(folder) + "/machine.json");
+  if (!file) {
+    return model;
+  }
+  auto parsed = json::parse((*file)->getBuffer());
+  if (!parsed) {
+    llvm::consumeError(parsed.takeError());
+    return model;
+  }
+  const json::Object *all = parsed->getAsObject();
+  const json::Object *own = all ? all->getObject(type) : nullptr;
+  // Constants of another machine, as in a copied folder, are worth no more than the usual ones.
+  if (!own || all->getString("features").value_or("") != heddle_host_features()) {
+    return model;
+  }
+  for (size_t n = 0; n < kWorkKinds; ++n) {
+    const double seconds = own->getNumber(kNames[n]).value_or(0);
+    if (!std::isfinite(seconds) || seconds < 0) {
+      return model;
+    }
+    model.seconds[n] = seconds;
+  }
+  model.bandwidth = all->getNumber("bandwidth").value_or(model.bandwidth);
+  model.sharedBandwidth = all->getNumber("shared_bandwidth").value_or(model.sharedBandwidth);
+  model.threadShare = all->getNumber("thread_share").value_or(model.threadShare);
+  model.measured = true;
+  return model;
+}
+
+double MachineModel::computeSeconds(const WorkAmounts &w, int64_t threads, double tasks) const {
+  double total = 0;
+  for (size_t n = 0; n + 1 < kWorkKinds; ++n) {
+    total += w.amounts[n] * seconds[n];
+  }
+  const double launch = w[Work::Calls] * seconds.back();
+  if (threads <= 1 || tasks <= 1) {
+    return total + launch;
+  }
+  const double used = std::min(static_cast<double>(threads), tasks);
+  return total / (used * threadShare) + launch;
+}
+
+double MachineModel::memorySeconds(double bytes, int64_t threads) const {
+  return bytes / (threads <= 1 ? bandwidth : std::max(sharedBandwidth, bandwidth));
+}
+
+} // namespace heddle

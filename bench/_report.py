@@ -359,7 +359,8 @@ def draw(data: dict[str, Any], path: Path) -> None:
     right.set_xlabel("live pairs, all heads")
     right.set_ylabel("ms, all cores")
     right.set_title("d = 64: one line is the goal", fontsize=10)
-    right.legend()
+    if right.collections:
+        right.legend()
     right.grid(True, alpha=0.3)
     if predicted:
         scatter(axes[0][2], predicted)

@@ -4,14 +4,18 @@
 
 #include "codegen/Manifest.h"
 #include "codegen/SpecParser.h"
+#include "codegen/nvptx/NvptxTarget.h"
 #include "codegen/x86/X86Target.h"
 #include "passes/Passes.h"
 #include "passes/SplitProgram.h"
 
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/GPU/GPUToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "mlir/Transforms/Passes.h"
 
@@ -33,8 +37,14 @@ namespace {
 class Compilation {
 public:
   Compilation(const char *spec, const char *targetName) : text(spec), context(createContext()) {
-    target = X86Target::parse(targetName);
     name = targetName;
+    gpu = NvptxTarget::parse(targetName);
+    if (!gpu) {
+      target = X86Target::parse(targetName);
+      return;
+    }
+    target = X86Target();
+    target->features = name;
   }
 
   /// Parses; then `run` adds passes.
@@ -45,7 +55,10 @@ public:
   /// From a spec of several ops to one artefact with all their kernels.
   heddle_error *program(std::string &artifact);
   heddle_error *translate(ModuleOp lowered);
+  heddle_error *translateGpu(ModuleOp lowered);
   heddle_error *object(bool assembly, SmallVectorImpl<char> &out);
+  /// PTX, and behind it the cubin where ptxas is found; fills the manifest's "gpu".
+  heddle_error *gpuObject(ModuleOp lowered, json::Object &manifest, SmallVectorImpl<char> &out);
   heddle_error *pack(json::Object manifest, StringRef object, std::string &artifact);
   void buildStep(OpPassManager &pm, bool isAttend);
   /// Prints one kernel's module after a stage.
@@ -54,6 +67,7 @@ public:
   llvm::StringRef text;
   std::string name;
   std::unique_ptr<MLIRContext> context;
+  std::optional<NvptxTarget> gpu; ///< null for a CPU
   std::optional<X86Target> target;
   OwningOpRef<ModuleOp> module;
   std::string remarks;
@@ -67,7 +81,9 @@ public:
 heddle_error *Compilation::parse() {
   if (!target) {
     return fail(HEDDLE_INVALID_VALUE,
-                "expected target to be native, x86-64-v2, x86-64-v3 or x86-64-v4, but got '" + name + "'");
+                "expected target to be native, x86-64-v2, x86-64-v3, x86-64-v4, sm_80, sm_86, sm_89, sm_90 or "
+                "sm_90a, but got '" +
+                    name + "'");
   }
   std::string diagnostics;
   module = parseSpec(*context, text, diagnostics);
@@ -94,6 +110,9 @@ heddle_error *Compilation::run(ModuleOp on, llvm::function_ref<void(OpPassManage
 }
 
 heddle_error *Compilation::translate(ModuleOp lowered) {
+  if (gpu) {
+    return translateGpu(lowered);
+  }
   registerBuiltinDialectTranslation(*context);
   registerLLVMDialectTranslation(*context);
   DiagnosticCollector collector(*context, text);
@@ -107,6 +126,66 @@ heddle_error *Compilation::translate(ModuleOp lowered) {
     return fail(HEDDLE_SYSTEM, "expected LLVM with the X86 target, but got: " + error);
   }
   optimize(*llvmModule, *machine, *target);
+  return nullptr;
+}
+
+heddle_error *Compilation::translateGpu(ModuleOp lowered) {
+  registerBuiltinDialectTranslation(*context);
+  registerLLVMDialectTranslation(*context);
+  registerGPUDialectTranslation(*context);
+  registerNVVMDialectTranslation(*context);
+  DiagnosticCollector collector(*context, text);
+  auto kernels = *lowered.getOps<gpu::GPUModuleOp>().begin();
+  llvmModule = translateModuleToLLVMIR(kernels, llvmContext, "heddle");
+  if (!llvmModule) {
+    return fail(HEDDLE_COMPILE_FAILED, "translation to LLVM failed: " + collector.errors);
+  }
+  std::string error;
+  machine = createTargetMachine(*gpu, error);
+  if (!machine) {
+    return fail(HEDDLE_SYSTEM, "expected LLVM with the NVPTX target, but got: " + error);
+  }
+  optimize(*llvmModule, *machine, *gpu);
+  return nullptr;
+}
+
+/// An attribute of numbers and names as JSON.
+static json::Value toJson(Attribute attribute) {
+  if (auto integer = dyn_cast<IntegerAttr>(attribute)) {
+    return integer.getInt();
+  }
+  if (auto array = dyn_cast<ArrayAttr>(attribute)) {
+    json::Array out;
+    for (Attribute a : array) {
+      out.push_back(toJson(a));
+    }
+    return out;
+  }
+  if (auto dictionary = dyn_cast<DictionaryAttr>(attribute)) {
+    json::Object out;
+    for (NamedAttribute a : dictionary) {
+      out[a.getName().getValue()] = toJson(a.getValue());
+    }
+    return out;
+  }
+  return cast<StringAttr>(attribute).getValue();
+}
+
+heddle_error *Compilation::gpuObject(ModuleOp lowered, json::Object &manifest, SmallVectorImpl<char> &out) {
+  std::string ptx, cubin, message;
+  if (!emitPtx(*llvmModule, *machine, ptx)) {
+    return fail(HEDDLE_SYSTEM, "LLVM cannot emit code for " + name);
+  }
+  if (!assemble(ptx, *gpu, cubin, message) && !message.empty()) {
+    return fail(HEDDLE_SYSTEM, message);
+  }
+  out.append(ptx.begin(), ptx.end());
+  out.append(cubin.begin(), cubin.end());
+  manifest["gpu"] = json::Object{{"chip", gpu->chip},
+                                 {"ptx_bytes", int64_t(ptx.size())},
+                                 {"cubin_bytes", int64_t(cubin.size())},
+                                 {"workspace_words", toJson(lowered->getAttr("heddle.gpu.workspace_words"))},
+                                 {"kernels", toJson(lowered->getAttr("heddle.gpu.kernels"))}};
   return nullptr;
 }
 
@@ -160,14 +239,16 @@ heddle_error *Compilation::kernel(ModuleOp step, std::string &artifact) {
     return e;
   }
   SmallVector<char> bytes;
-  if (heddle_error *e = object(false, bytes)) {
+  if (heddle_error *e = gpu ? gpuObject(step, manifest, bytes) : object(false, bytes)) {
     return e;
   }
   return pack(std::move(manifest), {bytes.data(), bytes.size()}, artifact);
 }
 
 void Compilation::buildStep(OpPassManager &pm, bool isAttend) {
-  if (isAttend) {
+  if (gpu) {
+    buildGpuPipeline(pm, gpu->sharedBytes);
+  } else if (isAttend) {
     buildTilePipeline(pm, target->width, target->bf16);
   } else {
     buildOpPipeline(pm, target->width);
@@ -190,6 +271,10 @@ heddle_error *Compilation::pack(json::Object manifest, StringRef object, std::st
 }
 
 heddle_error *Compilation::program(std::string &artifact) {
+  if (gpu) {
+    return fail(HEDDLE_COMPILE_FAILED, "expected one attn.attend on arguments for " + name +
+                                           ", but got a program of several ops: compile each op for the GPU");
+  }
   if (heddle_error *e = run(*module, [](OpPassManager &pm) { pm.addPass(createSplitProgramPass()); })) {
     return e;
   }
@@ -252,6 +337,10 @@ heddle_error *printStage(const char *spec, const char *target, const char *stage
   }
   SmallVector<ModuleOp> steps = {*c.module};
   if (isProgram(specFunction(*c.module))) {
+    if (c.gpu) {
+      std::string none;
+      return c.program(none);
+    }
     if (heddle_error *e = c.run(*c.module, [](OpPassManager &pm) { pm.addPass(createSplitProgramPass()); })) {
       return e;
     }
@@ -281,11 +370,17 @@ heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_o
     if (stage == "schedule") {
       return;
     }
-    pm.addPass(createTileAttendPass(TileAttendPassOptions{target->width, target->bf16}));
+    if (gpu) {
+      pm.addPass(createTileGpuPass(TileGpuPassOptions{gpu->sharedBytes}));
+    } else {
+      pm.addPass(createTileAttendPass(TileAttendPassOptions{target->width, target->bf16}));
+    }
     if (stage == "tiles") {
       return;
     }
-    pm.addPass(createLowerTilesPass(LowerTilesPassOptions{target->width, target->bf16}));
+    if (!gpu) {
+      pm.addPass(createLowerTilesPass(LowerTilesPassOptions{target->width, target->bf16}));
+    }
     if (stage != "vector") {
       buildLLVMPipeline(pm);
     }
@@ -302,6 +397,14 @@ heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_o
   }
   if (stage == "llvm-ir") {
     os << *llvmModule;
+    return nullptr;
+  }
+  if (gpu) {
+    std::string ptx;
+    if (!emitPtx(*llvmModule, *machine, ptx)) {
+      return fail(HEDDLE_SYSTEM, "LLVM cannot emit code for " + name);
+    }
+    os << ptx;
     return nullptr;
   }
   SmallVector<char> assembly;

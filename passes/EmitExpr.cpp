@@ -358,6 +358,9 @@ Value ExprEmitter::compute(const Expr &expr) {
   case ExprKind::Symbol:
     return symbol(n.symbol);
   case ExprKind::Scalar: {
+    if (scope.operands[n.value].inlined) {
+      return e.load(e.i64, e.at(scope.args, (scope.operands[n.value].slot + 1) * 8), 8);
+    }
     Value address = e.toPtr(e.load(e.i64, e.at(scope.args, scope.operands[n.value].slot * 8), 8));
     return e.load(e.i64, address, 8);
   }

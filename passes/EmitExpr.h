@@ -18,6 +18,7 @@ struct OperandRecord {
   int64_t slot = 0;
   mlir::Type element; ///< of the tensor; null for a run-time scalar
   int64_t rank = 0;
+  bool inlined = false; ///< a scalar stands in the record's second slot (GPU)
 };
 
 /// Element of a tensor record at clamped indices (i64 scalars or lanes), in the

@@ -14,11 +14,17 @@ class ArithDialect;
 namespace func {
 class FuncDialect;
 }
+namespace gpu {
+class GPUDialect;
+}
 namespace LLVM {
 class LLVMDialect;
 }
 namespace math {
 class MathDialect;
+}
+namespace NVVM {
+class NVVMDialect;
 }
 namespace scf {
 class SCFDialect;
@@ -39,9 +45,11 @@ namespace heddle {
 void buildTilePipeline(mlir::OpPassManager &pm, int64_t width, bool bf16);
 /// An op on whole tensors to loops on vectors.
 void buildOpPipeline(mlir::OpPassManager &pm, int64_t width);
-/// Tile loops to the LLVM dialect.
+/// attn to a gpu.module with fused kernels.
+void buildGpuPipeline(mlir::OpPassManager &pm, int64_t sharedBytes);
+/// Tile loops or kernels to the LLVM dialect.
 void buildLLVMPipeline(mlir::OpPassManager &pm);
-/// Every pass and pipeline (`attn-cpu`), for heddle-opt.
+/// Every pass and pipeline (`attn-cpu`, `attn-gpu`), for heddle-opt.
 void registerPasses();
 
 } // namespace heddle

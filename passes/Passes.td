@@ -107,4 +107,24 @@ def LowerOpsPass : Pass<"attn-lower-ops", "::mlir::ModuleOp"> {
   ];
 }
 
+def TileGpuPass : Pass<"attn-tile-gpu", "::mlir::ModuleOp"> {
+  let summary = "turn a scheduled attend into fused NVIDIA GPU kernels";
+  let description = [{
+    Replaces the function by a `gpu.module` with one kernel for each group of
+    strata that have the same query digits (docs/gpu.md). A block takes a query
+    tile; the key tiles of all its strata are one stream through a ring of
+    `cp.async` stages, multiplied by `mma.sync`.
+
+    Numerics: f16 and bf16 products are exact with f32 sums, weights are rounded
+    to the storage type; f32 is three TF32 products (2^-22); exp2 and log2 are the
+    special function unit's (2^-22); a function of f64 in a pattern is computed
+    in f32.
+  }];
+  let options = [Option<"sharedBytes", "shared-bytes", "int64_t", "101376", "shared memory that a block may take">];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::gpu::GPUDialect", "::mlir::LLVM::LLVMDialect", "::mlir::math::MathDialect",
+    "::mlir::NVVM::NVVMDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
+  ];
+}
+
 #endif // HEDDLE_PASSES_TD

@@ -3,7 +3,9 @@
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -24,6 +26,11 @@ void buildTilePipeline(OpPassManager &pm, int64_t width, bool bf16) {
 
 void buildOpPipeline(OpPassManager &pm, int64_t width) { pm.addPass(createLowerOpsPass(LowerOpsPassOptions{width})); }
 
+void buildGpuPipeline(OpPassManager &pm, int64_t sharedBytes) {
+  pm.addPass(createAnnotateSchedulePass());
+  pm.addPass(createTileGpuPass(TileGpuPassOptions{sharedBytes}));
+}
+
 void buildLLVMPipeline(OpPassManager &pm) {
   pm.addPass(createSCFToControlFlowPass());
   pm.addPass(createConvertVectorToLLVMPass());
@@ -41,8 +48,13 @@ void registerPasses() {
   registerLowerOpsPass();
   registerLowerTilesPass();
   registerSplitProgramPass();
+  registerTileGpuPass();
   PassPipelineRegistration<>("attn-cpu", "attn to the LLVM dialect for AVX-512", [](OpPassManager &pm) {
     buildTilePipeline(pm, 16, false);
+    buildLLVMPipeline(pm);
+  });
+  PassPipelineRegistration<>("attn-gpu", "attn to the LLVM and NVVM dialects for sm_80", [](OpPassManager &pm) {
+    buildGpuPipeline(pm, 101376);
     buildLLVMPipeline(pm);
   });
 }

@@ -56,6 +56,20 @@ struct Artifact {
   std::string manifest() const { return bytes.substr(56, manifestSize()); }
   std::string object() const { return bytes.substr(56 + manifestSize(), objectSize()); }
 
+  /// The end of a GPU kernel's object, behind its PTX.
+  std::string cubin() const {
+    std::string text = manifest(), key = "\"cubin_bytes\":";
+    size_t at = text.find(key);
+    if (at == std::string::npos) {
+      throw Failure(2, "expected a GPU target (--target=sm_80) for a .cubin");
+    }
+    uint64_t size = std::strtoull(text.c_str() + at + key.size(), nullptr, 10);
+    if (size == 0 || size > objectSize()) {
+      throw Failure(1, "expected ptxas in PATH (or HEDDLE_PTXAS) to make a .cubin, but found none; a .ptx needs none");
+    }
+    return object().substr(objectSize() - size);
+  }
+
 private:
   uint64_t word(size_t at) const {
     uint64_t value = 0;
@@ -143,10 +157,10 @@ std::string stageFor(const CompileOptions &options) {
     return options.stage;
   }
   const std::string &out = options.output;
-  return endsWith(out, ".s")                    ? "asm"
-         : endsWith(out, ".ll")                 ? "llvm-ir"
-         : endsWith(out, ".mlir") || out == "-" ? "tiles"
-                                                : "";
+  return endsWith(out, ".s") || endsWith(out, ".ptx") ? "asm"
+         : endsWith(out, ".ll")                       ? "llvm-ir"
+         : endsWith(out, ".mlir") || out == "-"       ? "tiles"
+                                                      : "";
 }
 
 } // namespace
@@ -154,10 +168,12 @@ std::string stageFor(const CompileOptions &options) {
 int runCompile(const CompileOptions &options) {
   const std::string &out = options.output;
   std::string stage = stageFor(options);
-  bool binary = endsWith(out, ".bundle") || endsWith(out, ".o") || endsWith(out, ".so") || endsWith(out, ".json");
+  bool binary = endsWith(out, ".bundle") || endsWith(out, ".o") || endsWith(out, ".so") || endsWith(out, ".json") ||
+                endsWith(out, ".cubin");
   if (stage.empty() && !binary) {
     throw Failure(2,
-                  "expected an output that ends in .bundle, .o, .so, .s, .ll, .mlir or .json, but got '" + out + "'");
+                  "expected an output that ends in .bundle, .o, .so, .s, .ptx, .cubin, .ll, .mlir or .json, but got '" +
+                      out + "'");
   }
   if (!stage.empty() && binary) {
     throw Failure(2, "expected --stage with an output of text (.mlir, .ll, .s or -), but got '" + out + "'");
@@ -171,7 +187,9 @@ int runCompile(const CompileOptions &options) {
   if (options.remarks && !artifact.remarks.empty()) {
     std::fprintf(stderr, "%s\n", artifact.remarks.c_str());
   }
-  if (endsWith(out, ".so")) {
+  if (endsWith(out, ".cubin")) {
+    writeFile(out, artifact.cubin());
+  } else if (endsWith(out, ".so")) {
     linkShared(artifact.object(), out);
   } else {
     writeFile(out, endsWith(out, ".o")      ? artifact.object()

@@ -64,13 +64,15 @@ def compare(
     q_offset: Any = 0,
     k_offset: Any = 0,
     lse: bool = True,
+    judge_ignores: tuple[str, ...] = (),
     **kw: Any,
 ) -> np.ndarray:
-    """Runs one attention on both sides; fails with the first difference."""
+    """Runs one attention on both sides; fails with the first difference. `judge_ignores`: keywords of ours alone."""
     operands = operands or {}
     heads = q.shape[1]
     exact = [np.asarray(x.double() if isinstance(x, torch.Tensor) else x, np.float64) for x in (q, k, v)]
-    spec: dict[str, Any] = {"q_offset": q_offset, "k_offset": k_offset, "operands": operands, **kw}
+    spec: dict[str, Any] = {"q_offset": q_offset, "k_offset": k_offset, "operands": operands}
+    spec.update({n: x for n, x in kw.items() if n not in judge_ignores})
     if score is not None:
         spec["score"] = scores.SCORES[score](scalars, heads)
     want = attention.attend(*exact, where=where, **spec)

@@ -1,0 +1,174 @@
+//===- NvptxTarget.cpp - NVIDIA targets: PTX, and cubin where ptxas is ----===//
+
+#include "codegen/nvptx/NvptxTarget.h"
+
+#include "llvm/ADT/SmallString.h"
+#include "llvm/IR/LegacyPassManager.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/Process.h"
+#include "llvm/Support/Program.h"
+#include "llvm/Support/TargetSelect.h"
+#include "llvm/TargetParser/Triple.h"
+#include "llvm/Transforms/IPO/AlwaysInliner.h"
+#include "llvm/Transforms/IPO/GlobalDCE.h"
+#include "llvm/Transforms/InstCombine/InstCombine.h"
+#include "llvm/Transforms/Scalar/EarlyCSE.h"
+#include "llvm/Transforms/Scalar/LICM.h"
+#include "llvm/Transforms/Scalar/LoopPassManager.h"
+#include "llvm/Transforms/Scalar/LoopRotation.h"
+#include "llvm/Transforms/Scalar/SimplifyCFG.h"
+#include "llvm/Transforms/Utils/LoopSimplify.h"
+
+#include <mutex>
+
+using namespace llvm;
+
+namespace heddle {
+
+std::optional<NvptxTarget> NvptxTarget::parse(StringRef name) {
+  // sm_80 code also runs on sm_86 and sm_89, whose blocks have 99 KiB.
+  static constexpr int64_t kSmall = 99 * 1024, kLarge = 227 * 1024;
+  NvptxTarget t;
+  t.chip = name.str();
+  if (name == "sm_80" || name == "sm_86" || name == "sm_89") {
+    t.sharedBytes = kSmall;
+    t.ptxFeature = "+ptx78";
+  } else if (name == "sm_90" || name == "sm_90a") {
+    t.sharedBytes = kLarge;
+    t.ptxFeature = "+ptx80";
+  } else {
+    return std::nullopt;
+  }
+  return t;
+}
+
+std::unique_ptr<TargetMachine> createTargetMachine(const NvptxTarget &target, std::string &error) {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    LLVMInitializeNVPTXTargetInfo();
+    LLVMInitializeNVPTXTarget();
+    LLVMInitializeNVPTXTargetMC();
+    LLVMInitializeNVPTXAsmPrinter();
+  });
+  Triple triple("nvptx64-nvidia-cuda");
+  const Target *backend = TargetRegistry::lookupTarget(triple, error);
+  if (!backend) {
+    return nullptr;
+  }
+  TargetOptions options;
+  options.AllowFPOpFusion = FPOpFusion::Standard; // fuse only what the IR says
+  return std::unique_ptr<TargetMachine>(
+      backend->createTargetMachine(triple, target.chip, target.ptxFeature, options, Reloc::Static));
+}
+
+void optimize(Module &module, TargetMachine &machine, const NvptxTarget &target) {
+  module.setTargetTriple(machine.getTargetTriple());
+  module.setDataLayout(machine.createDataLayout());
+  for (Function &f : module) {
+    if (!f.isDeclaration()) {
+      f.addFnAttr("target-cpu", target.chip);
+      f.addFnAttr("target-features", target.ptxFeature);
+      f.addFnAttr(Attribute::NoUnwind);
+      if (f.getCallingConv() != CallingConv::PTX_Kernel) {
+        f.setLinkage(GlobalValue::InternalLinkage);
+        f.addFnAttr(Attribute::AlwaysInline);
+      }
+    }
+  }
+  LoopAnalysisManager lam;
+  FunctionAnalysisManager fam;
+  CGSCCAnalysisManager cgam;
+  ModuleAnalysisManager mam;
+  PassBuilder pb(&machine);
+  pb.registerModuleAnalyses(mam);
+  pb.registerCGSCCAnalyses(cgam);
+  pb.registerFunctionAnalyses(fam);
+  pb.registerLoopAnalyses(lam);
+  pb.crossRegisterProxies(lam, fam, cgam, mam);
+  FunctionPassManager fpm;
+  fpm.addPass(SimplifyCFGPass());
+  fpm.addPass(InstCombinePass());
+  fpm.addPass(EarlyCSEPass(true));
+  LoopPassManager loops;
+  loops.addPass(LoopRotatePass());
+  loops.addPass(LICMPass(LICMOptions()));
+  fpm.addPass(createFunctionToLoopPassAdaptor(std::move(loops), /*UseMemorySSA=*/true));
+  fpm.addPass(EarlyCSEPass(true));
+  fpm.addPass(InstCombinePass());
+  fpm.addPass(SimplifyCFGPass());
+  ModulePassManager mpm;
+  mpm.addPass(AlwaysInlinerPass());
+  mpm.addPass(GlobalDCEPass());
+  mpm.addPass(createModuleToFunctionPassAdaptor(std::move(fpm)));
+  mpm.run(module, mam);
+}
+
+bool emitPtx(Module &module, TargetMachine &machine, std::string &ptx) {
+  SmallVector<char> text;
+  raw_svector_ostream os(text);
+  legacy::PassManager pm;
+  if (machine.addPassesToEmitFile(pm, os, nullptr, CodeGenFileType::AssemblyFile)) {
+    return false;
+  }
+  pm.run(module);
+  ptx.assign(text.begin(), text.end());
+  return true;
+}
+
+/// Path of ptxas; empty where there is none.
+static std::string findAssembler() {
+  if (std::optional<std::string> given = sys::Process::GetEnv("HEDDLE_PTXAS")) {
+    return *given;
+  }
+  ErrorOr<std::string> found = sys::findProgramByName("ptxas");
+  if (!found) {
+    found = sys::findProgramByName("ptxas", {"/usr/local/cuda/bin"});
+  }
+  return found ? *found : "";
+}
+
+namespace {
+/// A file that is removed at the end.
+struct Temporary {
+  explicit Temporary(StringRef suffix) { error = sys::fs::createTemporaryFile("heddle", suffix, path); }
+  ~Temporary() { (void)sys::fs::remove(path); }
+  SmallString<64> path;
+  std::error_code error;
+};
+} // namespace
+
+bool assemble(const std::string &ptx, const NvptxTarget &target, std::string &cubin, std::string &message) {
+  message.clear();
+  std::string program = findAssembler();
+  if (program.empty()) {
+    return false;
+  }
+  Temporary input("ptx"), output("cubin"), log("log");
+  if (input.error || output.error || log.error) {
+    message = "expected to write temporary files, but got: " + input.error.message();
+    return false;
+  }
+  {
+    std::error_code error;
+    raw_fd_ostream os(input.path, error);
+    os << ptx;
+  }
+  std::string chip = "-arch=" + target.chip;
+  StringRef arguments[] = {program, chip, "-o", output.path, input.path};
+  std::optional<StringRef> redirects[] = {StringRef(), StringRef(log.path), StringRef(log.path)};
+  int status = sys::ExecuteAndWait(program, arguments, std::nullopt, redirects);
+  ErrorOr<std::unique_ptr<MemoryBuffer>> said = MemoryBuffer::getFile(log.path);
+  ErrorOr<std::unique_ptr<MemoryBuffer>> made = MemoryBuffer::getFile(output.path);
+  if (status != 0 || !made || (*made)->getBufferSize() == 0) {
+    message = program + " failed: " + (said ? (*said)->getBuffer().str() : "no message");
+    return false;
+  }
+  cubin = (*made)->getBuffer().str();
+  return true;
+}
+
+} // namespace heddle

@@ -1,0 +1,178 @@
+//===- GpuKernel.h - One fused attention kernel for the GPU ---------------===//
+//
+// Emits the kernel of one group of strata (those with the same query digits).
+// A block takes one query tile:
+//
+//   prologue   positions of its rows; for each stratum the interval of keys of
+//              each row (kept in shared memory) and, over all rows, a box of key
+//              digits: base, lengths, steps. The keys of a box are numbered
+//              0, 1, ..; [fullFrom, fullTo) of them are live for every row
+//   stream     the boxes of all strata, cut into tiles of `keys` keys, are one
+//              sequence of tiles 0 .. T - 1. A table in shared memory holds the
+//              tensor row of each key of a tile (-1: none), so that a band, a
+//              lattice or a grid is loaded by the same cp.async instructions
+//   loop       S = Q K^T; where the tile is not full, a word of live bits for
+//              each thread; online softmax; acc += P V
+//   epilogue   out = acc / l, or the state (m, l, acc) for the next group
+//
+// Where a tile that is not full holds a V that is not finite, the finite part and
+// a code of the other elements are multiplied apart, so that 0 * NaN cannot reach
+// a row for which the key is dead.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_PASSES_GPU_GPUKERNEL_H
+#define HEDDLE_PASSES_GPU_GPUKERNEL_H
+
+#include "dialect/Schedule.h"
+#include "passes/EmitExpr.h"
+#include "passes/gpu/GpuShape.h"
+#include "passes/gpu/WarpEmitter.h"
+
+namespace heddle {
+
+/// Strata that are walked by the same query tiles, in one kernel.
+struct GpuGroup {
+  llvm::SmallVector<QueryDigit> query;
+  llvm::SmallVector<int64_t> members; ///< stratum numbers
+};
+
+/// Rows of one stratum's interval that a block keeps in shared memory, and its
+/// share of the prologue's reductions.
+struct GpuInterval {
+  const std::vector<Expr> *lower, *upper;
+  bool varies;
+  int64_t lo = -1, hi = -1; ///< shared bytes: i32 for each row; -1 where it does not vary
+  int64_t partial = -1;     ///< first of four reduced values
+};
+
+/// Shared-memory bytes that a group's tables take in a block of `shape`.
+int64_t gpuTableBytes(const KernelSignature &sig, const Schedule &schedule, const GpuGroup &group,
+                      const GpuShape &shape);
+
+class GpuKernel {
+public:
+  using Values = Emitter::Values;
+
+  GpuKernel(mlir::OpBuilder &builder, const KernelSignature &sig, const Schedule &schedule, const GpuGroup &group,
+            const GpuShape &shape, bool loadsState, bool storesState);
+
+  /// Fills an llvm.func whose argument is the argument block.
+  void emit(mlir::LLVM::LLVMFuncOp function, mlir::LLVM::GlobalOp sharedMemory);
+  /// Shared memory of a block.
+  int64_t sharedBytes() const { return size; }
+
+private:
+  struct Member {
+    int64_t stratum;
+    llvm::SmallVector<GpuInterval> intervals; ///< of j, then of each key digit
+  };
+  /// What a thread must know of one segment's tensors for the block's (b, h).
+  struct Rows {
+    mlir::Value base, stride, element; ///< i64: address of row 0, bytes
+    mlir::Value aligned;               ///< 16-byte loads are possible
+  };
+  struct Source {
+    llvm::SmallVector<Rows> keys; ///< of each dot
+    Rows values;
+    mlir::Value kOffset, count; ///< i64: position of row 0, rows
+  };
+
+  const KernelSignature &sig;
+  const Schedule &schedule;
+  const GpuGroup &group;
+  GpuShape shape;
+  bool loadsState, storesState;
+  WarpEmitter e;
+  mlir::Type storage;
+  int64_t bytes; ///< of an element
+  llvm::SmallVector<DotSource> queries;
+  llvm::SmallVector<OperandRecord> records;
+  llvm::SmallVector<Member> members;
+  llvm::SmallVector<int64_t> segmentsUsed;
+  int64_t digits = 1; ///< key digits of a descriptor
+  bool fused = false; ///< one positive scale for all scores: it joins exp2's argument
+
+  // Shared-memory offsets.
+  int64_t size = 0, sRow = 0, sPosition = 0, sPartial = 0, sDescriptor = 0, sTable = 0, sRing = 0, partials = 0;
+  llvm::SmallVector<int64_t> sQuery;
+  int64_t stageBytes = 0, keyBytes = 0;
+
+  // Uniform values of the block.
+  mlir::Value args, b, h, heads, nq, qOffset, chunk;
+  mlir::Value tid, lane, warp, quad, group8; ///< lane / 4 is group8, lane mod 4 quad
+  mlir::Value tiles;                         ///< of the stream
+  llvm::SmallVector<Source> sources;
+  mlir::Value scaleConstant; ///< scale * log2(e), where fused
+  llvm::SmallVector<Values> queryFragments;
+
+  // Layout and prologue (GpuPrologue.cpp).
+  void layout();
+  int64_t allocate(int64_t count);
+  mlir::Value slot(int64_t s) { return e.load(e.i64, e.at(args, s * 8), 8); }
+  mlir::Value batchNumber(int64_t s);
+  mlir::Value headBase(int64_t record, bool keyHead);
+  Rows rowsOf(int64_t record, bool keyHead, int64_t d);
+  mlir::Value scaleOf(int64_t segment, bool base2);
+  ExprScope scope(int64_t segment, mlir::Value query, mlir::Value key);
+  /// Decodes the block's number; returns the position of its first lane's box, as digits.
+  mlir::Value decodeBlock(llvm::SmallVectorImpl<mlir::Value> &corner, mlir::Value &sub);
+  mlir::Value emitPositions(mlir::Value sub, llvm::ArrayRef<mlir::Value> corner, mlir::Value &valid);
+  void emitIntervals(Member &m, mlir::Value position, mlir::Value valid);
+  mlir::Value reduced(int64_t value, bool least);
+  void emitDescriptor(size_t n, mlir::Value anyPosition);
+  Values emitStream(mlir::Value anyPosition, mlir::ValueRange init);
+
+  // The stream (GpuStream.cpp).
+  int64_t descriptorWords() const { return 7 + 2 * (digits - 1); }
+  mlir::Value descriptor(mlir::Value n, int64_t word);
+  mlir::Value memberOf(mlir::Value tile);
+  void writeTable(mlir::Value tile);
+  mlir::Value tableOf(mlir::Value tile);
+  void issueLoads(mlir::Value tile);
+  void loadRows(const Rows &from, mlir::Value table, int64_t rows, int64_t d, mlir::Value limit, mlir::Value to);
+  mlir::Value liveBits(mlir::Value table, mlir::Value n);
+  mlir::Value liveBitsOf(size_t member, mlir::Value table);
+  Values perMember(mlir::Value n, llvm::ArrayRef<size_t> list, llvm::function_ref<Values(size_t)> body,
+                   llvm::function_ref<Values()> otherwise);
+  Values perSegment(mlir::Value n, llvm::function_ref<Values(size_t)> body);
+
+  // The tile program (GpuTile.cpp).
+  void loadQueries();
+  void keepQueries();
+  Values queryFragment(int64_t tensor, mlir::Value step);
+  Values keyFragments(mlir::Value base, int64_t pitch, int64_t pair, mlir::Value step);
+  Values valueFragments(mlir::Value base, int64_t pair, int64_t step);
+  Values dot(const DotSource &source, mlir::Value base);
+  Values scores(size_t source, mlir::Value stage, mlir::Value table);
+  mlir::Value nonFinite(mlir::Value stage, mlir::Value wanted);
+  void softmax(Values &scores, Values &state);
+  void accumulate(const Values &weights, Values &state, mlir::Value stage);
+  void accumulateExact(const Values &weights, Values &state, mlir::Value stage);
+  Values weightFragment(const Values &weights, int64_t step);
+  void multiply(llvm::ArrayRef<mlir::Value> a, llvm::ArrayRef<mlir::Value> bb, llvm::MutableArrayRef<mlir::Value> c);
+  bool maskable(size_t member) const;
+  bool scored() const;
+  void step(mlir::Value tile, Values &state);
+  Values initialState();
+  mlir::Value stateAddress(mlir::Value row, mlir::Value column);
+  mlir::Value momentAddress(mlir::Value row, int64_t which);
+  void finish(Values state);
+  void storeState(const Values &state);
+  void storeRow(int64_t half, mlir::Value row, const Values &state, mlir::Value factor);
+  mlir::Value finishFactor(mlir::Value &m, mlir::Value &l, mlir::Value &lse);
+  Values loop(mlir::Value lo, mlir::Value hi, int64_t step, mlir::ValueRange init,
+              llvm::function_ref<Values(mlir::Value, mlir::ValueRange)> body);
+
+  int64_t scoreCount() const { return shape.keys / 2; }
+  int64_t accCount() const { return shape.columns / 2; }
+  bool softmaxed() const;
+  bool regionIn(int64_t segment) const;
+};
+
+/// Scalar code of a score region with its arguments (dots, b, h, i, j) given; exp and its like become GPU code.
+mlir::Value emitScoreRegion(WarpEmitter &e, const KernelSignature &sig, mlir::Value args, mlir::Region &region,
+                            llvm::ArrayRef<mlir::Value> arguments);
+
+} // namespace heddle
+
+#endif // HEDDLE_PASSES_GPU_GPUKERNEL_H

@@ -1,0 +1,483 @@
+//===- GpuPrologue.cpp - Rows, intervals and boxes of a query tile --------===//
+
+#include "passes/gpu/GpuKernel.h"
+
+#include <cmath>
+
+using namespace mlir;
+
+namespace heddle {
+
+using Values = Emitter::Values;
+
+/// Beyond every position (the runtime refuses larger ones).
+static constexpr int64_t kFar = int64_t(1) << 30;
+static constexpr double kLog2E = 1.4426950408889634;
+
+//===--- Layout -----------------------------------------------------------===//
+
+static SmallVector<GpuInterval> intervalsOf(const Stratum &s) {
+  SmallVector<GpuInterval> out;
+  out.push_back({&s.lower, &s.upper, !s.lower.empty() || !s.upper.empty() || bool(s.guard)});
+  for (const KeyDigit &d : s.key) {
+    out.push_back({&d.lower, &d.upper, !d.lower.empty() || !d.upper.empty()});
+  }
+  return out;
+}
+
+static int64_t align(int64_t n) { return (n + 15) / 16 * 16; }
+
+int64_t gpuTableBytes(const KernelSignature &, const Schedule &schedule, const GpuGroup &group, const GpuShape &shape) {
+  int64_t digits = 1, out = 2 * align(shape.rows * 4) + 16;
+  for (int64_t n : group.members) {
+    digits = std::max<int64_t>(digits, schedule.strata[n].key.size());
+    for (const GpuInterval &i : intervalsOf(schedule.strata[n])) {
+      out += i.varies ? 2 * align(shape.rows * 4) + 64 : 0;
+    }
+  }
+  out += align(int64_t(group.members.size()) * (7 + 2 * (digits - 1)) * 4);
+  return out + align((shape.stages + 1) * shape.keys * 4);
+}
+
+int64_t GpuKernel::allocate(int64_t count) {
+  int64_t at = size;
+  size += align(count);
+  return at;
+}
+
+bool GpuKernel::softmaxed() const { return sig.attend.getNormalizer() == attn::Normalizer::Softmax; }
+bool GpuKernel::regionIn(int64_t segment) const { return sig.attend.getScore(segment) != nullptr; }
+
+GpuKernel::GpuKernel(OpBuilder &builder, const KernelSignature &sig, const Schedule &schedule, const GpuGroup &group,
+                     const GpuShape &shape, bool loadsState, bool storesState)
+    : sig(sig), schedule(schedule), group(group), shape(shape), loadsState(loadsState), storesState(storesState),
+      e(builder, sig.attend.getLoc()), storage(sig.storage), bytes(sig.storage.isF32() ? 4 : 2),
+      queries(queryTensors(sig)) {
+  for (int64_t a : sig.patternOperands) {
+    OperandRecord record{sig.argSlot(a), Type(), 0};
+    if (auto tensor = dyn_cast<RankedTensorType>(sig.func.getArgumentTypes()[a])) {
+      record.element = tensor.getElementType();
+      record.rank = tensor.getRank();
+    }
+    record.inlined = true;
+    records.push_back(record);
+  }
+  const NumberSource &first = sig.segments[0].scale;
+  fused = softmaxed() && first.arg < 0 && first.real >= 0;
+  for (int64_t g = 0; g < int64_t(sig.segments.size()); ++g) {
+    const SegmentSignature &s = sig.segments[g];
+    fused &= !regionIn(g) && s.dots.size() == 1 && s.scale.arg < 0 && s.scale.real == first.real;
+  }
+  for (int64_t n : group.members) {
+    const Stratum &s = schedule.strata[n];
+    members.push_back({n, intervalsOf(s)});
+    digits = std::max<int64_t>(digits, s.key.size());
+    if (!llvm::is_contained(segmentsUsed, s.segment)) {
+      segmentsUsed.push_back(s.segment);
+    }
+  }
+  layout();
+}
+
+void GpuKernel::layout() {
+  for (const DotSource &q : queries) {
+    sQuery.push_back(allocate(shape.rows * sharedPitch(q.d, bytes)));
+  }
+  keyBytes = 0;
+  for (const SegmentSignature &s : sig.segments) {
+    int64_t own = 0;
+    for (const DotSource &dot : s.dots) {
+      own += shape.keys * sharedPitch(dot.d, bytes);
+    }
+    keyBytes = std::max(keyBytes, own);
+  }
+  stageBytes = keyBytes + shape.keys * sharedPitch(shape.columns, bytes);
+  sRing = allocate(shape.stages * stageBytes);
+  sRow = allocate(shape.rows * 4);
+  sPosition = allocate(shape.rows * 4);
+  partials = 1;
+  for (Member &m : members) {
+    for (GpuInterval &i : m.intervals) {
+      if (i.varies) {
+        i.lo = allocate(shape.rows * 4);
+        i.hi = allocate(shape.rows * 4);
+        i.partial = partials;
+        partials += 4;
+      }
+    }
+  }
+  sPartial = allocate(partials * 16);
+  sDescriptor = allocate(int64_t(members.size()) * descriptorWords() * 4);
+  sTable = allocate((shape.stages + 1) * shape.keys * 4);
+}
+
+//===--- The argument block -----------------------------------------------===//
+
+/// A number per batch: its pointer and stride, or no pointer and the number itself.
+Value GpuKernel::batchNumber(int64_t s) {
+  Value pointer = slot(s), second = slot(s + 1);
+  return e.ifElse(
+      e.eq(pointer, 0), TypeRange{e.i64}, [&] { return Values{second}; },
+      [&] { return Values{e.load(e.i64, e.at(e.toPtr(pointer), e.mul(e.mul(b, second), 8)), 8)}; })[0];
+}
+
+Value GpuKernel::headBase(int64_t record, bool keyHead) {
+  Value head = h;
+  if (keyHead) {
+    head = e.divu(h, e.divu(heads, slot(record + 2)));
+  }
+  Value offset = e.add(e.mul(b, slot(record + 5)), e.mul(head, slot(record + 6)));
+  return e.add(slot(record), e.mul(offset, bytes));
+}
+
+GpuKernel::Rows GpuKernel::rowsOf(int64_t record, bool keyHead, int64_t) {
+  Rows r;
+  r.base = headBase(record, keyHead);
+  r.stride = e.mul(slot(record + 7), bytes);
+  r.element = e.mul(slot(record + 8), bytes);
+  Value low = e.bitAnd(e.either(r.base, r.stride), 15);
+  r.aligned = e.both(e.eq(low, 0), e.eq(r.element, bytes));
+  return r;
+}
+
+Value GpuKernel::scaleOf(int64_t segment, bool base2) {
+  const NumberSource &scale = sig.segments[segment].scale;
+  double factor = base2 ? kLog2E : 1.0;
+  if (scale.arg < 0) {
+    double s = scale.real != 0 ? scale.real : 1.0 / std::sqrt(double(sig.d));
+    return e.f(s * factor);
+  }
+  Value s = e.load(e.f64, e.at(args, (sig.argSlot(scale.arg) + 1) * 8), 8);
+  return arith::TruncFOp::create(e.b, e.loc, e.f32, e.mul(s, e.constant(e.f64, factor)));
+}
+
+ExprScope GpuKernel::scope(int64_t segment, Value query, Value key) {
+  const Source *s = nullptr;
+  for (auto [n, g] : llvm::enumerate(segmentsUsed)) {
+    s = g == segment ? &sources[n] : s;
+  }
+  ExprScope at;
+  at.args = args;
+  at.batch = b;
+  at.head = h;
+  at.heads = heads;
+  at.query = query;
+  at.key = key;
+  at.qOffset = qOffset;
+  at.kOffset = s->kOffset;
+  at.queryEnd = e.add(qOffset, nq);
+  at.keyEnd = e.add(s->kOffset, s->count);
+  at.operands = records;
+  at.module = sig.func->getParentOfType<ModuleOp>();
+  return at;
+}
+
+//===--- Rows of the block ------------------------------------------------===//
+
+static int64_t tilesOf(const QueryDigit &d) { return (d.extent + d.tile - 1) / d.tile; }
+
+Value GpuKernel::decodeBlock(SmallVectorImpl<Value> &corner, Value &sub) {
+  // Most blocks of S = radix * tile aligned positions that Nq positions touch: floor((Nq - 2) / S) + 2.
+  const QueryDigit &lead = group.query[0];
+  int64_t span = lead.radix * lead.tile, inner = 1;
+  for (const QueryDigit &d : ArrayRef<QueryDigit>(group.query).drop_front()) {
+    inner *= tilesOf(d);
+  }
+  Value leads = e.narrow(e.divu(e.add(nq, 2 * span - 2), span));
+  Value perHead = e.mul(leads, inner * shape.subTiles() * shape.chunks);
+  Value x = e.blockId();
+  Value bh = e.divu(x, perHead), rest = e.sub(x, e.mul(bh, perHead));
+  Value bh64 = e.wide(bh);
+  b = e.divu(bh64, heads);
+  h = e.sub(bh64, e.mul(b, heads));
+  auto take = [&](int64_t n) {
+    Value part = n == 1 ? e.k(0) : e.remu(rest, n);
+    rest = n == 1 ? rest : e.divu(rest, n);
+    return part;
+  };
+  chunk = take(shape.chunks);
+  sub = take(shape.subTiles());
+  corner.resize(group.query.size());
+  for (size_t k = group.query.size(); k-- > 1;) {
+    corner[k] = e.wide(e.mul(take(tilesOf(group.query[k])), group.query[k].tile));
+  }
+  // Last tiles first: under a causal pattern they are the longest.
+  Value number = e.wide(e.sub(e.add(leads, -1), rest));
+  qOffset = batchNumber(sig.qOffsetSlot());
+  Value firstTile = e.floorDiv(qOffset, span);
+  corner[0] = e.mul(e.add(firstTile, number), lead.tile);
+  return bh;
+}
+
+/// Position of this thread's lane (threads beyond `rows` repeat them), and whether it is a query.
+Value GpuKernel::emitPositions(Value sub, ArrayRef<Value> corner, Value &valid) {
+  Value l = e.add(e.remu(tid, shape.rows), e.mul(sub, shape.rows));
+  int64_t box = 1;
+  for (const QueryDigit &d : group.query) {
+    box *= d.tile;
+  }
+  valid = box < shape.lanes ? e.lt(l, box) : e.yes();
+  Value position = e.c(0);
+  int64_t inner = 1;
+  for (size_t k = group.query.size(); k-- > 0;) {
+    const QueryDigit &d = group.query[k];
+    Value digit = corner[k];
+    if (d.tile > 1) {
+      digit = e.add(digit, e.wide(e.remu(e.divu(l, inner), d.tile)));
+      if (k > 0 && d.extent % d.tile != 0) {
+        valid = e.both(valid, e.lt(digit, d.extent));
+      }
+    }
+    position = e.add(position, e.mul(digit, d.radix));
+    inner *= d.tile;
+  }
+  valid = e.both(valid, e.both(e.ge(position, qOffset), e.lt(position, e.add(qOffset, nq))));
+  return position;
+}
+
+/// Keys of this thread's row in each interval: to shared memory, and reduced over the warp.
+void GpuKernel::emitIntervals(Member &m, Value position, Value valid) {
+  const Stratum &s = schedule.strata[m.stratum];
+  if (llvm::none_of(m.intervals, [](const GpuInterval &i) { return i.varies; })) {
+    return;
+  }
+  Value plus = e.c(kFar), minus = e.c(-kFar);
+  ExprScope at = scope(s.segment, position, {});
+  Value dead = s.guard ? e.invert(emitExpr(e, s.guard, at)) : e.no();
+  SmallVector<std::pair<Value, Value>> ends;
+  for (const GpuInterval &i : m.intervals) {
+    Value lo = minus, hi = plus;
+    for (const Expr &x : *i.lower) {
+      lo = e.max(lo, emitExpr(e, x, at));
+    }
+    for (const Expr &x : *i.upper) {
+      hi = e.min(hi, emitExpr(e, x, at));
+    }
+    lo = e.min(lo, plus);
+    hi = e.max(hi, minus);
+    if (i.varies) {
+      dead = e.either(dead, e.ge(lo, hi));
+    }
+    ends.emplace_back(lo, hi);
+  }
+  Value row = e.mul(e.remu(tid, shape.rows), 4), slotOf = e.add(e.mul(warp, 4), sPartial);
+  Value first = e.eq(lane, 0);
+  for (auto [i, end] : llvm::zip(m.intervals, ends)) {
+    if (!i.varies) {
+      continue;
+    }
+    // A row without a live key widens nothing and lets no tile be full; one that is no query does neither.
+    Value lo = e.narrow(e.select(dead, plus, end.first)), hi = e.narrow(e.select(dead, minus, end.second));
+    e.storeShared(lo, e.add(row, i.lo), 4);
+    e.storeShared(hi, e.add(row, i.hi), 4);
+    Value high = e.k(kFar), low = e.k(-kFar);
+    Values sums = {e.reduceMin(e.select(valid, lo, high)), e.reduceMax(e.select(valid, hi, low)),
+                   e.reduceMax(e.select(valid, lo, low)), e.reduceMin(e.select(valid, hi, high))};
+    e.ifThen(first, [&] {
+      for (auto [n, v] : llvm::enumerate(sums)) {
+        e.storeShared(v, e.add(slotOf, (i.partial + int64_t(n)) * 16), 4);
+      }
+    });
+  }
+}
+
+/// Value number `value` over all warps (i64).
+Value GpuKernel::reduced(int64_t value, bool least) {
+  Value out;
+  for (int64_t w = 0; w < shape.warps(); ++w) {
+    Value v = e.loadShared(e.i32, e.k(sPartial + value * 16 + w * 4), 4);
+    out = !out ? v : least ? e.min(out, v) : e.max(out, v);
+  }
+  return e.wide(out);
+}
+
+/// Writes {first tile, keys, fullFrom, fullTo, base, step 0, segment, (length k, step k)...} of member n and adds its
+/// tiles to the stream.
+void GpuKernel::emitDescriptor(size_t n, Value anyPosition) {
+  const Member &m = members[n];
+  const Stratum &s = schedule.strata[m.stratum];
+  size_t source = llvm::find(segmentsUsed, s.segment) - segmentsUsed.begin();
+  const Source &from = sources[source];
+  struct Range {
+    Value lo, hi, fullLo, fullHi;
+  };
+  SmallVector<Range> ranges;
+  for (const GpuInterval &i : m.intervals) {
+    if (i.varies) {
+      ranges.push_back({reduced(i.partial, true), reduced(i.partial + 1, false), reduced(i.partial + 2, false),
+                        reduced(i.partial + 3, true)});
+    } else {
+      ranges.push_back({e.c(-kFar), e.c(kFar), e.c(-kFar), e.c(kFar)});
+    }
+  }
+  Range &all = ranges[0];
+  Value end = e.add(from.kOffset, from.count);
+  auto clip = [&](Value &lo, Value &hi) {
+    lo = e.max(lo, from.kOffset);
+    hi = e.min(hi, end);
+  };
+  clip(all.lo, all.hi);
+  clip(all.fullLo, all.fullHi);
+  Value live = e.lt(all.lo, all.hi);
+  if (s.headPeriod > 1) {
+    Value residue = e.remu(h, s.headPeriod), takes = e.no();
+    for (int64_t head : s.heads) {
+      takes = e.either(takes, e.eq(residue, head));
+    }
+    live = e.both(live, takes);
+  }
+  Value zero = e.c(0), base = zero, inner = e.c(1), innerFull = e.yes();
+  Value from0, to0, length0;
+  SmallVector<std::pair<Value, int64_t>> lengths; // of digits 1 and on, with their steps
+  for (auto [k, d] : llvm::enumerate(s.key)) {
+    const Range &own = ranges[k + 1];
+    Value lo = own.lo, hi = own.hi;
+    if (k == 0) {
+      lo = e.max(lo, e.floorDiv(all.lo, d.radix));
+      hi = e.min(hi, e.add(e.floorDiv(e.add(all.hi, -1), d.radix), 1));
+    } else {
+      lo = e.max(lo, zero);
+      hi = e.min(hi, e.c(d.extent));
+    }
+    if (d.step > 1) {
+      Value phase = d.phase ? emitExpr(e, d.phase, scope(s.segment, anyPosition, {})) : zero;
+      lo = e.add(lo, e.floorMod(e.sub(phase, lo), d.step));
+    }
+    auto stepsTo = [&](Value bound) { return e.max(e.floorDiv(e.add(e.sub(bound, lo), d.step - 1), d.step), zero); };
+    Value length = stepsTo(hi);
+    base = e.add(base, e.mul(lo, d.radix));
+    if (k > 0) {
+      innerFull = e.both(innerFull, e.both(e.le(own.fullLo, lo), e.ge(own.fullHi, hi)));
+      inner = e.mul(inner, length);
+      lengths.emplace_back(length, d.step * d.radix);
+      continue;
+    }
+    length0 = length;
+    // v is full where v * radix >= fullLo, and its last position, or v * radix itself, < fullHi.
+    Value least = e.floorDiv(e.add(all.fullLo, d.radix - 1), d.radix);
+    Value most =
+        s.key.size() == 1 ? e.floorDiv(e.add(all.fullHi, d.radix - 1), d.radix) : e.floorDiv(all.fullHi, d.radix);
+    from0 = e.min(stepsTo(e.max(least, own.fullLo)), length);
+    to0 = e.max(e.min(stepsTo(e.min(most, own.fullHi)), length), from0);
+  }
+  Value count = e.select(live, e.mul(length0, inner), zero);
+  Value fullFrom = e.mul(from0, inner), fullTo = e.mul(to0, inner);
+  if (bool(s.residual) || bool(s.keep)) {
+    fullFrom = fullTo = zero;
+  } else {
+    fullFrom = e.select(innerFull, fullFrom, zero);
+    fullTo = e.select(innerFull, fullTo, zero);
+  }
+  Value words[] = {tiles,
+                   e.narrow(count),
+                   e.narrow(fullFrom),
+                   e.narrow(fullTo),
+                   e.narrow(base),
+                   e.k(s.key[0].step * s.key[0].radix),
+                   e.k(int64_t(source))};
+  e.ifThen(e.eq(tid, 0), [&] {
+    int64_t at = sDescriptor + int64_t(n) * descriptorWords() * 4;
+    auto put = [&](Value v) {
+      e.storeShared(v, e.k(at), 4);
+      at += 4;
+    };
+    llvm::for_each(words, put);
+    for (int64_t k = 0; k + 1 < digits; ++k) {
+      bool present = k < int64_t(lengths.size());
+      put(present ? e.max(e.narrow(lengths[k].first), e.k(1)) : e.k(1));
+      put(e.k(present ? lengths[k].second : 0));
+    }
+  });
+  tiles = e.add(tiles, e.narrow(e.floorDiv(e.add(count, shape.keys - 1), shape.keys)));
+}
+
+/// Boxes, loads and tiles of all members.
+Values GpuKernel::emitStream(Value anyPosition, ValueRange init) {
+  tiles = e.k(0);
+  for (size_t n = 0; n < members.size(); ++n) {
+    emitDescriptor(n, anyPosition);
+  }
+  e.barrier();
+  loadQueries();
+  for (int64_t s = 0; s < shape.stages; ++s) {
+    writeTable(e.k(s));
+  }
+  e.barrier();
+  for (int64_t s = 0; s + 1 < shape.stages; ++s) {
+    issueLoads(e.k(s));
+  }
+  e.waitGroup(shape.stages - 1); // Q is there
+  e.barrier();
+  keepQueries();
+  return loop(e.k(0), tiles, 1, init, [&](Value tile, ValueRange carried) {
+    Values next(carried);
+    step(tile, next);
+    return next;
+  });
+}
+
+void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
+  OpBuilder &builder = e.b;
+  builder.setInsertionPointToStart(function.addEntryBlock(builder));
+  args = function.getArgument(0);
+  e.smem = LLVM::AddressOfOp::create(builder, e.loc, e.shared, sharedMemory.getSymName());
+  tid = e.threadId();
+  lane = e.bitAnd(tid, 31);
+  warp = e.shr(tid, 5);
+  quad = e.bitAnd(tid, 3);
+  group8 = e.shr(lane, 2);
+  heads = slot(1);
+  nq = slot(2);
+  SmallVector<Value> corner;
+  Value sub, valid;
+  decodeBlock(corner, sub);
+  for (int64_t g : segmentsUsed) {
+    const SegmentSignature &s = sig.segments[g];
+    Source source;
+    for (const DotSource &dot : s.dots) {
+      source.keys.push_back(rowsOf(sig.argSlot(dot.k), true, dot.d));
+    }
+    source.values = rowsOf(sig.argSlot(s.v), true, sig.dv);
+    Value columns = e.mul(e.wide(chunk), shape.columns);
+    source.values.base = e.add(source.values.base, e.mul(columns, source.values.element));
+    source.kOffset = batchNumber(sig.kOffsetSlot(g));
+    source.count = slot(sig.argSlot(s.v) + 3);
+    sources.push_back(std::move(source));
+  }
+  Value position = emitPositions(sub, corner, valid);
+  Value row = e.mul(e.remu(tid, shape.rows), 4);
+  Value queryRow = e.narrow(e.sub(position, qOffset));
+  e.storeShared(e.select(valid, queryRow, e.k(-1)), e.add(row, sRow), 4);
+  e.storeShared(e.narrow(position), e.add(row, sPosition), 4);
+  Value least = e.reduceMin(e.select(valid, e.narrow(position), e.k(kFar)));
+  e.ifThen(e.eq(lane, 0), [&] { e.storeShared(least, e.add(e.mul(warp, 4), sPartial), 4); });
+  for (Member &m : members) {
+    emitIntervals(m, position, valid);
+  }
+  e.barrier();
+  Value anyPosition = reduced(0, true);
+  e.ifThen(e.lt(anyPosition, kFar), [&] {
+    Values state = initialState();
+    if (!members.empty()) {
+      state = emitStream(anyPosition, state);
+    }
+    if (storesState) {
+      storeState(state);
+    } else {
+      finish(state);
+    }
+  });
+  LLVM::ReturnOp::create(builder, e.loc, ValueRange{});
+}
+
+Values GpuKernel::loop(Value lo, Value hi, int64_t step, ValueRange init,
+                       llvm::function_ref<Values(Value, ValueRange)> body) {
+  auto op =
+      scf::ForOp::create(e.b, e.loc, lo, hi, e.k(step), init, [&](OpBuilder &, Location, Value iv, ValueRange carried) {
+        Values next = body(iv, carried);
+        scf::YieldOp::create(e.b, e.loc, next);
+      });
+  return Values(op.getResults());
+}
+
+} // namespace heddle

@@ -1,0 +1,49 @@
+//===- GpuShape.h - Tile sizes and shared memory of a GPU kernel ----------===//
+//
+// Chooses how many queries and keys a block takes at a time, how deep its ring
+// of key tiles is and into how many parts the value columns are cut, so that
+// everything fits the target's shared memory and registers.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_PASSES_GPU_GPUSHAPE_H
+#define HEDDLE_PASSES_GPU_GPUSHAPE_H
+
+#include "passes/KernelSignature.h"
+
+#include <optional>
+
+namespace heddle {
+
+/// Bytes of one row of `d` elements in shared memory: padded so that eight rows
+/// 16 bytes wide lie in different banks (an odd number of 16-byte units).
+int64_t sharedPitch(int64_t d, int64_t elementBytes);
+
+/// `d` rounded up to what one row of a matrix instruction takes (32 bytes).
+int64_t paddedDim(int64_t d, int64_t elementBytes);
+
+struct GpuShape {
+  int64_t lanes = 64;   ///< queries of a schedule's tile
+  int64_t rows = 64;    ///< of them, those of one block: 16 a warp
+  int64_t keys = 64;    ///< of a key tile
+  int64_t stages = 2;   ///< key tiles in shared memory
+  int64_t columns = 64; ///< value columns of one block, padded
+  int64_t chunks = 1;   ///< blocks that share a query tile, each with its columns
+
+  int64_t threads() const { return rows * 2; }
+  int64_t warps() const { return rows / 16; }
+  int64_t subTiles() const { return lanes / rows; }
+};
+
+/// Distinct (query tensor, dot) pairs of all segments; each has a tile in shared memory.
+llvm::SmallVector<DotSource> queryTensors(const KernelSignature &sig);
+
+/// Shared bytes of the Q tiles and the ring, without tables.
+int64_t tileBytes(const GpuShape &shape, const KernelSignature &sig);
+
+/// The first shape, from large to small, that leaves `tables(shape)` room in `sharedBytes`.
+std::optional<GpuShape> chooseGpuShape(const KernelSignature &sig, int64_t sharedBytes,
+                                       llvm::function_ref<int64_t(const GpuShape &)> tables);
+
+} // namespace heddle
+
+#endif // HEDDLE_PASSES_GPU_GPUSHAPE_H

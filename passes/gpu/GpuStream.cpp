@@ -1,0 +1,276 @@
+//===- GpuStream.cpp - Key tiles: their rows, loads and live bits ---------===//
+
+#include "passes/gpu/GpuKernel.h"
+
+using namespace mlir;
+
+namespace heddle {
+
+using Values = Emitter::Values;
+
+//===--- Members of the stream --------------------------------------------===//
+
+Value GpuKernel::descriptor(Value n, int64_t word) {
+  Value at = e.add(e.mul(n, descriptorWords() * 4), sDescriptor + word * 4);
+  return e.loadShared(e.i32, at, 4);
+}
+
+/// The member whose tiles hold `tile`.
+Value GpuKernel::memberOf(Value tile) {
+  Value n = e.k(0);
+  for (size_t m = 1; m < members.size(); ++m) {
+    Value first = e.loadShared(e.i32, e.k(sDescriptor + int64_t(m) * descriptorWords() * 4), 4);
+    n = e.add(n, e.toInt(e.ge(tile, first), e.i32));
+  }
+  return n;
+}
+
+/// `body` of the member that `n` is, among those in `list`; `otherwise` for the rest.
+Values GpuKernel::perMember(Value n, ArrayRef<size_t> list, llvm::function_ref<Values(size_t)> body,
+                            llvm::function_ref<Values()> otherwise) {
+  if (list.empty()) {
+    return otherwise();
+  }
+  if (members.size() == 1) {
+    return body(0);
+  }
+  auto op = scf::IfOp::create(
+      e.b, e.loc, e.eq(n, int64_t(list[0])),
+      [&](OpBuilder &, Location) {
+        Values v = body(list[0]);
+        scf::YieldOp::create(e.b, e.loc, v);
+      },
+      [&](OpBuilder &, Location) {
+        Values v = perMember(n, list.drop_front(), body, otherwise);
+        scf::YieldOp::create(e.b, e.loc, v);
+      });
+  return Values(op.getResults());
+}
+
+/// `body` of the segment (its place in `sources`) of member n.
+Values GpuKernel::perSegment(Value n, llvm::function_ref<Values(size_t)> body) {
+  if (sources.size() == 1) {
+    return body(0);
+  }
+  Value source = descriptor(n, 6);
+  std::function<Values(size_t)> chain = [&](size_t s) -> Values {
+    if (s + 1 == sources.size()) {
+      return body(s);
+    }
+    auto op = scf::IfOp::create(
+        e.b, e.loc, e.eq(source, int64_t(s)),
+        [&](OpBuilder &, Location) {
+          Values v = body(s);
+          scf::YieldOp::create(e.b, e.loc, v);
+        },
+        [&](OpBuilder &, Location) {
+          Values v = chain(s + 1);
+          scf::YieldOp::create(e.b, e.loc, v);
+        });
+    return Values(op.getResults());
+  };
+  return chain(0);
+}
+
+//===--- Tables of key rows -----------------------------------------------===//
+
+Value GpuKernel::tableOf(Value tile) { return e.add(e.mul(e.remu(tile, shape.stages + 1), shape.keys * 4), sTable); }
+
+/// Writes the tensor rows of the tile's keys; -1 past the box, outside the tensor or where `keep` fails.
+void GpuKernel::writeTable(Value tile) {
+  int64_t threads = shape.threads();
+  auto write = [&](Value r) {
+    Value n = memberOf(tile);
+    Value x = e.add(e.mul(e.sub(tile, descriptor(n, 0)), shape.keys), r);
+    Value valid = e.both(e.lt(tile, tiles), e.lt(x, descriptor(n, 1)));
+    // Mixed radix: the last digit runs fastest.
+    Value position = descriptor(n, 4), rest = x;
+    for (int64_t k = digits - 1; k > 0; --k) {
+      Value length = descriptor(n, 5 + 2 * k), quotient = e.divu(rest, length);
+      Value index = e.sub(rest, e.mul(quotient, length));
+      position = e.add(position, e.mul(index, descriptor(n, 6 + 2 * k)));
+      rest = quotient;
+    }
+    position = e.add(position, e.mul(rest, descriptor(n, 5)));
+    Value row, kept = valid;
+    Values source = perSegment(n, [&](size_t s) {
+      Value own = e.sub(position, e.narrow(sources[s].kOffset));
+      return Values{own, e.both(e.ge(own, e.k(0)), e.lt(own, e.narrow(sources[s].count)))};
+    });
+    row = source[0];
+    kept = e.both(valid, source[1]);
+    SmallVector<size_t> withKeep;
+    for (auto [m, member] : llvm::enumerate(members)) {
+      if (schedule.strata[member.stratum].keep) {
+        withKeep.push_back(m);
+      }
+    }
+    kept = perMember(
+        n, withKeep,
+        [&](size_t m) {
+          const Stratum &s = schedule.strata[members[m].stratum];
+          return Values{e.both(kept, emitExpr(e, s.keep, scope(s.segment, {}, e.wide(position))))};
+        },
+        [&] { return Values{kept}; })[0];
+    e.storeShared(e.select(kept, row, e.k(-1)), e.add(tableOf(tile), e.mul(r, 4)), 4);
+  };
+  for (int64_t at = 0; at < shape.keys; at += threads) {
+    Value r = e.add(tid, at);
+    if (at + threads <= shape.keys) {
+      write(r);
+    } else {
+      e.ifThen(e.lt(r, shape.keys), [&] { write(r); });
+    }
+  }
+}
+
+//===--- Loads ------------------------------------------------------------===//
+
+/// Copies rows (numbers in the table, -1: zeros) of `d` elements, of which `limit` bytes exist, to shared memory.
+void GpuKernel::loadRows(const Rows &from, Value table, int64_t rows, int64_t d, Value limit, Value to) {
+  int64_t pitch = sharedPitch(d, bytes), padded = paddedDim(d, bytes), perRow = padded * bytes / 16;
+  int64_t threads = shape.threads(), total = rows * perRow;
+  auto copy = [&](Value c) {
+    Value row = e.divu(c, perRow), column = e.shl(e.remu(c, perRow), 4);
+    Value number = e.loadShared(e.i32, e.add(table, e.shl(row, 2)), 4);
+    Value there = e.ge(number, e.k(0));
+    Value left = e.max(e.min(e.sub(limit, column), e.k(16)), e.k(0));
+    Value offset = e.mul(e.wide(e.max(number, e.k(0))), from.stride);
+    Value address = e.add(e.add(from.base, offset), e.wide(column));
+    e.copyAsync(e.add(e.add(to, e.mul(row, pitch)), column), address, e.select(there, left, e.k(0)));
+  };
+  auto fast = [&] {
+    if (total <= threads * 16) {
+      for (int64_t at = 0; at < total; at += threads) {
+        Value c = e.add(tid, at);
+        if (at + threads <= total) {
+          copy(c);
+        } else {
+          e.ifThen(e.lt(c, total), [&] { copy(c); });
+        }
+      }
+      return;
+    }
+    loop(tid, e.k(total), threads, {}, [&](Value c, ValueRange) {
+      copy(c);
+      return Values{};
+    });
+  };
+  // Rows that are not aligned, or whose elements are not adjacent, go element by element.
+  auto slow = [&] {
+    Type element = storage.isF32() ? e.i32 : e.i16;
+    loop(tid, e.k(rows * padded), threads, {}, [&](Value c, ValueRange) {
+      Value row = e.divu(c, padded), column = e.remu(c, padded);
+      Value number = e.loadShared(e.i32, e.add(table, e.shl(row, 2)), 4);
+      Value there = e.both(e.ge(number, e.k(0)), e.lt(e.mul(column, bytes), limit));
+      Value v = e.ifElse(
+          there, TypeRange{element},
+          [&] {
+            Value offset = e.add(e.mul(e.wide(number), from.stride), e.mul(e.wide(column), from.element));
+            Value pointer = e.toGlobal(e.add(from.base, offset));
+            return Values{LLVM::LoadOp::create(e.b, e.loc, element, pointer, unsigned(bytes))};
+          },
+          [&] { return Values{e.constant(element, int64_t(0))}; })[0];
+      e.storeShared(v, e.add(e.add(to, e.mul(row, pitch)), e.mul(column, bytes)), unsigned(bytes));
+      return Values{};
+    });
+  };
+  e.ifElse(from.aligned, fast, slow);
+}
+
+/// Starts the loads of a tile (none past the last) and closes their group.
+void GpuKernel::issueLoads(Value tile) {
+  e.ifThen(e.lt(tile, tiles), [&] {
+    Value n = memberOf(tile), table = tableOf(tile);
+    Value stage = e.add(e.mul(e.remu(tile, shape.stages), stageBytes), sRing);
+    perSegment(n, [&](size_t s) {
+      const SegmentSignature &segment = sig.segments[segmentsUsed[s]];
+      Value at = e.add(stage, shape.keys * sharedPitch(shape.columns, bytes));
+      for (auto [dot, rows] : llvm::zip(segment.dots, sources[s].keys)) {
+        loadRows(rows, table, shape.keys, dot.d, e.k(dot.d * bytes), at);
+        at = e.add(at, shape.keys * sharedPitch(dot.d, bytes));
+      }
+      Value limit = e.sub(e.k(sig.dv * bytes), e.mul(chunk, shape.columns * bytes));
+      loadRows(sources[s].values, table, shape.keys, shape.columns, limit, stage);
+      return Values{};
+    });
+  });
+  e.commitGroup();
+}
+
+//===--- Masks ------------------------------------------------------------===//
+
+bool GpuKernel::maskable(size_t member) const {
+  const Member &m = members[member];
+  const Stratum &s = schedule.strata[m.stratum];
+  return bool(s.residual) || bool(s.keep) || llvm::any_of(m.intervals, [](const GpuInterval &i) { return i.varies; });
+}
+
+/// Live bits of this thread's scores: bit 4 n + c is element c of the fragment of keys 8 n to 8 n + 7.
+Value GpuKernel::liveBits(Value table, Value n) {
+  SmallVector<size_t> list;
+  for (size_t m = 0; m < members.size(); ++m) {
+    if (maskable(m)) {
+      list.push_back(m);
+    }
+  }
+  // Without a condition only keys that are not there are dead.
+  auto tail = [&] { return Values{liveBitsOf(members.size(), table)}; };
+  return perMember(n, list, [&](size_t m) { return Values{liveBitsOf(m, table)}; }, tail)[0];
+}
+
+Value GpuKernel::liveBitsOf(size_t member, Value table) {
+  const Member *m = member < members.size() ? &members[member] : nullptr;
+  const Stratum *s = m ? &schedule.strata[m->stratum] : nullptr;
+  // The two rows of this thread.
+  Value rows[2] = {e.add(e.shl(warp, 4), group8), {}};
+  rows[1] = e.add(rows[0], 8);
+  Value positions[2];
+  SmallVector<std::pair<Value, Value>> ends[2];
+  if (m) {
+    for (int64_t half = 0; half < 2; ++half) {
+      Value at = e.shl(rows[half], 2);
+      positions[half] = e.wide(e.loadShared(e.i32, e.add(at, sPosition), 4));
+      for (const GpuInterval &i : m->intervals) {
+        ends[half].emplace_back(i.varies ? e.loadShared(e.i32, e.add(at, i.lo), 4) : Value(),
+                                i.varies ? e.loadShared(e.i32, e.add(at, i.hi), 4) : Value());
+      }
+    }
+  }
+  Value offset = s ? e.narrow(sources[llvm::find(segmentsUsed, s->segment) - segmentsUsed.begin()].kOffset) : Value();
+  return loop(e.k(0), e.k(shape.keys / 4), 1, {e.k(0)}, [&](Value c, ValueRange carried) {
+    Value pair = e.shr(c, 1), odd = e.bitAnd(c, 1);
+    Value column = e.add(e.add(e.shl(pair, 3), e.shl(quad, 1)), odd);
+    Value row = e.loadShared(e.i32, e.add(table, e.shl(column, 2)), 4);
+    Value present = e.ge(row, e.k(0)), word = carried[0];
+    Value bit = e.add(e.shl(pair, 2), odd);
+    for (int64_t half = 0; half < 2; ++half) {
+      Value live = present;
+      if (m) {
+        Value position = e.add(row, offset), j = e.wide(position);
+        for (auto [n, i] : llvm::enumerate(m->intervals)) {
+          if (!i.varies) {
+            continue;
+          }
+          Value v = position;
+          if (n > 0) {
+            const KeyDigit &d = s->key[n - 1];
+            Value digit = e.floorDiv(j, d.radix);
+            if (n > 1 && d.extent > 0) {
+              digit = e.floorMod(digit, d.extent);
+            }
+            v = e.narrow(digit);
+          }
+          live = e.both(live, e.both(e.le(ends[half][n].first, v), e.lt(v, ends[half][n].second)));
+        }
+        if (s->residual) {
+          live = e.both(live, emitExpr(e, s->residual, scope(s->segment, positions[half], j)));
+        }
+      }
+      word = e.either(word, e.shl(e.toInt(live, e.i32), e.add(bit, 2 * half)));
+    }
+    return Values{word};
+  })[0];
+}
+
+} // namespace heddle

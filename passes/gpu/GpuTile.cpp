@@ -1,0 +1,618 @@
+//===- GpuTile.cpp - The tile program: scores, softmax, accumulation ------===//
+//
+// Fragments are those of mma.sync (PTX ISA, "matrix fragments for mma.m16n8k16"
+// and m16n8k8): a warp owns 16 rows, thread l the rows l / 4 and l / 4 + 8 and, of
+// each 8 columns, 2 (l mod 4) and the next. So the accumulators of S are, packed
+// in pairs, the first operand of P V. In TF32 the operand's columns are t and
+// t + 4 instead: there key 2 t takes the place of column t and key 2 t + 1 that of
+// t + 4, in P and in V alike.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "passes/gpu/GpuKernel.h"
+
+#include <cmath>
+
+using namespace mlir;
+
+namespace heddle {
+
+using Values = Emitter::Values;
+
+static constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
+static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+//===--- Fragments --------------------------------------------------------===//
+
+void GpuKernel::loadQueries() {
+  for (auto [n, q] : llvm::enumerate(queries)) {
+    Rows rows = rowsOf(sig.argSlot(q.q), false, q.d);
+    loadRows(rows, e.k(sRow), shape.rows, q.d, e.k(q.d * bytes), e.k(sQuery[n]));
+  }
+  e.commitGroup();
+}
+
+/// Steps of 32 bytes along a row of `d` elements.
+static int64_t stepsOf(int64_t d, int64_t bytes) { return paddedDim(d, bytes) * bytes / 32; }
+
+/// A few query fragments stay in registers.
+void GpuKernel::keepQueries() {
+  if (storage.isF32() || queries.size() != 1 || stepsOf(queries[0].d, bytes) > 8 || shape.columns > 128) {
+    return;
+  }
+  for (int64_t step = 0; step < stepsOf(queries[0].d, bytes); ++step) {
+    queryFragments.push_back(queryFragment(0, e.k(step)));
+  }
+}
+
+Values GpuKernel::queryFragment(int64_t tensor, Value step) {
+  int64_t pitch = sharedPitch(queries[tensor].d, bytes);
+  Value base = e.add(e.mul(e.shl(warp, 4), pitch), e.add(e.shl(step, 5), sQuery[tensor]));
+  if (!storage.isF32()) {
+    // Matrices: rows 0-7 and 8-15 of the first 16 bytes, then of the next.
+    Value row = e.bitAnd(lane, 15), half = e.shr(lane, 4);
+    return e.ldmatrix4(e.add(base, e.add(e.mul(row, pitch), e.shl(half, 4))), false);
+  }
+  Value at = e.add(base, e.add(e.mul(group8, pitch), e.shl(quad, 2)));
+  Values out;
+  for (int64_t c : {0, 1, 2, 3}) {
+    out.push_back(e.loadShared(e.f32, e.add(at, (c % 2) * 8 * pitch + (c / 2) * 16), 4));
+  }
+  return out;
+}
+
+/// B fragments of keys 16 pair to 16 pair + 7, and of the next eight.
+Values GpuKernel::keyFragments(Value base, int64_t pitch, int64_t pair, Value step) {
+  base = e.add(e.add(base, pair * 16 * pitch), e.shl(step, 5));
+  if (!storage.isF32()) {
+    Value row = e.add(e.bitAnd(lane, 7), e.shl(e.shr(lane, 4), 3)), half = e.bitAnd(e.shr(lane, 3), 1);
+    return e.ldmatrix4(e.add(base, e.add(e.mul(row, pitch), e.shl(half, 4))), false);
+  }
+  Value at = e.add(base, e.add(e.mul(group8, pitch), e.shl(quad, 2)));
+  Values out;
+  for (int64_t c : {0, 1, 2, 3}) {
+    out.push_back(e.loadShared(e.f32, e.add(at, (c / 2) * 8 * pitch + (c % 2) * 16), 4));
+  }
+  return out;
+}
+
+/// B fragments of value columns 16 pair to 16 pair + 7, and of the next eight, for one step of keys.
+Values GpuKernel::valueFragments(Value base, int64_t pair, int64_t step) {
+  int64_t pitch = sharedPitch(shape.columns, bytes);
+  if (!storage.isF32()) {
+    Value row = e.bitAnd(lane, 15), half = e.shr(lane, 4);
+    base = e.add(base, step * 16 * pitch + pair * 32);
+    return e.ldmatrix4(e.add(base, e.add(e.mul(row, pitch), e.shl(half, 4))), true);
+  }
+  Value at = e.add(e.add(base, step * 8 * pitch + pair * 64), e.add(e.mul(quad, 2 * pitch), e.shl(group8, 2)));
+  Values out;
+  for (int64_t c : {0, 1, 2, 3}) {
+    out.push_back(e.loadShared(e.f32, e.add(at, (c % 2) * pitch + (c / 2) * 32), 4));
+  }
+  return out;
+}
+
+Values GpuKernel::weightFragment(const Values &w, int64_t step) {
+  if (storage.isF32()) {
+    const Value *c = &w[step * 4];
+    return {c[0], c[2], c[1], c[3]};
+  }
+  Values out;
+  for (int64_t n : {0, 1}) {
+    const Value *c = &w[(2 * step + n) * 4];
+    out.push_back(e.pack(storage, c[0], c[1]));
+    out.push_back(e.pack(storage, c[2], c[3]));
+  }
+  return out;
+}
+
+/// C[0..3] += A B. In f32: three TF32 products, the small ones first.
+void GpuKernel::multiply(ArrayRef<Value> a, ArrayRef<Value> bb, MutableArrayRef<Value> c) {
+  auto once = [&](ValueRange x, ValueRange y) { llvm::copy(e.mma(storage, x, y, c), c.begin()); };
+  if (!storage.isF32()) {
+    once(a, bb);
+    return;
+  }
+  struct Parts {
+    Values high, finite, low;
+  };
+  auto split = [&](ArrayRef<Value> values) {
+    Parts p;
+    for (Value v : values) {
+      auto [high, finite, low] = e.splitTF32(v);
+      p.high.push_back(high);
+      p.finite.push_back(finite);
+      p.low.push_back(low);
+    }
+    return p;
+  };
+  Parts x = split(a), y = split(bb);
+  once(x.low, y.finite);
+  once(x.finite, y.low);
+  once(x.high, y.high);
+}
+
+//===--- Scores -----------------------------------------------------------===//
+
+/// Q K^T of one dot: four accumulators for each eight keys.
+Values GpuKernel::dot(const DotSource &source, Value base) {
+  int64_t tensor = llvm::find_if(queries, [&](const DotSource &q) { return q.q == source.q; }) - queries.begin();
+  int64_t pitch = sharedPitch(source.d, bytes), steps = stepsOf(source.d, bytes);
+  Values zero(scoreCount(), e.f(0.0));
+  auto one = [&](Value step, const Values &kept, ValueRange carried) {
+    Values s(carried), a = kept.empty() ? queryFragment(tensor, step) : kept;
+    for (int64_t pair = 0; pair < shape.keys / 16; ++pair) {
+      Values bb = keyFragments(base, pitch, pair, step);
+      multiply(a, ArrayRef<Value>(bb).take_front(2), MutableArrayRef<Value>(s).slice(pair * 8, 4));
+      multiply(a, ArrayRef<Value>(bb).drop_front(2), MutableArrayRef<Value>(s).slice(pair * 8 + 4, 4));
+    }
+    return s;
+  };
+  if (steps > (storage.isF32() ? 8 : 16)) {
+    return loop(e.k(0), e.k(steps), 1, zero, [&](Value step, ValueRange carried) { return one(step, {}, carried); });
+  }
+  Values s = zero;
+  for (int64_t step = 0; step < steps; ++step) {
+    s = one(e.k(step), queryFragments.empty() ? Values() : queryFragments[step], s);
+  }
+  return s;
+}
+
+bool GpuKernel::scored() const {
+  return llvm::any_of(segmentsUsed, [&](int64_t g) { return regionIn(g) || sig.segments[g].dots.size() != 1; });
+}
+
+/// Scores of one segment's tile: in base 2 unless the scale is fused, natural where weights are no exponentials.
+Values GpuKernel::scores(size_t source, Value stage, Value table) {
+  int64_t g = segmentsUsed[source];
+  const SegmentSignature &segment = sig.segments[g];
+  Value at = e.add(stage, shape.keys * sharedPitch(shape.columns, bytes));
+  SmallVector<Values> dots;
+  for (const DotSource &d : segment.dots) {
+    dots.push_back(dot(d, at));
+    at = e.add(at, shape.keys * sharedPitch(d.d, bytes));
+  }
+  if (fused) {
+    return dots[0];
+  }
+  Region *region = sig.attend.getScore(g);
+  Value scale = scaleOf(g, softmaxed() && !region);
+  Values out;
+  Value rows[2];
+  if (region) {
+    for (int64_t half = 0; half < 2; ++half) {
+      Value row = e.add(e.add(e.shl(warp, 4), group8), 8 * half);
+      rows[half] = e.wide(e.loadShared(e.i32, e.add(e.shl(row, 2), sPosition), 4));
+    }
+  }
+  for (int64_t n = 0; n < scoreCount(); ++n) {
+    SmallVector<Value> arguments;
+    for (Values &d : dots) {
+      arguments.push_back(e.mul(d[n], scale));
+    }
+    if (!region) {
+      Value x = arguments[0];
+      for (Value d : ArrayRef<Value>(arguments).drop_front()) {
+        x = e.add(x, d);
+      }
+      out.push_back(x);
+      continue;
+    }
+    Value column = e.add(e.shl(quad, 1), (n / 4) * 8 + n % 2);
+    Value j = e.add(e.wide(e.loadShared(e.i32, e.add(table, e.shl(column, 2)), 4)), sources[source].kOffset);
+    arguments.append({b, h, rows[(n / 2) % 2], j});
+    Value x = emitScoreRegion(e, sig, args, *region, arguments);
+    out.push_back(softmaxed() ? e.mul(x, e.f(kLog2E)) : x);
+  }
+  return out;
+}
+
+//===--- Softmax ----------------------------------------------------------===//
+
+/// scores become weights; state is {acc.., m of two rows, l of two rows}.
+void GpuKernel::softmax(Values &s, Values &state) {
+  size_t acc = accCount();
+  auto half = [](int64_t n) { return (n / 2) % 2; };
+  if (!softmaxed()) {
+    if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
+      for (auto [n, x] : llvm::enumerate(s)) {
+        Value &l = state[acc + 2 + half(n)];
+        l = e.add(l, x);
+      }
+    }
+    return;
+  }
+  // newMax = max(oldMax, rowMax(S)); a quad of threads shares a row.
+  Value top[2] = {state[acc], state[acc + 1]}, shift[2];
+  for (auto [n, x] : llvm::enumerate(s)) {
+    top[half(n)] = e.maxNum(top[half(n)], x);
+  }
+  for (int64_t r : {0, 1}) {
+    top[r] = e.maxNum(top[r], e.shuffleXor(top[r], 1));
+    top[r] = e.maxNum(top[r], e.shuffleXor(top[r], 2));
+    // A row without a live key yet must not make inf - inf.
+    Value none = e.cmp(arith::CmpFPredicate::OEQ, top[r], e.f(-kInfinity));
+    shift[r] = e.select(none, e.f(0.0), top[r]);
+    if (fused) {
+      shift[r] = e.mul(shift[r], scaleConstant);
+    }
+    Value minus = arith::NegFOp::create(e.b, e.loc, shift[r]);
+    shift[r] = minus;
+  }
+  auto power = [&](Value x, int64_t r) {
+    return e.exp2Fast(fused ? e.fma(x, scaleConstant, shift[r]) : e.add(x, shift[r]));
+  };
+  // l = l * 2^(oldMax - newMax) + sum P; acc likewise.
+  Value factor[2];
+  for (int64_t r : {0, 1}) {
+    factor[r] = power(state[acc + r], r);
+    state[acc + r] = top[r];
+    state[acc + 2 + r] = e.mul(state[acc + 2 + r], factor[r]);
+  }
+  for (auto [n, x] : llvm::enumerate(s)) {
+    x = power(x, half(n));
+    Value &l = state[acc + 2 + half(n)];
+    l = e.add(l, x);
+  }
+  for (size_t n = 0; n < acc; ++n) {
+    state[n] = e.mul(state[n], factor[half(n)]);
+  }
+}
+
+//===--- Accumulation -----------------------------------------------------===//
+
+void GpuKernel::accumulate(const Values &weights, Values &state, Value stage) {
+  int64_t steps = shape.keys / (storage.isF32() ? 8 : 16);
+  for (int64_t step = 0; step < steps; ++step) {
+    Values a = weightFragment(weights, step);
+    for (int64_t pair = 0; pair < shape.columns / 16; ++pair) {
+      Values bb = valueFragments(stage, pair, step);
+      multiply(a, ArrayRef<Value>(bb).take_front(2), MutableArrayRef<Value>(state).slice(pair * 8, 4));
+      multiply(a, ArrayRef<Value>(bb).drop_front(2), MutableArrayRef<Value>(state).slice(pair * 8 + 4, 4));
+    }
+  }
+}
+
+/// True for all threads where `wanted` holds and the tile's V has an element that is not finite.
+Value GpuKernel::nonFinite(Value stage, Value wanted) {
+  return e.ifElse(
+      wanted, TypeRange{e.i1},
+      [&] {
+        int64_t pitch = sharedPitch(shape.columns, bytes), words = shape.columns * bytes / 4;
+        int64_t low = storage.isF16() ? 0x7c00 : 0x7f80, exponent = storage.isF32() ? 0x7f800000 : low << 16;
+        Value found = loop(tid, e.k(shape.keys * words), shape.threads(), {e.no()}, [&](Value c, ValueRange carried) {
+          Value row = e.divu(c, words), column = e.shl(e.remu(c, words), 2);
+          Value v = e.loadShared(e.i32, e.add(e.add(stage, e.mul(row, pitch)), column), 4);
+          Value bad = e.eq(e.bitAnd(v, exponent), exponent);
+          if (!storage.isF32()) {
+            bad = e.either(bad, e.eq(e.bitAnd(v, low), low));
+          }
+          return Values{e.either(carried[0], bad)};
+        })[0];
+        return Values{e.barrierAny(found)};
+      },
+      [&] { return Values{e.no()}; })[0];
+}
+
+namespace {
+/// A 16-bit or 32-bit float's bits, taken apart.
+struct FloatBits {
+  int64_t exponent, magnitude, one, minusInfinity, nan; ///< the last three: 1, 2^7 and 2^14
+};
+} // namespace
+
+static FloatBits floatBits(Type storage) {
+  if (storage.isF16()) {
+    return {0x7c00, 0x7fff, 0x3c00, 0x5800, 0x7400};
+  }
+  if (storage.isBF16()) {
+    return {0x7f80, 0x7fff, 0x3f80, 0x4300, 0x4680};
+  }
+  return {0x7f800000, 0x7fffffff, 0x3f800000, 0x43000000, 0x46800000};
+}
+
+/// The same product where V is not finite: its finite part as usual, and the number of live keys with inf, -inf and
+/// NaN by a second product of codes 1, 2^7 and 2^14 (at most 64 keys a tile: the three sums stay apart). A weight of
+/// 0 is a dead key.
+void GpuKernel::accumulateExact(const Values &weights, Values &state, Value stage) {
+  FloatBits bits = floatBits(storage);
+  bool packed = !storage.isF32();
+  // Element-wise on registers that hold one f32 or two 16-bit floats: {finite part, code}.
+  auto split = [&](Value v) {
+    auto element = [&](Value x) {
+      Value magnitude = e.bitAnd(x, bits.magnitude);
+      Value bad = e.ge(magnitude, e.k(bits.exponent));
+      Value nan = e.lt(e.k(bits.exponent), magnitude);
+      Value negative = e.cmp(arith::CmpIPredicate::ne, e.bitAnd(x, bits.magnitude + 1), e.k(0));
+      Value code = e.select(nan, e.k(bits.nan), e.select(negative, e.k(bits.minusInfinity), e.k(bits.one)));
+      return std::pair(e.select(bad, e.k(0), x), e.select(bad, code, e.k(0)));
+    };
+    if (!packed) {
+      return element(v);
+    }
+    auto [low, lowCode] = element(e.bitAnd(v, 0xffff));
+    auto [high, highCode] = element(e.shr(v, 16));
+    return std::pair(e.either(low, e.shl(high, 16)), e.either(lowCode, e.shl(highCode, 16)));
+  };
+  int64_t steps = shape.keys / (packed ? 16 : 8);
+  SmallVector<Values> fragments, live;
+  for (int64_t step = 0; step < steps; ++step) {
+    fragments.push_back(weightFragment(weights, step));
+    Values ones(weights.begin() + step * (packed ? 8 : 4), weights.begin() + (step + 1) * (packed ? 8 : 4));
+    for (Value &w : ones) {
+      w = e.select(e.cmp(arith::CmpFPredicate::UNE, w, e.f(0.0)), e.f(1.0), e.f(0.0));
+    }
+    live.push_back(weightFragment(ones, 0));
+  }
+  Values zero(8, e.f(0.0));
+  for (int64_t pair = 0; pair < shape.columns / 16; ++pair) {
+    MutableArrayRef<Value> acc = MutableArrayRef<Value>(state).slice(pair * 8, 8);
+    Values codes = zero;
+    for (int64_t step = 0; step < steps; ++step) {
+      Values finite, code;
+      for (Value v : valueFragments(stage, pair, step)) {
+        auto [part, c] = split(packed ? v : e.bits(v));
+        finite.push_back(packed ? part : e.fromBits(part));
+        code.push_back(c);
+      }
+      Values ones = live[step];
+      if (!packed) {
+        for (Value &v : ones) {
+          v = e.bits(v);
+        }
+      }
+      for (int64_t n : {0, 1}) {
+        auto two = [&](Values &v) { return ArrayRef<Value>(v).slice(2 * n, 2); };
+        multiply(fragments[step], two(finite), acc.slice(4 * n, 4));
+        llvm::copy(e.mma(storage, ones, two(code), ValueRange(codes).slice(4 * n, 4)), codes.begin() + 4 * n);
+      }
+    }
+    for (auto [a, c] : llvm::zip(acc, codes)) {
+      Value nan = e.cmp(arith::CmpFPredicate::OGE, c, e.f(16384.0));
+      Value quotient = math::FloorOp::create(e.b, e.loc, e.mul(c, e.f(1.0 / 128)));
+      Value minus = e.cmp(arith::CmpFPredicate::OGT, quotient, e.f(0.0));
+      Value plus = e.cmp(arith::CmpFPredicate::OGT, e.sub(c, e.mul(quotient, e.f(128.0))), e.f(0.0));
+      nan = e.either(nan, e.both(minus, plus));
+      Value sum = e.select(minus, e.add(a, e.f(-kInfinity)), e.select(plus, e.add(a, e.f(kInfinity)), a));
+      a = e.select(nan, e.f(std::nan("")), sum);
+    }
+  }
+}
+
+//===--- One tile of the stream -------------------------------------------===//
+
+static Values branch(WarpEmitter &e, Value condition, llvm::function_ref<Values()> then,
+                     llvm::function_ref<Values()> otherwise) {
+  return e.ifElse(condition, TypeRange{}, then, otherwise);
+}
+
+void GpuKernel::step(Value tile, Values &state) {
+  if (shape.stages > 1) {
+    e.waitGroup(shape.stages - 2);
+    e.barrier();
+    issueLoads(e.add(tile, shape.stages - 1));
+    writeTable(e.add(tile, shape.stages));
+  } else {
+    e.barrier();
+    issueLoads(tile);
+    writeTable(e.add(tile, 1));
+    e.waitGroup(0);
+    e.barrier();
+  }
+  Value n = memberOf(tile), table = tableOf(tile);
+  Value stage = e.add(e.mul(e.remu(tile, shape.stages), stageBytes), sRing);
+  Value x = e.mul(e.sub(tile, descriptor(n, 0)), shape.keys);
+  Value full = e.both(e.le(descriptor(n, 2), x), e.le(e.add(x, shape.keys), descriptor(n, 3)));
+  Value masked = e.invert(full);
+  Values s = perSegment(n, [&](size_t source) { return scores(source, stage, table); });
+  s = branch(
+      e, masked,
+      [&] {
+        Value word = liveBits(table, n), dead = e.f(softmaxed() ? -kInfinity : 0.0);
+        Values out;
+        for (auto [k, v] : llvm::enumerate(s)) {
+          Value bit = e.bitAnd(word, int64_t(int32_t(uint32_t(1) << k)));
+          out.push_back(e.select(e.eq(bit, 0), dead, v));
+        }
+        return out;
+      },
+      [&] { return s; });
+  bool anyMask = false;
+  for (size_t m = 0; m < members.size(); ++m) {
+    anyMask |= maskable(m);
+  }
+  softmax(s, state);
+  if (!anyMask && !scored() && !storage.isF32()) {
+    accumulate(s, state, stage); // the only dead keys are past the end, where V is 0
+    return;
+  }
+  Value exact = nonFinite(stage, scored() || storage.isF32() ? e.yes() : masked);
+  Values before = state;
+  Values acc = branch(
+      e, exact,
+      [&] {
+        Values next = before;
+        accumulateExact(s, next, stage);
+        return Values(next.begin(), next.begin() + accCount());
+      },
+      [&] {
+        Values next = before;
+        accumulate(s, next, stage);
+        return Values(next.begin(), next.begin() + accCount());
+      });
+  llvm::copy(acc, state.begin());
+}
+
+//===--- State and results ------------------------------------------------===//
+
+/// Address of acc[row, column] in the workspace; rows are numbered over (b, h, query).
+Value GpuKernel::stateAddress(Value row, Value column) {
+  Value number = e.add(e.mul(e.add(e.mul(b, heads), h), nq), e.wide(row));
+  Value at = e.add(e.mul(number, sig.dv), e.wide(column));
+  return e.add(slot(header::kMemory), e.mul(at, 4));
+}
+
+/// Address of m (0) or l (1) of a row, behind the accumulators; blocks that share a row by columns have their own.
+Value GpuKernel::momentAddress(Value row, int64_t which) {
+  Value all = e.mul(e.mul(slot(0), heads), nq);
+  Value number = e.add(e.mul(e.add(e.mul(b, heads), h), nq), e.wide(row));
+  Value at = e.add(e.mul(e.add(e.mul(e.wide(chunk), 2), which), all), number);
+  return e.add(slot(header::kMemory), e.mul(e.add(e.mul(all, sig.dv), at), 4));
+}
+
+static Value threadRow(WarpEmitter &e, Value warp, Value group8, int64_t half) {
+  return e.add(e.add(e.shl(warp, 4), group8), 8 * half);
+}
+
+Values GpuKernel::initialState() {
+  if (fused) {
+    scaleConstant = scaleOf(0, true);
+  }
+  Values state(accCount(), e.f(0.0));
+  state.append({e.f(-kInfinity), e.f(-kInfinity), e.f(0.0), e.f(0.0)});
+  if (!loadsState) {
+    return state;
+  }
+  for (int64_t half : {0, 1}) {
+    Value row = e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sRow), 4);
+    Value there = e.ge(row, e.k(0));
+    auto read = [&](Value wanted, llvm::function_ref<Value()> address, Value &into) {
+      into = e.ifElse(
+          wanted, TypeRange{e.f32},
+          [&] { return Values{LLVM::LoadOp::create(e.b, e.loc, e.f32, e.toGlobal(address()), 4u)}; },
+          [&] { return Values{into}; })[0];
+    };
+    for (int64_t n = 0; n < accCount(); ++n) {
+      if ((n / 2) % 2 != half) {
+        continue;
+      }
+      Value column = e.add(e.add(e.shl(quad, 1), (n / 4) * 8 + n % 2), e.mul(chunk, shape.columns));
+      read(e.both(there, e.lt(column, sig.dv)), [&] { return stateAddress(row, column); }, state[n]);
+    }
+    read(there, [&] { return momentAddress(row, 0); }, state[accCount() + half]);
+    // l is a sum over the quad's threads: one of them takes it.
+    read(e.both(there, e.eq(quad, 0)), [&] { return momentAddress(row, 1); }, state[accCount() + 2 + half]);
+  }
+  return state;
+}
+
+/// l of a row from the partial sums of its four threads.
+static Value quadSum(WarpEmitter &e, Value l) {
+  l = e.add(l, e.shuffleXor(l, 1));
+  return e.add(l, e.shuffleXor(l, 2));
+}
+
+void GpuKernel::storeState(const Values &state) {
+  for (int64_t half : {0, 1}) {
+    Value row = e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sRow), 4);
+    Value there = e.ge(row, e.k(0)), l = quadSum(e, state[accCount() + 2 + half]);
+    e.ifThen(there, [&] {
+      for (int64_t n = 0; n < accCount(); ++n) {
+        if ((n / 2) % 2 != half) {
+          continue;
+        }
+        Value column = e.add(e.add(e.shl(quad, 1), (n / 4) * 8 + n % 2), e.mul(chunk, shape.columns));
+        e.ifThen(e.lt(column, sig.dv),
+                 [&] { LLVM::StoreOp::create(e.b, e.loc, state[n], e.toGlobal(stateAddress(row, column)), 4u); });
+      }
+      e.ifThen(e.eq(quad, 0), [&] {
+        LLVM::StoreOp::create(e.b, e.loc, state[accCount() + half], e.toGlobal(momentAddress(row, 0)), 4u);
+        LLVM::StoreOp::create(e.b, e.loc, l, e.toGlobal(momentAddress(row, 1)), 4u);
+      });
+    });
+  }
+}
+
+/// What acc is multiplied by, and lse: a sink joins the sum here.
+Value GpuKernel::finishFactor(Value &m, Value &l, Value &lse) {
+  if (sig.attend.getNormalizer() == attn::Normalizer::None) {
+    return e.f(1.0);
+  }
+  Value zero = e.f(0.0);
+  Value dead = e.cmp(arith::CmpFPredicate::OEQ, l, zero);
+  Value top = m, scaled = e.f(1.0);
+  if (fused) {
+    // m counts in units of the scale; -inf stays.
+    top = e.mul(m, scaleConstant);
+    m = top;
+  }
+  if (sig.sink >= 0) {
+    int64_t record = sig.argSlot(sig.sink);
+    Value address = e.toGlobal(e.add(slot(record), e.mul(e.mul(h, slot(record + 5)), 4)));
+    Value sink = e.mul(LLVM::LoadOp::create(e.b, e.loc, e.f32, address, 4u), e.f(kLog2E));
+    top = e.max(sink, m);
+    Value safe = e.select(e.cmp(arith::CmpFPredicate::OEQ, top, e.f(-kInfinity)), zero, top);
+    scaled = e.exp2Fast(e.sub(m, safe));
+    l = e.add(e.mul(l, scaled), e.exp2Fast(e.sub(sink, safe)));
+  }
+  if (sig.lse >= 0) {
+    Value log = e.add(top, e.log2Fast(l));
+    lse = e.select(dead, e.f(-kInfinity), e.mul(log, e.f(kLn2)));
+  }
+  return e.select(dead, zero, arith::DivFOp::create(e.b, e.loc, scaled, l));
+}
+
+void GpuKernel::finish(Values state) {
+  for (int64_t half : {0, 1}) {
+    Value row = e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sRow), 4);
+    Value m = state[accCount() + half], l = quadSum(e, state[accCount() + 2 + half]), lse;
+    Value factor = finishFactor(m, l, lse);
+    e.ifThen(e.ge(row, e.k(0)), [&] {
+      storeRow(half, row, state, factor);
+      if (!lse) {
+        return;
+      }
+      int64_t record = sig.resultSlot(sig.lse);
+      Value base = slot(record), writer = e.both(e.eq(quad, 0), e.eq(chunk, 0));
+      e.ifThen(e.both(writer, e.cmp(arith::CmpIPredicate::ne, base, e.c(0))), [&] {
+        Value offset =
+            e.add(e.add(e.mul(b, slot(record + 5)), e.mul(h, slot(record + 6))), e.mul(e.wide(row), slot(record + 7)));
+        LLVM::StoreOp::create(e.b, e.loc, lse, e.toGlobal(e.add(base, e.mul(offset, 4))), 4u);
+      });
+    });
+  }
+}
+
+/// One row of out: two adjacent elements at a time where their addresses allow it.
+void GpuKernel::storeRow(int64_t half, Value row, const Values &state, Value factor) {
+  Rows out = rowsOf(sig.resultSlot(sig.out), false, sig.dv);
+  Value first = e.mul(chunk, shape.columns);
+  Value base = e.add(e.add(out.base, e.mul(e.wide(row), out.stride)), e.mul(e.wide(first), out.element));
+  Value pairs = e.both(e.eq(e.bitAnd(e.either(out.base, out.stride), 2 * bytes - 1), 0), e.eq(out.element, bytes));
+  bool whole = sig.dv % 2 == 0;
+  auto store = [&](Value v, Value address, unsigned align) {
+    LLVM::StoreOp::create(e.b, e.loc, v, e.toGlobal(address), align);
+  };
+  auto convert = [&](Value v) -> Value {
+    return storage.isF32() ? v : arith::TruncFOp::create(e.b, e.loc, storage, v).getResult();
+  };
+  for (int64_t n = 0; n < shape.columns / 8; ++n) {
+    Value x = e.mul(state[4 * n + 2 * half], factor), y = e.mul(state[4 * n + 2 * half + 1], factor);
+    Value column = e.add(e.shl(quad, 1), 8 * n), left = e.sub(e.k(sig.dv), e.add(first, column));
+    Value address = e.add(base, e.mul(e.wide(column), out.element));
+    auto single = [&] {
+      e.ifThen(e.lt(e.k(0), left), [&] { store(convert(x), address, unsigned(bytes)); });
+      e.ifThen(e.lt(e.k(1), left), [&] { store(convert(y), e.add(address, out.element), unsigned(bytes)); });
+    };
+    if (!whole) {
+      single();
+      continue;
+    }
+    auto both = [&] {
+      e.ifThen(e.lt(e.k(0), left), [&] {
+        if (storage.isF32()) {
+          Value v = LLVM::PoisonOp::create(e.b, e.loc, VectorType::get({2}, e.f32));
+          v = LLVM::InsertElementOp::create(e.b, e.loc, v, x, e.k(0));
+          v = LLVM::InsertElementOp::create(e.b, e.loc, v, y, e.k(1));
+          store(v, address, 8);
+        } else {
+          store(e.pack(storage, x, y), address, 4);
+        }
+      });
+    };
+    e.ifElse(pairs, both, single);
+  }
+}
+
+} // namespace heddle

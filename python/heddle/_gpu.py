@@ -1,0 +1,278 @@
+"""GPU kernels without a compiler: read a bundle, check a call, fill the argument block.
+
+Pure Python on purpose: a machine that runs bundles needs neither LLVM nor the extension module. `pack` knows nothing of
+a device, so that tests can run the same block through an interpreter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LIMIT = 1 << 30
+"""Sizes and positions are below this in magnitude."""
+
+ITEM_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "f64": 8, "i1": 1, "i8": 1, "i32": 4, "i64": 8, "index": 8}
+
+_HEADER, _RECORD, _MEMORY = 16, 9, 9
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor in device memory: address, the dialect's name of its dtype, sizes and strides in elements."""
+
+    pointer: int
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An artefact for a GPU (docs/abi.md), checked."""
+
+    manifest: dict[str, Any]
+    ptx: bytes
+    cubin: bytes
+
+    @staticmethod
+    def parse(data: bytes) -> Bundle:
+        """Reads the bytes of an artefact; raises ValueError on damage or one for another kind of machine."""
+        if len(data) < 56 or data[:8] != b"HEDDLE\0\1":
+            raise ValueError("expected the bytes of a Heddle artefact, but got something else")
+        manifest_size, object_size = struct.unpack_from("<QQ", data, 8)
+        if len(data) != 56 + manifest_size + object_size or hashlib.sha256(data[56:]).digest() != data[24:56]:
+            raise ValueError("expected an undamaged artefact, but its size or checksum is wrong")
+        manifest = json.loads(data[56 : 56 + manifest_size])
+        gpu = manifest.get("gpu")
+        if gpu is None:
+            raise ValueError(f"expected an artefact for a GPU, but got one for {manifest.get('target')}")
+        code = data[56 + manifest_size :]
+        if gpu["ptx_bytes"] + gpu["cubin_bytes"] != len(code):
+            raise ValueError("expected PTX and cubin of the manifest's sizes, but got others")
+        return Bundle(manifest, code[: gpu["ptx_bytes"]], code[gpu["ptx_bytes"] :])
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel of a launch."""
+
+    name: str
+    blocks: int
+    threads: int
+    shared_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call launches: `block` is the argument block, in which word 9 is still to be the workspace's address."""
+
+    steps: tuple[Step, ...]
+    block: list[int]
+    workspace_bytes: int
+
+    def parameters(self, workspace: int = 0) -> bytes:
+        """The argument block's bytes."""
+        words = list(self.block)
+        words[_MEMORY] = workspace
+        return struct.pack(f"<{len(words)}q", *words)
+
+
+def _bits(x: float) -> int:
+    return int(struct.unpack("<q", struct.pack("<d", x))[0])
+
+
+class Packer:
+    """Checks one call against a manifest and fills the argument block."""
+
+    def __init__(self, manifest: dict[str, Any], args: Sequence[Any], results: Sequence[View | None]) -> None:
+        self.formal = manifest["args"]
+        if len(args) != len(self.formal):
+            names = ", ".join(a["name"] for a in self.formal)
+            raise ValueError(f"expected {len(self.formal)} arguments ({names}), but got {len(args)}")
+        if len(results) != len(manifest["results"]):
+            raise ValueError(f"expected {len(manifest['results'])} results, but got {len(results)}")
+        self.manifest, self.args, self.results = manifest, args, results
+        self.by_role: dict[tuple[str, int], int] = {}
+        for n, formal in enumerate(self.formal):
+            for role in formal["roles"]:
+                self.by_role.setdefault((role["role"], role.get("segment", 0)), n)
+        q = self.view(self.by_role["q", 0])
+        if len(q.shape) != 4:
+            raise ValueError(f"expected q of shape [B, H, N, D], but got {list(q.shape)}")
+        self.batch, self.heads, self.queries, self.width = q.shape
+
+    def view(self, n: int) -> View:
+        """Argument n, a tensor."""
+        x, formal = self.args[n], self.formal[n]
+        if not isinstance(x, View):
+            raise TypeError(f"expected a tensor for {formal['name']}, but got {type(x).__name__}")
+        return x
+
+    def keys(self, segment: int) -> int:
+        """Nk of a segment."""
+        return self.view(self.by_role["v", segment]).shape[2]
+
+    def check_tensor(self, name: str, x: View, dtype: str, dims: Sequence[int]) -> None:
+        """Dtype, rank, static sizes and magnitude."""
+        if x.dtype != dtype:
+            raise TypeError(f"expected {name} to be {dtype}, but got {x.dtype}: convert it to {dtype}")
+        if len(x.shape) != len(dims) or any(d >= 0 and d != s for d, s in zip(dims, x.shape, strict=True)):
+            wanted = ", ".join("?" if d < 0 else str(d) for d in dims)
+            raise ValueError(f"expected {name} to have shape [{wanted}], but got {list(x.shape)}")
+        if any(s >= LIMIT for s in x.shape):
+            raise ValueError(f"expected sizes of {name} below 2^30, but got {list(x.shape)}")
+
+    def size(self, name: str, what: str, actual: int, *allowed: int) -> None:
+        """One size against what follows from the others."""
+        if actual not in allowed:
+            wanted = " or ".join(str(a) for a in dict.fromkeys(allowed))
+            raise ValueError(f"expected {name} to have {what} {wanted}, but got {actual}")
+
+    def check_roles(self, n: int) -> int:
+        """Sizes of an argument by its roles; returns the dimensions that broadcast, as bits."""
+        formal, x = self.formal[n], self.view(n)
+        broadcast, name = 0, formal["name"]
+        for role in formal["roles"]:
+            kind, segment = role["role"], role.get("segment", 0)
+            if kind in ("k", "v", "dot_k", "dot_q"):
+                self.size(name, "batch", x.shape[0], self.batch, 1)
+                if kind == "dot_q":
+                    self.size(name, "heads", x.shape[1], self.heads)
+                    self.size(name, "queries", x.shape[2], self.queries)
+                else:
+                    self.size(name, "keys", x.shape[2], self.keys(segment))
+                    if x.shape[1] < 1 or self.heads % x.shape[1]:
+                        raise ValueError(
+                            f"expected the number of heads of {name} to divide the {self.heads} of q, "
+                            f"but got {x.shape[1]}"
+                        )
+            elif kind == "sink":
+                self.size(name, "heads", x.shape[0], self.heads, 1)
+            elif kind == "operand":
+                sizes = {"b": self.batch, "h": self.heads, "q": self.queries, "k": self.keys(segment)}
+                for d, axis in enumerate(role.get("axes", [])):
+                    if axis == ".":
+                        continue
+                    shared = [1] if axis in "bh" else []
+                    if axis == "h":
+                        shared.append(self.view(self.by_role["v", segment]).shape[1])
+                    self.size(name, f"dimension {d}", x.shape[d], sizes[axis], *shared)
+                    broadcast |= 1 << d
+            if kind in ("q", "k", "v", "dot_q", "dot_k", "sink"):
+                broadcast |= 1
+        return broadcast
+
+    @staticmethod
+    def record(x: View, broadcast: int) -> list[int]:
+        """Address, four sizes, four strides; a dimension that broadcasts has stride 0."""
+        sizes, strides = [1] * 4, [0] * 4
+        for d, (size, stride) in enumerate(zip(x.shape, x.strides, strict=True)):
+            sizes[d] = size
+            strides[d] = 0 if size == 1 and broadcast >> d & 1 else stride
+        return [x.pointer, *sizes, *strides]
+
+    def scalar(self, n: int) -> list[int]:
+        """The record of a scalar: its value stands in the second word."""
+        formal, x = self.formal[n], self.args[n]
+        if formal["type"] in ("f32", "f64", "f16", "bf16"):
+            value = float(x)
+            if any(r["role"] == "scale" for r in formal["roles"]) and value - value != 0:
+                raise ValueError(f"expected {formal['name']} to be finite, but got {value}")
+            return [0, _bits(value), *[0] * 7]
+        value = int(x)
+        for role in formal["roles"]:
+            if value < role.get("min", value) or value > role.get("max", value):
+                raise ValueError(f"expected {formal['name']} to be at least {role.get('min')}, but got {value}")
+        if not -LIMIT < value < LIMIT:
+            raise ValueError(f"expected {formal['name']} to be below 2^30 in magnitude, but got {value}")
+        return [0, value, *[0] * 7]
+
+    def offset(self, source: dict[str, Any], end: int) -> list[int]:
+        """Address and stride of a number per batch, or 0 and the number itself."""
+        kind = source["kind"]
+        if kind != "arg":
+            return [0, source["value"] if kind == "value" else end if kind == "end" else 0]
+        n = source["arg"]
+        x, name = self.args[n], self.formal[n]["name"]
+        if not isinstance(x, View):
+            if not -LIMIT < int(x) < LIMIT:
+                raise ValueError(f"expected {name} to be below 2^30 in magnitude, but got {int(x)}")
+            return [0, int(x)]
+        if x.dtype != "i64" or len(x.shape) != 1 or x.shape[0] not in (1, self.batch):
+            raise ValueError(
+                f"expected an integer or int64 of shape [{self.batch}] for {name}, but got {x.dtype} {list(x.shape)}"
+            )
+        return [x.pointer, x.strides[0] if x.shape[0] > 1 else 0]
+
+    def needs_offset(self) -> None:
+        """An offset that is left out where it matters."""
+        if self.manifest["q_offset"]["kind"] != "none" or self.queries == 0:
+            return
+        for g, segment in enumerate(self.manifest["segments"]):
+            keys = self.keys(g)
+            if segment.get("needs_q_offset", True) and keys not in (self.queries, 0):
+                raise ValueError(
+                    f"expected q_offset (Nq = {self.queries} differs from Nk = {keys} and the pattern depends on the "
+                    'query\'s position): give the position of the first query, 0 or for example "end" (Nk - Nq)'
+                )
+
+    def plan(self) -> Plan:
+        """Checks everything and gives the launch."""
+        offsets_only = {"q_offset", "k_offset"}
+        block = [self.batch, self.heads, self.queries, *[0] * (_HEADER - 3)]
+        for n, formal in enumerate(self.formal):
+            if formal["scalar"]:
+                block += self.scalar(n)
+                continue
+            roles = {r["role"] for r in formal["roles"]}
+            if roles and roles <= offsets_only:
+                x = self.args[n]
+                block += self.record(x, 0) if isinstance(x, View) else [0] * _RECORD
+                continue
+            self.check_tensor(formal["name"], self.view(n), formal["type"], formal["dims"])
+            block += self.record(self.view(n), self.check_roles(n))
+        dv = self.view(self.by_role["v", 0]).shape[3]
+        for formal, result in zip(self.manifest["results"], self.results, strict=True):
+            if result is None:
+                if formal["role"] == "out":
+                    raise ValueError("expected out, but got none")
+                block += [0] * _RECORD
+                continue
+            self.check_tensor(formal["role"], result, formal["type"], formal["dims"])
+            wanted = (self.batch, self.heads, self.queries) + ((dv,) if formal["role"] == "out" else ())
+            if result.shape != wanted:
+                raise ValueError(f"expected {formal['role']} of shape {list(wanted)}, but got {list(result.shape)}")
+            block += self.record(result, 0)
+        self.needs_offset()
+        block += self.offset(self.manifest["q_offset"], self.keys(0) - self.queries)
+        for segment in self.manifest["segments"]:
+            block += self.offset(segment["k_offset"], 0)
+        gpu = self.manifest["gpu"]
+        rows = self.batch * self.heads * self.queries
+        steps = []
+        for kernel in gpu["kernels"]:
+            span = kernel["span"]
+            leads = (self.queries + 2 * span - 2) // span if self.queries else 0
+            blocks = self.batch * self.heads * leads * kernel["inner"]
+            if blocks >= 1 << 31:
+                raise ValueError(f"expected fewer than 2^31 blocks, but got {blocks}")
+            steps.append(Step(kernel["name"], blocks, kernel["threads"], kernel["shared_bytes"]))
+        return Plan(tuple(steps) if rows else (), block, rows * gpu["workspace_words"] * 4)
+
+
+def pack(manifest: dict[str, Any], args: Sequence[Any], results: Sequence[View | None]) -> Plan:
+    """The launch of one call; raises ValueError or TypeError with what was expected and what came.
+
+    Parameters
+    ----------
+    args
+        A `View` for each tensor argument, a number for each scalar.
+    results
+        A `View` for each result; None for an lse that is not wanted.
+    """
+    return Packer(manifest, args, results).plan()

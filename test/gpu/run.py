@@ -1,0 +1,136 @@
+"""Runs attention through a GPU kernel's PTX on the CPU, from the package's own description of the call."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heddle import _attend, _gpu
+from heddle._spec import DTYPES, prepare
+
+from . import ptx
+
+_NAMES = {
+    torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.int32: "i32", torch.int64: "i64",
+    torch.bool: "i1", torch.int8: "i8", torch.float64: "f64",
+}  # fmt: skip
+
+
+class _Api(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_int32), ("compile", ctypes.c_void_p)]
+
+
+@functools.lru_cache(None)
+def _compiler() -> Callable[..., Any]:
+    build = Path(__file__).resolve().parents[2] / "build" / "lib" / "libheddle-compiler.so"
+    library = ctypes.CDLL(os.environ.get("HEDDLE_COMPILER_LIBRARY", str(build)))
+    library.heddle_compiler.restype = ctypes.POINTER(_Api)
+    p = ctypes.POINTER
+    kind = ctypes.CFUNCTYPE(
+        ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, p(ctypes.c_void_p), p(ctypes.c_size_t), p(ctypes.c_void_p)
+    )
+    return kind(library.heddle_compiler().contents.compile)
+
+
+class CompileError(ValueError):
+    """What the compiler said."""
+
+
+@functools.lru_cache(64)
+def compile_text(text: str, target: str = "sm_80") -> tuple[_gpu.Bundle, dict[str, ptx.Kernel]]:
+    """The bundle of a spec, without ptxas, and its kernels."""
+    data, size = ctypes.c_void_p(), ctypes.c_size_t()
+    os.environ["HEDDLE_PTXAS"] = ""
+    try:
+        error = _compiler()(text.encode(), target.encode(), ctypes.byref(data), ctypes.byref(size), None)
+    finally:
+        del os.environ["HEDDLE_PTXAS"]
+    if error:
+        raise CompileError(f"{target}: the compiler refuses\n{text}")
+    bundle = _gpu.Bundle.parse(ctypes.string_at(data, size.value))
+    return bundle, ptx.parse(bundle.ptx.decode())
+
+
+def _storage(x: torch.Tensor) -> tuple[np.ndarray, int]:
+    """The bytes that a tensor's elements lie in, and the byte offset of its first element."""
+    raw = torch.tensor([], dtype=torch.uint8).set_(x.untyped_storage())
+    return raw.numpy(), x.storage_offset() * x.element_size()
+
+
+class Device:
+    """Tensors in the interpreter's memory."""
+
+    def __init__(self) -> None:
+        self.memory = ptx.Memory()
+        self.back: list[tuple[int, torch.Tensor]] = []
+        self.stored: dict[int, int] = {}
+
+    def view(self, x: Any, misalign: int = 0) -> _gpu.View:
+        """A copy of a tensor with its strides."""
+        t = x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x))
+        data, offset = _storage(t)
+        base = self.stored.get(data.ctypes.data)
+        if base is None or not data.size:
+            base = self.memory.put(data, misalign)
+            self.stored[data.ctypes.data] = base
+        return _gpu.View(base + offset, _NAMES[t.dtype], tuple(t.shape), tuple(t.stride()))
+
+    def result(self, x: torch.Tensor) -> _gpu.View:
+        """The same for a tensor that `fetch` fills."""
+        v = self.view(x)
+        data, offset = _storage(x)
+        self.back.append((v.pointer - offset, x))
+        return v
+
+    def fetch(self) -> None:
+        """Copies results back."""
+        for base, x in self.back:
+            data, _ = _storage(x)
+            data[:] = self.memory.get(base, data.size)
+
+
+def attend(
+    q: Any, k: Any = None, v: Any = None, *, where: Any = None, score: Any = None, scale: Any = None, sink: Any = None,
+    segments: Sequence[Any] | None = None, normalizer: str = "softmax", q_offset: Any = None, k_offset: Any = 0,
+    return_lse: bool = False, target: str = "sm_80", order: str = "together", misalign: int = 0,
+    out_stride: bool = False,
+) -> Any:
+    """`heddle.attend` by the GPU kernel. Results are poisoned before the launch."""
+    where = _attend.full if where is None else where
+    call = prepare(
+        q, _attend.segments_of(q, k, v, where, score, k_offset, segments), scale=scale, sink=sink,
+        normalizer=normalizer, q_offset=q_offset, lse=return_lse,
+    )
+    formula, _ = _attend.plan_of(call)
+    device = Device()
+    args: list[Any] = []
+    signature: list[int] = []
+    for (kind, _, _, _), value in zip(formula.arguments, call.values, strict=True):
+        if kind in ("index", "float", "finite"):
+            args.append(value)
+            continue
+        args.append(device.view(value, misalign))
+        signature += [DTYPES.index(args[-1].dtype), args[-1].shape[3] if kind in ("q", "k", "v", "dot_q", "dot_k")
+                      else len(args[-1].shape)]
+    bundle, kernels = compile_text(formula.text(signature), target)
+    shape = [*args[0].shape[:3], next(a for a, f in zip(args, formula.arguments, strict=True) if f[0] == "v").shape[3]]
+    dtype = next(t for t, n in _NAMES.items() if n == args[0].dtype)
+    width = shape[-1] + (3 if out_stride else 0)
+    outs = [torch.full([*shape[:-1], width], float("nan"), dtype=dtype)[..., : shape[-1]]]
+    if return_lse:
+        outs.append(torch.full(shape[:3], 12345.0))
+    plan = _gpu.pack(bundle.manifest, args, [device.result(o) for o in outs])
+    workspace = device.memory.reserve(plan.workspace_bytes) if plan.workspace_bytes else 0
+    for step in plan.steps:
+        ptx.launch(
+            kernels[step.name], device.memory, plan.parameters(workspace), step.blocks, step.shared_bytes, order
+        )
+    device.fetch()
+    return tuple(outs) if return_lse else outs[0]

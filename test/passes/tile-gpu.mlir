@@ -5,7 +5,7 @@
 // CHECK: module attributes {heddle.gpu.kernels = [{columns = 64 : i64, inner = 1 : i64, keys = 64 : i64, name = "heddle_gpu_0", rows = 64 : i64
 // CHECK-SAME: span = 64 : i64, stages = 2 : i64, threads = 128 : i64}], heddle.gpu.workspace_words = 0 : i64}
 // CHECK: gpu.module @heddle_gpu
-// CHECK: llvm.func @heddle_gpu_0(%arg0: !llvm.ptr {llvm.align = 8 : i64, llvm.byval = !llvm.array<48 x i64>, nvvm.grid_constant})
+// CHECK: llvm.func @heddle_gpu_0(%arg0: !llvm.ptr {llvm.align = 8 : i64, llvm.byval = !llvm.array<{{[0-9]+}} x i64>, nvvm.grid_constant})
 // CHECK-SAME: nvvm.kernel, nvvm.maxntid = array<i32: 128, 1, 1>
 // CHECK: nvvm.barrier0
 // CHECK: nvvm.cp.async.shared.global

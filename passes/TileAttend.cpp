@@ -79,7 +79,7 @@ static void hoistable(const Expr &x, SmallVectorImpl<Expr> &out) {
 
 void AttendTiler::layout() {
   // Room for whole groups of keys, and for whole registers of addresses.
-  int64_t keys = (schedule.keyChunk + kKeyGroup + 15) / 16 * 16, dots = 1, digits = 1;
+  int64_t keys = (schedule.keyChunk + kFewKeys + 15) / 16 * 16, dots = 1, digits = 1;
   slots = keys;
   SmallVector<int64_t> stage(1, 1);
   for (const SegmentSignature &s : sig.segments) {
@@ -1275,6 +1275,14 @@ void AttendTiler::emitFlush(int64_t n) {
     e.loop(e.c(0), count, 1,
            [&](Value k) { e.prefetch(e.load(e.ptr, e.at(values, e.mul(k, 8)), 8), sig.dv * bytes(), 2); });
   });
+  // Few queries, which run at the speed of memory: rows of V are fetched while the dots run, and the keys that
+  // follow, if they lie as these do, while values are accumulated.
+  Value few, ahead;
+  if (e.target.registers >= 32 && !segment.dots.empty()) {
+    few = e.le(lanes, e.c(kColumn));
+    Value table = in(u, fKeyTable[0]);
+    ahead = e.mul(e.sub(e.load(e.i64, e.at(table, 8), 8), e.load(e.i64, table, 8)), count);
+  }
   Type wide = this->wide();
   for (auto [dot, source] : llvm::enumerate(segment.dots)) {
     int64_t record = sig.argSlot(source.k), d = source.d;
@@ -1295,9 +1303,19 @@ void AttendTiler::emitFlush(int64_t n) {
     }
     // The last group of keys is filled up with the last key; its rows of S are not used.
     Value last = e.load(e.i64, e.at(table, e.mul(e.add(count, -1), 8)), 8);
-    e.loop(count, e.add(count, kKeyGroup), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
-    e.call(declareTileKernel(module, TileKernel::Dots, d, wide), {},
-           {table, count, groups, in(u, packOf(s.segment, dot).at), in(u, fScores[dot]), pitch, dotTops});
+    e.loop(count, e.add(count, kFewKeys), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
+    Values operands{table, count, groups, in(u, packOf(s.segment, dot).at), in(u, fScores[dot]), pitch, dotTops};
+    auto dots = [&] { e.call(declareTileKernel(module, TileKernel::Dots, d, wide), {}, operands); };
+    auto dotsFew = [&] {
+      Values more(operands);
+      more.push_back(in(u, fValueTable));
+      e.call(declareTileKernel(module, TileKernel::DotsFew, d, wide, sig.dv * bytes()), {}, more);
+    };
+    if (few) {
+      e.ifElse(few, dotsFew, dots);
+    } else {
+      dots();
+    }
   }
   // What the scores still have to be multiplied with: a packed pair has no room for the scale.
   Value factor = e.constant(f32, 1.0), scale = factor;
@@ -1357,8 +1375,18 @@ void AttendTiler::emitFlush(int64_t n) {
     }
   }
   auto accumulate = [&] {
-    e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide), {},
-           {scores, columns, lanes, pitch, rows, blockPitch, in(u, fTile + accAt(kLanes))});
+    Values operands{scores, columns, lanes, pitch, rows, blockPitch, in(u, fTile + accAt(kLanes))};
+    auto many = [&] { e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide), {}, operands); };
+    if (!few) {
+      return many();
+    }
+    auto accumulateFew = [&] {
+      Values more(operands);
+      more.append({in(u, fKeyTable[0]), ahead});
+      int64_t fetch = segment.dots[0].d * bytes();
+      e.call(declareTileKernel(module, TileKernel::AccumulateFew, sig.dv, wide, fetch), {}, more);
+    };
+    e.ifElse(few, accumulateFew, many);
   };
   auto exact = [&] {
     // Pairs come from the rows themselves.

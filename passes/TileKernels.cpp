@@ -6,7 +6,8 @@ using namespace mlir;
 
 namespace heddle {
 
-static constexpr StringLiteral kKindAttr = "attn.tile", kDimAttr = "attn.d", kTypeAttr = "attn.type";
+static constexpr StringLiteral kKindAttr = "attn.tile", kDimAttr = "attn.d", kTypeAttr = "attn.type",
+                               kFetchAttr = "attn.fetch";
 
 static StringRef kindName(TileKernel kind) {
   switch (kind) {
@@ -20,6 +21,8 @@ static StringRef kindName(TileKernel kind) {
     return "stage_rows";
   case TileKernel::Dots:
     return "dots";
+  case TileKernel::DotsFew:
+    return "dots_few";
   case TileKernel::Softmax:
     return "softmax";
   case TileKernel::Weights:
@@ -28,6 +31,8 @@ static StringRef kindName(TileKernel kind) {
     return "finite";
   case TileKernel::Accumulate:
     return "accumulate";
+  case TileKernel::AccumulateFew:
+    return "accumulate_few";
   case TileKernel::AccumulateExact:
     return "accumulate_exact";
   case TileKernel::Finish:
@@ -36,11 +41,14 @@ static StringRef kindName(TileKernel kind) {
   llvm_unreachable("a micro-kernel without a name");
 }
 
-std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type type) {
+std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type type, int64_t fetch) {
   MLIRContext *context = module.getContext();
   std::string name = ("tile_" + kindName(kind) + "_d" + Twine(d)).str();
   if (!type.isF32()) {
     name += type.isBF16() ? "_bf16" : "_f16";
+  }
+  if (fetch > 0) {
+    name += ("_fetch" + Twine(fetch)).str();
   }
   if (module.lookupSymbol(name)) {
     return name;
@@ -64,6 +72,9 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
   case TileKernel::Dots:
     ins = {p, i, p, p, p, i, p};
     break;
+  case TileKernel::DotsFew:
+    ins = {p, i, p, p, p, i, p, p};
+    break;
   case TileKernel::Softmax:
     ins = {p, p, i, i, f, p, p, p, p};
     break;
@@ -77,6 +88,9 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
   case TileKernel::Accumulate:
     ins = {p, p, i, i, p, i, p};
     break;
+  case TileKernel::AccumulateFew:
+    ins = {p, p, i, i, p, i, p, p, i};
+    break;
   case TileKernel::AccumulateExact:
     ins = {p, p, i, i, p, i, i, p};
     break;
@@ -89,6 +103,9 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
   fn->setAttr(kKindAttr, b.getStringAttr(kindName(kind)));
   fn->setAttr(kDimAttr, b.getI64IntegerAttr(d));
   fn->setAttr(kTypeAttr, TypeAttr::get(type));
+  if (fetch > 0) {
+    fn->setAttr(kFetchAttr, b.getI64IntegerAttr(fetch));
+  }
   return name;
 }
 
@@ -110,6 +127,8 @@ public:
   void weights();
   Value finite();
   void accumulate();
+  void dotsFew(int64_t fetch);
+  void accumulateFew(int64_t fetch);
   void accumulateExact();
   void finish();
 
@@ -142,6 +161,7 @@ private:
   void dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
                  bool fresh, bool last);
   void accumulateBlock(Value column, int64_t vectors, int64_t lastValid, int64_t rows);
+  void accumulateFewBlock(Value lane0, Value lane1, int64_t column, int64_t vectors, int64_t lastValid, int64_t fetch);
   std::pair<Value, Value> keysOf(Value columns, Value column) {
     Value p = at(columns, mul(column, 16));
     return {load(i64, p, 8), load(i64, at(p, 8), 8)};
@@ -418,6 +438,7 @@ void Body::dotsPass(Value from, Value until, bool fresh, bool last) {
 void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
                      bool fresh, bool last) {
   Value pitch = args[5];
+  int64_t keys = static_cast<int64_t>(rows.size());
   int64_t perColumn = kColumn / vl, registers = columns * perColumn;
   int64_t atOnce = target.registers >= 32 ? registers : std::min<int64_t>(registers, 2);
   for (int64_t r0 = 0; r0 < registers; r0 += atOnce) {
@@ -427,7 +448,7 @@ void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_
       places.push_back(at(column, (r % perColumn) * vl * 4));
     }
     Values init;
-    for (int64_t i = 0; i < kKeyGroup; ++i) {
+    for (int64_t i = 0; i < keys; ++i) {
       for (Value place : places) {
         init.push_back(fresh ? constant(vec(f32), 0.0) : loadRow(at(place, i * kRow)));
       }
@@ -440,7 +461,7 @@ void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_
         x.push_back(loadRow(at(qd, j * vl * 4)));
       }
       Values next;
-      for (int64_t i = 0; i < kKeyGroup; ++i) {
+      for (int64_t i = 0; i < keys; ++i) {
         Value a = splat(load(f32, at(rows[i], byte), pairs ? 2 : 4));
         for (int64_t j = 0; j < atOnce; ++j) {
           next.push_back(multiplyAdd(a, x[j], acc[i * atOnce + j]));
@@ -449,17 +470,38 @@ void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_
       return next;
     });
     for (int64_t j = 0; j < atOnce; ++j) {
-      for (int64_t i = 0; i < kKeyGroup; ++i) {
+      for (int64_t i = 0; i < keys; ++i) {
         store(sums[i * atOnce + j], at(places[j], i * kRow), 4);
       }
       if (last) {
         Value address = at(tops, (r0 + j) * vl * 4), top = loadRow(address);
-        for (int64_t i = 0; i < kKeyGroup; ++i) {
+        for (int64_t i = 0; i < keys; ++i) {
           top = max(sums[i * atOnce + j], top);
         }
         store(top, address, 4);
       }
     }
+  }
+}
+
+/// The dots of one column, twelve keys at once: six would wait for their sums.
+void Body::dotsFew(int64_t fetch) {
+  Value table = args[0], count = args[1], qt = args[3], scores = args[4], tops = args[6], values = args[7];
+  constexpr int64_t kStep = 160;
+  int64_t n = words(), parts = (n + kStep - 1) / kStep, step = (n + parts - 1) / parts;
+  for (int64_t part = 0; part < parts; ++part) {
+    loop(c(0), count, kFewKeys, [&](Value key) {
+      SmallVector<Value> rows;
+      for (int64_t i = 0; i < kFewKeys; ++i) {
+        rows.push_back(rowAddress(table, add(key, i)));
+      }
+      for (int64_t i = 0; part == 0 && i < kFewKeys; ++i) {
+        prefetch(rowAddress(values, add(key, i)), fetch);
+      }
+      Value s = at(scores, mul(key, kRow));
+      Value from = c(part * step), until = c(std::min(n, (part + 1) * step));
+      dotsBlock(rows, qt, s, tops, 1, from, until, part == 0, part + 1 == parts);
+    });
   }
 }
 
@@ -670,6 +712,71 @@ void Body::accumulate() {
   }
 }
 
+/// For one column, whole rows of up to four registers are read in one go, and the rows that come next are asked for.
+void Body::accumulateFew(int64_t fetch) {
+  constexpr int64_t kVectors = 4, kRows = 4;
+  int64_t block = kVectors * vl;
+  for (int64_t column = 0; column < d; column += block) {
+    int64_t rest = std::min(block, d - column), vectors = (rest + vl - 1) / vl;
+    int64_t valid = pairs ? vl : rest - (vectors - 1) * vl;
+    Value lanes = args[2], begin = c(0);
+    if (column == 0) {
+      accumulateFewBlock(begin, c(kRows), column, vectors, valid, fetch);
+      begin = c(kRows);
+    }
+    accumulateFewBlock(begin, lanes, column, vectors, valid, 0);
+  }
+}
+
+void Body::accumulateFewBlock(Value lane0, Value lane1, int64_t column, int64_t vectors, int64_t lastValid,
+                              int64_t fetch) {
+  constexpr int64_t kRows = 4;
+  Value scores = args[0], columns = args[1], table = args[4], blockPitch = args[5], acc = args[6];
+  auto [from, until] = keysOf(columns, c(0));
+  Value first = pairs ? floorDiv(from, 2) : from, last = pairs ? floorDiv(add(until, 1), 2) : until;
+  SmallVector<Value> inRow;
+  for (int64_t j = 0; j < vectors; ++j) {
+    int64_t x = column + j * vl;
+    inRow.push_back(add(mul(blockPitch, x / kValueBlock), x % kValueBlock * 4));
+  }
+  int64_t pitch = paddedRow(d) * 4;
+  loop(lane0, lane1, kRows, [&](Value lane) {
+    Value to = at(acc, add(mul(lane, pitch), column * 4)), p = at(scores, mul(lane, 4));
+    Values init;
+    for (int64_t i = 0; i < kRows; ++i) {
+      for (int64_t j = 0; j < vectors; ++j) {
+        init.push_back(loadRow(at(to, i * pitch + j * vl * 4)));
+      }
+    }
+    Values sums = loop(first, last, 1, init, [&](Value k, ValueRange sum) {
+      if (fetch) {
+        for (int64_t n = 0; n < (pairs ? 2 : 1); ++n) {
+          prefetch(at(rowAddress(args[7], pairs ? add(mul(k, 2), n) : k), args[8]), fetch);
+        }
+      }
+      Value v = pairs ? at(table, mul(k, kValueBlock * 4)) : rowAddress(table, k);
+      Value pk = at(p, mul(k, kRow));
+      SmallVector<Value> x;
+      for (int64_t j = 0; j < vectors; ++j) {
+        x.push_back(loadTail(at(v, inRow[j]), j + 1 == vectors ? lastValid : vl));
+      }
+      Values next;
+      for (int64_t i = 0; i < kRows; ++i) {
+        Value a = splat(load(f32, at(pk, i * 4), 4));
+        for (int64_t j = 0; j < vectors; ++j) {
+          next.push_back(multiplyAdd(a, x[j], sum[i * vectors + j]));
+        }
+      }
+      return next;
+    });
+    for (int64_t i = 0; i < kRows; ++i) {
+      for (int64_t j = 0; j < vectors; ++j) {
+        store(sums[i * vectors + j], at(to, i * pitch + j * vl * 4), 4);
+      }
+    }
+  });
+}
+
 void Body::accumulateExact() {
   Value scores = args[0], columns = args[1], lanes = args[2], pitch = args[3], table = args[4], blockPitch = args[5],
         stride = args[6], acc = args[7];
@@ -729,6 +836,8 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
   StringRef kind = cast<StringAttr>(fn->getAttr(kKindAttr)).getValue();
   int64_t d = cast<IntegerAttr>(fn->getAttr(kDimAttr)).getInt();
   Type type = cast<TypeAttr>(fn->getAttr(kTypeAttr)).getValue();
+  auto fetchAttr = fn->getAttrOfType<IntegerAttr>(kFetchAttr);
+  int64_t fetch = fetchAttr ? fetchAttr.getInt() : 0;
   OpBuilder b(fn.getContext());
   b.setInsertionPointToStart(fn.addEntryBlock());
   Body body(b, fn, target, d, type);
@@ -743,6 +852,8 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
     body.stageRows();
   } else if (kind == "dots") {
     body.dots();
+  } else if (kind == "dots_few") {
+    body.dotsFew(fetch);
   } else if (kind == "softmax") {
     body.softmax();
   } else if (kind == "weights") {
@@ -751,13 +862,15 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
     results.push_back(body.finite());
   } else if (kind == "accumulate") {
     body.accumulate();
+  } else if (kind == "accumulate_few") {
+    body.accumulateFew(fetch);
   } else if (kind == "accumulate_exact") {
     body.accumulateExact();
   } else {
     body.finish();
   }
   func::ReturnOp::create(b, fn.getLoc(), results);
-  for (StringRef name : {kKindAttr, kDimAttr, kTypeAttr}) {
+  for (StringRef name : {kKindAttr, kDimAttr, kTypeAttr, kFetchAttr}) {
     fn->removeAttr(name);
   }
 }

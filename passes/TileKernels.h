@@ -45,17 +45,22 @@ enum class TileKernel {
   StagePairs,      ///< (table, count, stride of d, buffer, block pitch): V for the native Accumulate
   StageRows,       ///< (table, count, stride of d, buffer): 16-bit rows of even length; table then points there
   Dots,            ///< (table, count, groups, Qt, S, column pitch, tops): S, and tops = max(tops, S) of each lane
+  DotsFew,         ///< (…, table of V): the same for one column and all groups; asks for `fetch` bytes of V's rows
   Softmax,         ///< (S, columns, lanes, column pitch, scale, tops, m, l, acc): S becomes P; m, l, acc rescaled
   Weights,         ///< (S, columns, lanes, column pitch, l): l += sum of S (normaliser `sum`)
   Finite,          ///< (table, count, block pitch) -> i1: every element is finite; native: (buffer, pairs, block pitch)
   Accumulate,      ///< (S, columns, lanes, column pitch, table, block pitch, acc): acc[lane] += sum_key P * row[key]
+  AccumulateFew,   ///< (…, table, distance): the same for one column; asks for `fetch` bytes at table[key] + distance
   AccumulateExact, ///< (…, stride of d, acc): leaves out pairs with P = 0, so that 0 * NaN cannot reach acc
   Finish,          ///< (acc row, factor, out, stride of d): out[d] = acc[d] * factor in the storage type
 };
 
+/// Keys that the register tile of DotsFew takes at once: two groups. The table has room for whole ones.
+inline constexpr int64_t kFewKeys = 2 * kKeyGroup;
+
 /// Declares (once) the micro-kernel for rows of `d` elements of `type`, and
-/// returns its name.
-std::string declareTileKernel(mlir::ModuleOp module, TileKernel kind, int64_t d, mlir::Type type);
+/// returns its name. `fetch`: bytes of a row that is fetched ahead.
+std::string declareTileKernel(mlir::ModuleOp module, TileKernel kind, int64_t d, mlir::Type type, int64_t fetch = 0);
 
 /// f32 elements of an accumulator row: `d` rounded up to the widest register.
 inline int64_t paddedRow(int64_t d) { return (d + 15) / 16 * 16; }

@@ -219,6 +219,8 @@ def main() -> int:
     import _rows
 
     rows = [r for r in _rows.rows() if not args.only or any(fnmatch.fnmatch(r.id, g) for g in args.only)]
+    if args.quick and not args.only:
+        rows = [r for r in rows if not _rows.needless_when_quick(r)]
     if args.list:
         for r in rows:
             print(f"{r.id:40} {_report.target_text(vars(r)):>10}  {r.group}: {r.problem.text()}")

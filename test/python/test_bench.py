@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -175,3 +176,19 @@ def test_rows_that_do_not_fit_the_time_are_named() -> None:
     assert found["a"]["value"] == 1.0
     assert "out of time" in found["hangs"]["error"]
     assert "out of time" in found["b"]["error"]
+
+
+def test_one_row_of_each_kind_runs() -> None:
+    """In small, in the bench's own process; nothing is written."""
+    kinds: dict[object, str] = {}
+    for r in _rows.rows():
+        if r.measure not in (_rows.against_flex, _rows.compile_times):
+            kinds.setdefault(r.measure, r.id)
+    results = Path(cpu.__file__).parent / "results"
+    before = {f: f.stat().st_mtime_ns for f in results.iterdir()}
+    command = [sys.executable, cpu.__file__, "--quick", "--only", *kinds.values()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in kinds.values():
+        assert any(name in line and "[" in line for line in done.stderr.splitlines()), done.stderr
+    assert before == {f: f.stat().st_mtime_ns for f in results.iterdir()}

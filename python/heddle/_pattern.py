@@ -15,7 +15,7 @@ from typing import Any, TypeVar, Union, cast
 from . import _core
 from ._core import Pattern as CorePattern
 from ._emit import to_expr
-from ._scalars import Scalar, Tensor, Traced, as_traced, capture_identity, dtype_name, scalar, symbols
+from ._scalars import Scalar, Tensor, Traced, as_traced, capture_identity, dtype_name, is_symbolic, scalar, symbols
 from ._trace import run_traced
 
 _USE_OPERATORS = (
@@ -429,7 +429,8 @@ def as_operand(x: Any) -> Any:
         return x.data
     if isinstance(x, int) and not isinstance(x, bool):
         return Scalar(x)
-    _core.describe(x, "the pattern's operand")
+    if not is_symbolic(x):
+        _core.describe(x, "the pattern's operand")
     return x
 
 

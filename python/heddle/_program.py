@@ -55,6 +55,7 @@ class TensorValue:
     """A tensor of a function that is being traced."""
 
     __slots__ = ("dims", "dtype", "name", "sizes", "trace")
+    heddle_symbolic = True
 
     def __init__(self, trace: Trace, name: str, dtype: str, dims: Sequence[int | None], sizes: Sequence[int]) -> None:
         self.trace = trace

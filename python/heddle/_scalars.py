@@ -111,7 +111,7 @@ class Tensor:
             data = data.data
         if isinstance(data, (list, tuple)):
             raise TypeError(f"expected a NumPy array or a torch tensor, but got {type(data).__name__}")
-        if not hasattr(data, "trace"):  # a symbolic tensor has no contents
+        if not is_symbolic(data):
             _core.describe(data, "the captured tensor")
         if dtype_name(data) == "float64":
             raise TypeError(
@@ -136,6 +136,11 @@ def tensor(data: Any) -> Tensor:
     >>> out = hd.attend(q, k, v, score=lambda s, b, h, i, j: s - slope[h] * (i - j))
     """
     return Tensor(data)
+
+
+def is_symbolic(x: Any) -> bool:
+    """True for a tensor of a function that is being traced (`_program.TensorValue`), which has no contents."""
+    return hasattr(x, "heddle_symbolic")
 
 
 def _is_tensor(x: Any) -> bool:

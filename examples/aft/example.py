@@ -1,0 +1,58 @@
+"""AFT full, simple, local and conv: token mixing with loaded weights, plus totals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import heddle as hd
+
+SYSTEM = "AFT"
+SPEC = "normaliser none, score exp(w) loaded, over [exp(k) v, exp(k)]; totals for the background weight 1"
+COST = "O(n^2), O(n), O(n s), O(n s)"
+VARIANTS: dict[str, dict[str, Any]] = {kind: {"kind": kind} for kind in ("full", "simple", "local", "conv")}
+S = 5
+
+
+def rows(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def inputs(rng: np.random.Generator, n: int, kind: str) -> tuple[Any, ...]:
+    q, k, v = (rows(rng, 2, 2, n, 16) for _ in range(3))
+    if kind == "conv":
+        k = k[..., :1]
+    return q, k, v, rows(rng, 2, 2 * S - 1) if kind == "conv" else rows(rng, n, n)
+
+
+def run(q: Any, k: Any, v: Any, w: Any, kind: str) -> Any:
+    e = np.exp(k - k.max(2, keepdims=True)) * np.ones_like(v)
+    both = np.concatenate([e * v, e], -1)
+    weight = hd.tensor(w)
+    window = hd.window(S - 1, S - 1)
+    if kind == "full":
+        sums = mix(q, both, hd.full, lambda b, h, i, j: hd.exp(weight[i, j]))
+    else:
+        sums = hd.project(both, np.ones((both.shape[2], 1), np.float32))
+    if kind == "local":
+        sums = sums + mix(q, both, window, lambda b, h, i, j: hd.exp(weight[i, j]) - 1)
+    if kind == "conv":
+        sums = sums + mix(q, both, window, lambda b, h, i, j: hd.exp(weight[h, i - j + S - 1]) - 1)
+    top, below = np.split(sums, 2, -1)
+    return top / below / (1 + np.exp(-q))
+
+
+def mix(q: Any, values: Any, where: Any, weight: Any) -> Any:
+    segment = hd.segment(q, values, where, score=weight, dots=[])  # no dot: the keys are only counted
+    return hd.attend(q, segments=[segment], normalizer="none")
+
+
+def spec_args(q: Any, k: Any, v: Any, w: Any) -> tuple[Any, ...]:
+    e = np.exp(k - k.max(2, keepdims=True))
+    return q, np.concatenate([e * v, e], -1), w
+
+
+def from_spec(out: Any, q: Any, *_: Any) -> Any:
+    top, below = np.split(out, 2, -1)
+    return top / below / (1 + np.exp(-q))

@@ -1,0 +1,36 @@
+"""Memory compressed attention: strided convolutions of K and V, visible once they are past."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import heddle as hd
+
+SYSTEM = "Memory Compressed"
+SPEC = "seg(null) + seg(convolve(k, 3, 3), convolve(v, 3, 3), past_blocks(3))"
+COST = "O(n^2 / 3)"
+VARIANTS: dict[str, dict[str, Any]] = {"": {}}
+
+
+def rows(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def inputs(rng: np.random.Generator, n: int) -> tuple[Any, ...]:
+    q, k, v = (rows(rng, 2, 2, n, 32) for _ in range(3))
+    wk, wv = (rows(rng, 2, 3, 32, 32) / 10 for _ in range(2))
+    bk, bv = rows(rng, 2, 32), rows(rng, 2, 32)
+    return q, k, v, wk, bk, wv, bv, rows(rng, 1, 2, 1, 32), rows(rng, 1, 2, 1, 32)
+
+
+@hd.kernel
+def compressed(q: Any, k: Any, v: Any, wk: Any, bk: Any, wv: Any, bv: Any, k0: Any, v0: Any) -> Any:
+    null = hd.segment(k0, v0)
+    past = hd.segment(hd.convolve(k, wk, bk), hd.convolve(v, wv, bv), hd.past_blocks(3))
+    return hd.attend(q, segments=[null, past], q_offset=0)
+
+
+def run(*args: Any) -> Any:
+    return compressed(*args)

@@ -18,6 +18,40 @@ static bool droppedIndex(size_t count, int64_t rank, size_t k) {
   return (spare >= 1 && k == 1) || (spare >= 2 && k == 0);
 }
 
+/// Elements at a byte offset for each lane. Lanes are often neighbours, whose elements are too (a bias by i - j or
+/// j - i): that is found at run time, and costs a fraction of a gather.
+static Value loadLanes(Emitter &e, Type element, Value base, Value offset, int64_t bytes) {
+  Type lanes = e.vec(element);
+  Value first = vector::ExtractOp::create(e.b, e.loc, offset, 0);
+  Value steps = e.mul(e.iota(), bytes);
+  auto inOrder = [&](Value at) { return arith::XOrIOp::create(e.b, e.loc, e.any(at), e.constant(e.i1, int64_t(1))); };
+  auto differs = [&](Value expected) { return e.cmp(arith::CmpIPredicate::ne, offset, expected); };
+  return e.ifElse(
+      inOrder(differs(e.add(steps, first))), lanes,
+      [&] { return Emitter::Values{e.load(lanes, e.at(base, first), bytes)}; },
+      [&] {
+        return e.ifElse(
+            inOrder(differs(e.sub(e.splat(first), steps))), lanes,
+            [&] {
+              int64_t width = e.target.width;
+              Value last = e.add(first, -(width - 1) * bytes);
+              llvm::SmallVector<int64_t> reversed(width);
+              for (int64_t l = 0; l < width; ++l) {
+                reversed[l] = width - 1 - l;
+              }
+              Value v = e.load(lanes, e.at(base, last), bytes);
+              return Emitter::Values{vector::ShuffleOp::create(e.b, e.loc, v, v, reversed)};
+            },
+            [&] {
+              Value at = LLVM::GEPOp::create(e.b, e.loc, e.vec(e.ptr), e.i8, base, ArrayRef<LLVM::GEPArg>{offset});
+              Value all = e.constant(e.vec(e.i1), int64_t(1));
+              Value v = LLVM::masked_gather::create(e.b, e.loc, lanes, at, all, ValueRange{},
+                                                    e.b.getI32IntegerAttr(static_cast<int32_t>(bytes)));
+              return Emitter::Values{v};
+            });
+      })[0];
+}
+
 Value emitLoad(Emitter &e, Value args, const OperandRecord &record, ArrayRef<Value> indices) {
   auto slot = [&](int64_t s) { return e.load(e.i64, e.at(args, (record.slot + s) * 8), 8); };
   int64_t bytes =
@@ -39,10 +73,7 @@ Value emitLoad(Emitter &e, Value args, const OperandRecord &record, ArrayRef<Val
   if (!Emitter::isVector(offset)) {
     loaded = e.load(element, e.at(base, offset), bytes);
   } else {
-    Value addresses = LLVM::GEPOp::create(e.b, e.loc, e.vec(e.ptr), e.i8, base, ArrayRef<LLVM::GEPArg>{offset});
-    Value all = e.constant(e.vec(e.i1), int64_t(1));
-    loaded = LLVM::masked_gather::create(e.b, e.loc, e.vec(element), addresses, all, ValueRange{},
-                                         e.b.getI32IntegerAttr(static_cast<int32_t>(bytes)));
+    loaded = loadLanes(e, element, base, offset, bytes);
   }
   if (record.element.isInteger(1)) {
     return e.cmp(arith::CmpIPredicate::ne, loaded, e.constant(loaded.getType(), int64_t(0)));

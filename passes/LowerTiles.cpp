@@ -25,9 +25,11 @@ struct LowerTilesPass : impl::LowerTilesPassBase<LowerTilesPass> {
         emitTileKernel(fn, vectorTarget(width, bf16));
       }
     }
-    // LLVM has no erf: a rational approximation, good to f32.
+    // What LLVM has no vector code for: polynomials and rational functions, good to f32.
     mlir::RewritePatternSet patterns(&getContext());
-    mlir::populatePolynomialApproximateErfPattern(patterns);
+    mlir::populateMathPolynomialApproximationPatterns(patterns, [](llvm::StringRef name) {
+      return llvm::is_contained({"math.erf", "math.tanh", "math.exp", "math.log", "math.log2"}, name);
+    });
     mlir::walkAndApplyPatterns(getOperation(), std::move(patterns));
   }
 };

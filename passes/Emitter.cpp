@@ -185,7 +185,9 @@ Value Emitter::exp2(Value x) {
     Value low = constant(type, -127.0);
     x = select(cmp(arith::CmpFPredicate::OGT, low, x), low, x);
   }
-  Value n = math::RoundEvenOp::create(b, loc, x);
+  // Without vscalefps: in x + 1.5 * 2^23 the low bits are round(x).
+  Value magic = constant(type, 12582912.0), shifted = scalef ? Value() : add(x, magic);
+  Value n = scalef ? math::RoundEvenOp::create(b, loc, x).getResult() : sub(shifted, magic);
   Value f = sub(x, n);
   Value p = constant(type, kCoefficients[0]);
   for (double k : ArrayRef<double>(kCoefficients).drop_front()) {
@@ -198,12 +200,12 @@ Value Emitter::exp2(Value x) {
     Value current = c32(4); // round as the current mode does
     return LLVM::CallIntrinsicOp::create(b, loc, type, name, ValueRange{p, n, p, all, current}).getResult(0);
   }
-  // Adds n to the exponent's bits. A NaN's n converts to some integer, and the last select puts the NaN back.
+  // Adds n to the exponent's bits; a NaN is put back.
   Type ints = typeLike(x, i32);
-  Value nan = cmp(arith::CmpFPredicate::UNO, x, x);
-  Value safe = select(nan, constant(type, 0.0), n);
-  Value bits = arith::ShLIOp::create(b, loc, arith::FPToSIOp::create(b, loc, ints, safe), constant(ints, int64_t(23)));
+  Value bits =
+      arith::ShLIOp::create(b, loc, arith::BitcastOp::create(b, loc, ints, shifted), constant(ints, int64_t(23)));
   Value sum = arith::AddIOp::create(b, loc, arith::BitcastOp::create(b, loc, ints, p), bits);
+  Value nan = cmp(arith::CmpFPredicate::UNO, x, x);
   return select(nan, x, arith::BitcastOp::create(b, loc, type, sum));
 }
 

@@ -160,8 +160,8 @@ private:
   void dotsPass(Value from, Value until, bool fresh, bool last);
   void dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
                  bool fresh, bool last);
-  void accumulateBlock(Value column, int64_t vectors, int64_t lastValid, int64_t rows);
   void accumulateFewBlock(Value lane0, Value lane1, int64_t column, int64_t vectors, int64_t lastValid, int64_t fetch);
+  void accumulateBlock(Value column, int64_t vectors, int64_t lastValid);
   std::pair<Value, Value> keysOf(Value columns, Value column) {
     Value p = at(columns, mul(column, 16));
     return {load(i64, p, 8), load(i64, at(p, 8), 8)};
@@ -646,9 +646,10 @@ Value Body::finite() {
   return arith::XOrIOp::create(b, loc, bad, constant(i1, int64_t(1)));
 }
 
-/// acc[lane] += sum over keys of P[key][lane] * row[key], for `rows` lanes by `vectors` registers of columns of V
-/// that begin at element `column`; only `lastValid` elements of the last register exist in V.
-void Body::accumulateBlock(Value column, int64_t vectors, int64_t lastValid, int64_t rows) {
+/// acc[lane] += sum over keys of P[key][lane] * row[key], for as many lanes at once as there are registers, by
+/// `vectors` registers of columns of V that begin at element `column`; only `lastValid` elements of the last register
+/// exist in V.
+void Body::accumulateBlock(Value column, int64_t vectors, int64_t lastValid) {
   Value scores = args[0], columns = args[1], lanes = args[2], pitch = args[3], table = args[4], blockPitch = args[5],
         acc = args[6];
   Value inRow = add(mul(floorDiv(column, kValueBlock), blockPitch), mul(floorMod(column, kValueBlock), 4));
@@ -661,8 +662,9 @@ void Body::accumulateBlock(Value column, int64_t vectors, int64_t lastValid, int
       first = floorDiv(from, 2);
       last = floorDiv(add(until, 1), 2);
     }
-    ifThen(lt(first, last), [&] {
-      loop(lane0, min(add(lane0, kColumn), lanes), rows, [&](Value lane) {
+    // Each register of sums needs the latency of a multiply-add to itself: 8 and more in flight.
+    auto blocks = [&](int64_t from, int64_t until, int64_t rows) {
+      loop(add(lane0, from), min(add(lane0, until), lanes), rows, [&](Value lane) {
         Value to = at(accColumn, mul(lane, paddedRow(d) * 4));
         Values init;
         for (int64_t i = 0; i < rows; ++i) {
@@ -693,22 +695,28 @@ void Body::accumulateBlock(Value column, int64_t vectors, int64_t lastValid, int
           }
         }
       });
+    };
+    ifThen(lt(first, last), [&] {
+      if (target.registers >= 32) {
+        blocks(0, kColumn, vectors == 1 ? kColumn : 8);
+      } else {
+        blocks(0, 12, 6);
+        blocks(12, kColumn, 4);
+      }
     });
   });
 }
 
 void Body::accumulate() {
-  // Blocks of `vectors` registers by `rows` lanes fill the register file; the last block may be narrower.
-  int64_t vectors = 2, rows = target.registers >= 32 ? 8 : 4;
-  int64_t block = vectors * vl, whole = d / block * block;
+  // Blocks of two registers of columns; the last block may be narrower.
+  int64_t vectors = 2, block = vectors * vl, whole = d / block * block;
   if (whole) {
-    loop(c(0), c(whole), block, [&](Value column) { accumulateBlock(column, vectors, vl, rows); });
+    loop(c(0), c(whole), block, [&](Value column) { accumulateBlock(column, vectors, vl); });
   }
   if (int64_t rest = d - whole) {
     int64_t narrow = (rest + vl - 1) / vl;
     // Staged pairs are padded with zeros.
-    accumulateBlock(c(whole), narrow, pairs ? vl : rest - (narrow - 1) * vl,
-                    narrow == 1 && target.registers >= 32 ? kColumn : rows);
+    accumulateBlock(c(whole), narrow, pairs ? vl : rest - (narrow - 1) * vl);
   }
 }
 

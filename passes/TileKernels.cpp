@@ -157,6 +157,7 @@ private:
   /// The bits of two rows' bf16 elements [dim, dim + vl), lane by lane; a missing row is 0.
   Value interleave(Value even, Value odd);
   Value loadBits(Value row, Value dim, Value stride, bool adjacent, int64_t valid);
+  void inPieces(int64_t from, int64_t end, int64_t step, llvm::function_ref<void(Value)> body);
   void dotsPass(Value from, Value until, bool fresh, bool last);
   void dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
                  bool fresh, bool last);
@@ -285,32 +286,45 @@ void Body::pack() {
 /// Rows become f32 rows of the buffer, in blocks of kValueBlock elements, and the table points to them.
 void Body::stage() {
   Value table = args[0], count = args[1], stride = args[2], buffer = args[3], rowPitch = args[4], blockPitch = args[5];
-  loop(c(0), count, 1, [&](Value k) {
-    Value row = rowAddress(table, k), to = at(buffer, mul(k, rowPitch));
-    auto place = [&](Value dim) { return inBlocks(to, dim, blockPitch, c(4)); };
-    auto adjacent = [&] {
-      // Whole registers, then ever narrower ones for the rest.
-      int64_t done = 0;
-      for (int64_t width = vl; width >= 1; width /= 2) {
-        int64_t end = done + (d - done) / width * width;
-        if (end == done) {
-          continue;
-        }
-        VectorTarget narrow = this->target;
-        narrow.width = width;
-        Emitter piece(b, loc, narrow);
-        loop(c(done), c(end), width, [&](Value dim) {
-          piece.store(piece.loadAsF32(storage, at(row, mul(dim, bytes)), width > 1), place(dim), 4);
-        });
-        done = end;
-      }
-    };
-    ifElse(eq(stride, c(bytes)), adjacent, [&] {
-      loop(c(0), c(d), 1,
-           [&](Value dim) { store(loadAsF32(storage, at(row, mul(dim, stride)), false), place(dim), 4); });
+  auto eachRow = [&](llvm::function_ref<void(Value, Value)> copy) {
+    loop(c(0), count, 1, [&](Value k) {
+      Value row = rowAddress(table, k), to = at(buffer, mul(k, rowPitch));
+      copy(row, to);
+      store(to, at(table, mul(k, 8)), 8);
     });
-    store(to, at(table, mul(k, 8)), 8);
-  });
+  };
+  auto adjacent = [&](Value row, Value to) {
+    // Whole registers, then ever narrower ones for the rest.
+    int64_t done = 0;
+    for (int64_t width = vl; width >= 1; width /= 2) {
+      int64_t end = done + (d - done) / width * width;
+      VectorTarget narrow = this->target;
+      narrow.width = width;
+      Emitter piece(b, loc, narrow);
+      inPieces(done, end, width, [&](Value dim) {
+        Value place = inBlocks(to, dim, blockPitch, c(4));
+        piece.store(piece.loadAsF32(storage, at(row, mul(dim, bytes)), width > 1), place, 4);
+      });
+      done = end;
+    }
+  };
+  auto anyStride = [&](Value row, Value to) {
+    loop(c(0), c(d), 1, [&](Value dim) {
+      Value x = loadAsF32(storage, at(row, mul(dim, stride)), false);
+      store(x, inBlocks(to, dim, blockPitch, c(4)), 4);
+    });
+  };
+  ifElse(eq(stride, c(bytes)), [&] { eachRow(adjacent); }, [&] { eachRow(anyStride); });
+}
+
+/// body(from), body(from + step), ... < end: straight code where it is short.
+void Body::inPieces(int64_t from, int64_t end, int64_t step, llvm::function_ref<void(Value)> body) {
+  if (end - from > 8 * step) {
+    return loop(c(from), c(end), step, body);
+  }
+  for (; from < end; from += step) {
+    body(c(from));
+  }
 }
 
 /// 16 bits of each of vl elements from `dim`, as the low half of words; only `valid` of them exist.
@@ -347,9 +361,7 @@ void Body::stagePairs() {
         store(interleave(x, y), inBlocks(to, dim, blockPitch, c(4)), 4);
       };
       int64_t whole = d / vl * vl;
-      if (whole) {
-        loop(c(0), c(whole), vl, [&](Value dim) { piece(dim, vl); });
-      }
+      inPieces(0, whole, vl, [&](Value dim) { piece(dim, vl); });
       if (whole < d) {
         piece(c(whole), d - whole);
       }

@@ -178,11 +178,12 @@ def page(data: dict[str, Any], path: Path, plot: Path, folder: Path, cycles: dic
         out += table(["row", "measured", "target", "met"], [head_line(r) for r in members])
     out += ["## Details", ""]
     out += [
-        "Milliseconds of each contestant, GFLOP/s on live pairs, computed pairs over live pairs by the schedule.",
+        "Milliseconds of each contestant, GFLOP/s on live pairs, computed pairs over live pairs and instructions a",
+        "live pair (counted in an instrumented copy of the kernel), what the cost model expects.",
         "",
     ]
     out += table(
-        ["row", "problem", "threads", "ms", "GFLOP/s", "computed / live", "predicted ms"],
+        ["row", "problem", "threads", "ms", "GFLOP/s", "computed / live", "instructions / pair", "predicted ms"],
         [detail_line(r) for r in rows if "seconds" in r],
     )
     out += model_lines(rows, path, folder)
@@ -239,7 +240,9 @@ def detail_line(r: dict[str, Any]) -> list[str]:
     flops = f"{r['gflops']:.0f}" if "gflops" in r else ""
     executed = f"{r['executed_over_live']:.2f}" if "executed_over_live" in r else ""
     guess = milliseconds(r["predicted_seconds"]) if "predicted_seconds" in r else ""
-    return [f"`{r['id']}`", f"{r['case']}, {r['problem']}", str(r["threads"]), times, flops, executed, guess]
+    busy = f"{r['instructions_a_live_pair']:.3g}" if "instructions_a_live_pair" in r else ""
+    problem = f"{r['case']}, {r['problem']}"
+    return [f"`{r['id']}`", problem, str(r["threads"]), times, flops, executed, busy, guess]
 
 
 def milliseconds(seconds: float) -> str:
@@ -251,7 +254,7 @@ def model_lines(rows: list[dict[str, Any]], path: Path, folder: Path) -> list[st
     """How well the schedule's cost model predicts."""
     errors = {}
     for r in rows:
-        if r.get("predicted_seconds") and "seconds" in r:
+        if r.get("predicted_seconds") and "seconds" in r and r.get("busy_elsewhere", 0) <= DISTURBED:
             key = (r["case"], r["problem"], r["threads"])
             errors[key] = r["predicted_seconds"] / r["seconds"]["heddle"]["median"] - 1
     if not errors:
@@ -288,6 +291,8 @@ def torch_lines(rows: list[dict[str, Any]]) -> list[str]:
         "torch's share is above the peak, the target is our share-of-peak row over torch's share.",
         "",
     ]
+    least = min(found, key=lambda r: r["value"])
+    out += [f"The least ratio is {number(least['value'], 'x')} (`{least['id']}`).", ""]
     return out + table(["row", "torch", "ours", "target"], body)
 
 
@@ -300,7 +305,8 @@ def cycle_lines(rows: list[dict[str, Any]], cycles: dict[str, Any]) -> list[str]
         "## Where the cycles go",
         "",
         "Samples of one thread (`tools/dev bench cycles`), rows under their target first: shares of time by",
-        "micro-kernel and by group of instructions, and the loops that take most with the instructions of a turn.",
+        "micro-kernel and by group of instructions (in brackets the group's share of the instructions that ran), and",
+        "the loops that take most with the instructions of a turn.",
         "",
     ]
     body = []
@@ -308,7 +314,11 @@ def cycle_lines(rows: list[dict[str, Any]], cycles: dict[str, Any]) -> list[str]
         kernels = ", ".join(f"{k} {100 * x:.0f}%" for k, x in found["functions"].items() if x >= 0.02)
         if found["outside"] >= 0.02:
             kernels += f", outside the kernel {100 * found['outside']:.0f}%"
-        mix = ", ".join(f"{k} {100 * x:.0f}%" for k, x in found["groups"].items() if x >= 0.02)
+        mix = ", ".join(
+            f"{k} {100 * x:.0f}% ({100 * found['executed'].get(k, 0):.0f}%)"
+            for k, x in found["groups"].items()
+            if x >= 0.02
+        )
         loops = []
         for b in found["blocks"][:3]:
             if b["share"] >= 0.1:

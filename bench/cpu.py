@@ -192,7 +192,8 @@ def complete(row: Any, found: dict[str, Any]) -> dict[str, Any]:
     p = row.problem
     out = {
         "id": row.id, "group": row.group, "target": row.target, "most": row.most, "unit": row.unit,
-        "problem": p.text() if p.case else "", "case": p.score or p.case, "threads": p.threads, **found,
+        "problem": p.text() if p.case else "", "case": "decode" if p.decode else p.score or p.case,
+        "threads": p.threads, **found,
     }  # fmt: skip
     out["met"] = _report.met(out)
     return out

@@ -1,5 +1,7 @@
 """Where the cycles of a row's kernel go: time by micro-kernel, by group of instructions, and the hottest loops.
 
+Beside the samples stand the instructions that ran, by group, from an instrumented copy (_counters.py).
+
     tools/dev bench cycles peak/dense-f32-d64-1thread 'pair/stride*'   rows of the bench (see bench cpu --list)
     tools/dev bench cycles                                             every row under its target in the newest results
     tools/dev bench cycles --write ...                                 and keep them for docs/performance.md
@@ -184,11 +186,19 @@ def profile(row: Any, sampler: Sampler, seconds: float) -> dict[str, Any]:
     begin = time.perf_counter()
     call()
     took = time.perf_counter() - begin
+    found = count(lines, base, sampler.run(call, seconds))
+    executed = Counter[str]()
+    for block, n in bench.blocks(p):
+        for instruction in block.instructions:
+            executed[group_of(instruction)] += n
+    total = sum(executed.values())
     return {
         "problem": p.text(),
         "seconds_one_call": took,
         "gflops": bench.flops(p) / took / 1e9,
-        **count(lines, base, sampler.run(call, seconds)),
+        **found,
+        "executed": {k: v / total for k, v in executed.most_common()},
+        "instructions_a_live_pair": total / bench.live(p),
     }
 
 
@@ -248,6 +258,8 @@ def show(name: str, found: dict[str, Any]) -> Iterator[str]:
             if share >= 0.005:
                 yield f"  {100 * share:5.1f}%  {what}"
         yield ""
+    mix = ", ".join(f"{k} {100 * x:.0f}%" for k, x in found["executed"].items() if x >= 0.01)
+    yield f"  executed, {found['instructions_a_live_pair']:.3g} instructions a live pair: {mix}"
     if found["outside"] >= 0.005:
         yield f"  {100 * found['outside']:5.1f}%  outside the kernel (libm, Python, page faults)"
     yield "  hottest blocks:"

@@ -17,6 +17,7 @@ from oracle import attention, scalars, tolerance
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import _cases
+import _counters
 import _measure
 import _peers
 import _report
@@ -192,3 +193,46 @@ def test_one_row_of_each_kind_runs() -> None:
     for name in kinds.values():
         assert any(name in line and "[" in line for line in done.stderr.splitlines()), done.stderr
     assert before == {f: f.stat().st_mtime_ns for f in results.iterdir()}
+
+
+ASSEMBLY = """
+    .text
+    .globl    f
+f:
+    xorl    %eax, %eax
+.LBB0_1:
+    vfmadd231ps    (%rdi){1to16}, %zmm1, %zmm2  # a comment
+    incl    %eax
+    cmpl    $9, %eax
+    jl    .LBB0_1
+    vfmadd231ps    %ymm0, %ymm1, %ymm2
+    retq
+.Lfunc_end0:
+    .section    .rodata,"a",@progbits
+.LCPI0_0:
+    .long    7
+"""
+
+
+def test_every_basic_block_gets_a_counter() -> None:
+    text, blocks = _counters.instrument(ASSEMBLY)
+    assert [(b.function, len(b.instructions)) for b in blocks] == [("f", 1), ("f", 4), ("f", 2)]
+    assert text.count("incq\t.Lcounters") == 3
+    assert [sum(map(_counters.products, b.instructions)) for b in blocks] == [0, 16, 8]
+    assert _counters.products("vdpbf16ps %zmm1, %zmm2, %zmm3") == 32
+    assert _counters.products("vfmadd231ss %xmm1, %xmm2, %xmm3") == 1
+    assert _counters.products("vmulps %zmm1, %zmm2, %zmm3") == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_counted_pairs(dtype: torch.dtype) -> None:
+    """A dense problem that fills its tiles computes each pair once; a window computes no less than its live pairs."""
+    q, k, v = (torch.randn(1, 2, 384, 64).to(dtype) for _ in range(3))
+    blocks = _counters.run(hd.compile(hd.spec(hd.full, d=64, dtype=dtype)), (q, k, v))
+    dots, sums = _counters.pairs(blocks, 64, 64)
+    assert sums == 2 * 384 * 384
+    assert dots >= sums
+    where = hd.window(20, 3)
+    blocks = _counters.run(hd.compile(hd.spec(where, d=64, dtype=dtype)), (q, k, v))
+    dots, sums = _counters.pairs(blocks, 64, 64)
+    assert 2 * where.count(384, 384) <= sums <= dots < 2 * 384 * 384

@@ -41,7 +41,7 @@ double nodesOf(const Expr &e) {
 }
 
 // Milliseconds: a stratum, one more of its key digits, a node of its expressions, and a tiling of the queries.
-constexpr double kStratumCode = 15, kDigitCode = 8, kNodeCode = 0.04, kTilingCode = 19;
+constexpr double kStratumCode = 15, kDigitCode = 10, kNodeCode = 0.06, kTilingCode = 30;
 
 double codeOf(const Stratum &s) {
   double nodes = nodesOf(s.guard) + nodesOf(s.keep) + nodesOf(s.residual);

@@ -16,7 +16,7 @@ struct StrataLimits {
   int64_t lanes = 64;          ///< queries of one tile
   int64_t maxTerms = 24;       ///< strata of one pattern; past it, one masked stratum
   int64_t maxSuperTile = 4096; ///< query positions that may share one softmax state
-  double maxCode = 320;        ///< of codeOf(strata); past it, the rest is one masked stratum
+  double maxCode = 240;        ///< of codeOf(strata); past it, the rest is one masked stratum
 };
 
 /// Milliseconds that the code of these strata adds to a compilation, about: what was measured over random patterns.

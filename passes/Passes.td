@@ -45,6 +45,27 @@ def TileAttendPass : Pass<"attn-tile-attend", "::mlir::ModuleOp"> {
   ];
 }
 
+def FuseFunctionsPass : Pass<"attn-fuse-functions", "::mlir::ModuleOp"> {
+  let summary = "keep one of private functions that are the same";
+  let description = [{
+    The strata of a schedule often need the same code: the same mask for intervals
+    of j, the same scores, the same chunk. Functions that differ in their names
+    alone, and in the names of functions that are the same, become one, which saves
+    the time to compile the others. No value changes.
+
+    ```mlir
+    // before
+    func.func private @attend_flush_0(...) { A }
+    func.func private @attend_flush_1(...) { A }
+    call @attend_flush_1(...)
+    // after
+    func.func private @attend_flush_0(...) { A }
+    call @attend_flush_0(...)
+    ```
+  }];
+  let dependentDialects = ["::mlir::func::FuncDialect"];
+}
+
 def LowerTilesPass : Pass<"attn-lower-tiles", "::mlir::ModuleOp"> {
   let summary = "give micro-kernels their bodies for the target's vectors";
   let description = [{

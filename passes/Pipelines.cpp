@@ -21,6 +21,7 @@ namespace heddle {
 void buildTilePipeline(OpPassManager &pm, int64_t width, bool bf16) {
   pm.addPass(createAnnotateSchedulePass());
   pm.addPass(createTileAttendPass(TileAttendPassOptions{width, bf16}));
+  pm.addPass(createFuseFunctionsPass());
   pm.addPass(createLowerTilesPass(LowerTilesPassOptions{width, bf16}));
 }
 
@@ -44,6 +45,7 @@ void buildLLVMPipeline(OpPassManager &pm) {
 void registerPasses() {
 #define GEN_PASS_REGISTRATION
   registerAnnotateSchedulePass();
+  registerFuseFunctionsPass();
   registerTileAttendPass();
   registerLowerOpsPass();
   registerLowerTilesPass();

@@ -1108,7 +1108,7 @@ void AttendTiler::emitRun(const Uniform &u, int64_t n, Value base, Value lo, Val
   const KeyDigit &d = s.key.back();
   auto steps = [&](Value length) { return e.max(e.floorDiv(e.add(length, d.step - 1), d.step), e.c(0)); };
   auto push = [&](Value first, Value count, int64_t masked) {
-    e.call(name("push", n), {}, {u.args, u.scratch, u.b, u.h, e.add(base, first), count, e.c(masked)});
+    e.call(name("push", n), {}, {u.args, u.scratch, u.b, u.h, e.add(base, first), count, e.c(masked), e.c(d.step)});
   };
   Value total = steps(e.sub(hi, lo));
   if (!maskable(s)) {
@@ -1126,15 +1126,14 @@ void AttendTiler::emitRun(const Uniform &u, int64_t n, Value base, Value lo, Val
   push(e.add(lo, e.mul(until, d.step)), e.sub(total, until), 1);
 }
 
-/// push(args, scratch, b, h, first position, count, masked): appends keys to the chunk, flushing it when full.
+/// push(args, scratch, b, h, first position, count, masked, step): appends keys to the chunk, flushing it when full.
 void AttendTiler::emitPush(int64_t n) {
   const Stratum &s = schedule.strata[n];
   const SegmentSignature &segment = sig.segments[s.segment];
-  auto fn = function(name("push", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64, e.i64});
+  auto fn = function(name("push", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64, e.i64, e.i64});
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
-  Value first = a[4], total = a[5], masked = a[6];
-  int64_t step = s.key.back().step;
+  Value first = a[4], total = a[5], masked = a[6], step = a[7];
   Value koff = kOffset(u, s.segment);
   // The position of number t of the run; the runs of sorted keys are ranks.
   Value keyOrder = s.ids ? orderTable(u, orderOf(s), 1) : Value();
@@ -1189,7 +1188,7 @@ void AttendTiler::emitPush(int64_t n) {
           mark();
           Value start = e.add(first, e.mul(v[0], step));
           // Whole registers: the tables have room behind the last key.
-          Value steps = e.mul(e.iota(), step);
+          Value steps = e.mul(e.iota(), e.splat(step));
           e.loop(e.c(0), take, vl, [&](Value t) {
             Value number = e.add(e.splat(e.add(start, e.mul(t, step))), steps);
             write(e.add(count, t), placeOf(number), number);

@@ -374,7 +374,7 @@ heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_o
       pm.addPass(createTileGpuPass(TileGpuPassOptions{gpu->sharedBytes}));
     } else {
       pm.addPass(createTileAttendPass(TileAttendPassOptions{target->width, target->bf16}));
-    pm.addPass(createFuseFunctionsPass());
+      pm.addPass(createFuseFunctionsPass());
     }
     if (stage == "tiles") {
       return;

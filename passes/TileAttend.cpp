@@ -1274,13 +1274,15 @@ void AttendTiler::emitFlush(int64_t n) {
     e.loop(e.c(0), count, 1,
            [&](Value k) { e.prefetch(e.load(e.ptr, e.at(values, e.mul(k, 8)), 8), sig.dv * bytes(), 2); });
   });
-  // Few queries, which run at the speed of memory: rows of V are fetched while the dots run, and the keys that
-  // follow, if they lie as these do, while values are accumulated.
-  Value few, ahead;
+  // A tile that is the only one to read its keys runs at the speed of memory: values are fetched while the dots run
+  // and, for few queries, the keys that follow, if they lie as these do, while values are accumulated.
+  Value null = e.toPtr(e.c(0)), few, ahead, valuesAhead;
+  Value fetched = e.select(e.eq(slot(u.args, header::kTiles), e.c(1)), in(u, fValueTable), null);
   if (e.target.registers >= 32 && !segment.dots.empty()) {
     few = e.le(lanes, e.c(kColumn));
     Value table = in(u, fKeyTable[0]);
     ahead = e.mul(e.sub(e.load(e.i64, e.at(table, 8), 8), e.load(e.i64, table, 8)), count);
+    valuesAhead = e.mul(apart, count);
   }
   Type wide = this->wide();
   for (auto [dot, source] : llvm::enumerate(segment.dots)) {
@@ -1304,10 +1306,14 @@ void AttendTiler::emitFlush(int64_t n) {
     Value last = e.load(e.i64, e.at(table, e.mul(e.add(count, -1), 8)), 8);
     e.loop(count, e.add(count, kFewKeys), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
     Values operands{table, count, groups, in(u, packOf(s.segment, dot).at), in(u, fScores[dot]), pitch, dotTops};
-    auto dots = [&] { e.call(declareTileKernel(module, TileKernel::Dots, d, wide), {}, operands); };
+    auto dots = [&] {
+      Values more(operands);
+      more.push_back(dot == 0 ? fetched : null);
+      e.call(declareTileKernel(module, TileKernel::Dots, d, wide, sig.dv * bytes()), {}, more);
+    };
     auto dotsFew = [&] {
       Values more(operands);
-      more.push_back(in(u, fValueTable));
+      more.append({in(u, fValueTable), valuesAhead});
       e.call(declareTileKernel(module, TileKernel::DotsFew, d, wide, sig.dv * bytes()), {}, more);
     };
     if (few) {

@@ -70,10 +70,10 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
     ins = {p, i, i, p};
     break;
   case TileKernel::Dots:
-    ins = {p, i, p, p, p, i, p};
+    ins = {p, i, p, p, p, i, p, p};
     break;
   case TileKernel::DotsFew:
-    ins = {p, i, p, p, p, i, p, p};
+    ins = {p, i, p, p, p, i, p, p, i};
     break;
   case TileKernel::Softmax:
     ins = {p, p, i, i, f, p, p, p, p};
@@ -122,7 +122,7 @@ public:
   void stage();
   void stagePairs();
   void stageRows();
-  void dots();
+  void dots(int64_t fetch);
   void softmax();
   void weights();
   Value finite();
@@ -139,6 +139,7 @@ private:
   int64_t bytes; ///< of a storage element
   bool pairs;    ///< native: two bf16 in a 32-bit word are multiplied at once
 
+  static constexpr int64_t kTurn = 8;          ///< words of a row between requests for the next
   static constexpr int64_t kRow = kColumn * 4; ///< bytes of a key in a column of S
 
   Value rowAddress(Value table, Value index) { return load(ptr, at(table, mul(index, 8)), 8); }
@@ -158,11 +159,14 @@ private:
   Value interleave(Value even, Value odd);
   Value loadBits(Value row, Value dim, Value stride, bool adjacent, int64_t valid);
   void inPieces(int64_t from, int64_t end, int64_t step, llvm::function_ref<void(Value)> body);
-  void dotsPass(Value from, Value until, bool fresh, bool last);
+  void dotsPass(Value from, Value until, bool fresh, bool last, int64_t fetch);
+  /// Asks for `fetch` bytes at a distance from as many rows of the table `ahead` as there are `rows`, where it is
+  /// given.
   void dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
-                 bool fresh, bool last);
-  void accumulateFewBlock(Value lane0, Value lane1, int64_t column, int64_t vectors, int64_t lastValid, int64_t fetch);
+                 bool fresh, bool last, Value ahead = {}, Value distance = {}, int64_t fetch = 0);
   void accumulateBlock(Value column, int64_t vectors, int64_t lastValid);
+  void accumulateFewBlock(Value lane0, Value lane1, int64_t column, int64_t vectors, int64_t lastValid,
+                          int64_t fetchFrom, int64_t fetchTo);
   std::pair<Value, Value> keysOf(Value columns, Value column) {
     Value p = at(columns, mul(column, 16));
     return {load(i64, p, 8), load(i64, at(p, 8), 8)};
@@ -387,23 +391,24 @@ void Body::stageRows() {
 
 /// S[key][lane] = sum over d of row[key][d] * Qt[d][lane], six keys by as many columns as the group has. Long rows
 /// are cut, so that the part of Qt in use stays in the first-level cache.
-void Body::dots() {
+void Body::dots(int64_t fetch) {
   constexpr int64_t kStep = 160;
   int64_t n = words();
   if (n <= kStep) {
-    dotsPass(c(0), c(n), true, true);
+    dotsPass(c(0), c(n), true, true, fetch);
     return;
   }
   int64_t parts = (n + kStep - 1) / kStep, step = (n + parts - 1) / parts;
-  dotsPass(c(0), c(step), true, false);
+  dotsPass(c(0), c(step), true, false, fetch);
   if (parts > 2) {
-    loop(c(step), c((parts - 1) * step), step, [&](Value from) { dotsPass(from, add(from, step), false, false); });
+    loop(c(step), c((parts - 1) * step), step,
+         [&](Value from) { dotsPass(from, add(from, step), false, false, fetch); });
   }
-  dotsPass(c((parts - 1) * step), c(n), false, true);
+  dotsPass(c((parts - 1) * step), c(n), false, true, fetch);
 }
 
 /// One part of the rows. The table and S have room for whole groups of keys.
-void Body::dotsPass(Value from, Value until, bool fresh, bool last) {
+void Body::dotsPass(Value from, Value until, bool fresh, bool last, int64_t fetch) {
   Value table = args[0], count = args[1], groups = args[2], qt = args[3], scores = args[4], pitch = args[5],
         tops = args[6];
   Value groupCount = floorDiv(add(count, kKeyGroup - 1), c(kKeyGroup));
@@ -425,6 +430,14 @@ void Body::dotsPass(Value from, Value until, bool fresh, bool last) {
         // Rows that are far apart are nobody else's to fetch.
         for (int64_t i = 0; i < kKeyGroup; ++i) {
           prefetch(rowAddress(table, add(key, kKeyGroup + i)), d * bytes);
+        }
+        if (fetch) {
+          Value values = args[7];
+          ifThen(cmp(arith::CmpIPredicate::ne, toInt(values), c(0)), [&] {
+            for (int64_t i = 0; i < kKeyGroup; ++i) {
+              prefetch(rowAddress(values, add(key, i)), fetch);
+            }
+          });
         }
       }
       auto block = [&](Value column, int64_t columns) {
@@ -448,7 +461,7 @@ void Body::dotsPass(Value from, Value until, bool fresh, bool last) {
 
 /// The dots of one group of keys with `columns` columns, for elements [from, until) of the rows.
 void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
-                     bool fresh, bool last) {
+                     bool fresh, bool last, Value ahead, Value distance, int64_t fetch) {
   Value pitch = args[5];
   int64_t keys = static_cast<int64_t>(rows.size());
   int64_t perColumn = kColumn / vl, registers = columns * perColumn;
@@ -466,7 +479,7 @@ void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_
       }
     }
     Value q = at(qt, r0 * vl * 4);
-    Values sums = loop(from, until, 1, init, [&](Value dim, ValueRange acc) {
+    auto step = [&](Value dim, ValueRange acc) {
       Value qd = at(q, mul(dim, 256)), byte = mul(dim, 4);
       SmallVector<Value> x;
       for (int64_t j = 0; j < atOnce; ++j) {
@@ -480,7 +493,24 @@ void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_
         }
       }
       return next;
-    });
+    };
+    Values sums;
+    if (ahead) {
+      // Spread over the loop: of requests in a burst, all that the cache has no room to note are lost.
+      int64_t lines = (fetch + 63) / 64, wanted = keys * lines, turns = (words() + kTurn - 1) / kTurn;
+      int64_t perTurn = (wanted + turns - 1) / turns;
+      sums = loop(from, until, kTurn, init, [&](Value turn, ValueRange acc) {
+        Value line = mul(floorDiv(turn, kTurn), perTurn);
+        for (int64_t n = 0; n < perTurn; ++n) {
+          Value number = min(add(line, n), c(wanted - 1));
+          Value offset = add(mul(floorMod(number, lines), 64), distance);
+          prefetch(at(rowAddress(ahead, floorDiv(number, lines)), offset), 64);
+        }
+        return loop(turn, min(add(turn, kTurn), until), 1, acc, step);
+      });
+    } else {
+      sums = loop(from, until, 1, init, step);
+    }
     for (int64_t j = 0; j < atOnce; ++j) {
       for (int64_t i = 0; i < keys; ++i) {
         store(sums[i * atOnce + j], at(places[j], i * kRow), 4);
@@ -507,12 +537,10 @@ void Body::dotsFew(int64_t fetch) {
       for (int64_t i = 0; i < kFewKeys; ++i) {
         rows.push_back(rowAddress(table, add(key, i)));
       }
-      for (int64_t i = 0; part == 0 && i < kFewKeys; ++i) {
-        prefetch(rowAddress(values, add(key, i)), fetch);
-      }
-      Value s = at(scores, mul(key, kRow));
+      Value s = at(scores, mul(key, kRow)), ahead = at(values, mul(key, 8));
       Value from = c(part * step), until = c(std::min(n, (part + 1) * step));
-      dotsBlock(rows, qt, s, tops, 1, from, until, part == 0, part + 1 == parts);
+      dotsBlock(rows, qt, s, tops, 1, from, until, part == 0, part + 1 == parts, part == 0 ? ahead : Value(), args[8],
+                fetch);
     });
   }
 }
@@ -741,15 +769,25 @@ void Body::accumulateFew(int64_t fetch) {
     int64_t valid = pairs ? vl : rest - (vectors - 1) * vl;
     Value lanes = args[2], begin = c(0);
     if (column == 0) {
-      accumulateFewBlock(begin, c(kRows), column, vectors, valid, fetch);
-      begin = c(kRows);
+      // Half of the lines in each of the first two rounds, if there are two.
+      auto first = [&](Value from, int64_t bytesFrom, int64_t bytesTo) {
+        accumulateFewBlock(from, add(from, kRows), column, vectors, valid, bytesFrom, bytesTo);
+      };
+      int64_t half = (fetch / 2 + 63) / 64 * 64;
+      ifElse(
+          le(lanes, c(kRows)), [&] { first(begin, 0, fetch); },
+          [&] {
+            first(begin, 0, half);
+            first(c(kRows), half, fetch);
+          });
+      begin = c(2 * kRows);
     }
-    accumulateFewBlock(begin, lanes, column, vectors, valid, 0);
+    accumulateFewBlock(begin, lanes, column, vectors, valid, 0, 0);
   }
 }
 
 void Body::accumulateFewBlock(Value lane0, Value lane1, int64_t column, int64_t vectors, int64_t lastValid,
-                              int64_t fetch) {
+                              int64_t fetchFrom, int64_t fetchTo) {
   constexpr int64_t kRows = 4;
   Value scores = args[0], columns = args[1], table = args[4], blockPitch = args[5], acc = args[6];
   auto [from, until] = keysOf(columns, c(0));
@@ -769,10 +807,9 @@ void Body::accumulateFewBlock(Value lane0, Value lane1, int64_t column, int64_t 
       }
     }
     Values sums = loop(first, last, 1, init, [&](Value k, ValueRange sum) {
-      if (fetch) {
-        for (int64_t n = 0; n < (pairs ? 2 : 1); ++n) {
-          prefetch(at(rowAddress(args[7], pairs ? add(mul(k, 2), n) : k), args[8]), fetch);
-        }
+      for (int64_t n = 0; fetchFrom < fetchTo && n < (pairs ? 2 : 1); ++n) {
+        Value row = at(rowAddress(args[7], pairs ? add(mul(k, 2), n) : k), args[8]);
+        prefetch(at(row, fetchFrom), fetchTo - fetchFrom);
       }
       Value v = pairs ? at(table, mul(k, kValueBlock * 4)) : rowAddress(table, k);
       Value pk = at(p, mul(k, kRow));
@@ -871,7 +908,7 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
   } else if (kind == "stage_rows") {
     body.stageRows();
   } else if (kind == "dots") {
-    body.dots();
+    body.dots(fetch);
   } else if (kind == "dots_few") {
     body.dotsFew(fetch);
   } else if (kind == "softmax") {

@@ -40,17 +40,18 @@ inline constexpr int64_t kValueBlock = 32;
 /// `groups` is (first column, end column) as i32 for each group of keys,
 /// `columns` (first key, end key) as i64 for each column; first keys are even.
 enum class TileKernel {
-  Pack,            ///< (rows, stride of d, scale, Qt): Qt[d][lane] = scale * row[lane][d]; native: sign of the scale
-  Stage,           ///< (table, count, stride of d, buffer, row pitch, block pitch): rows to f32; table points there
-  StagePairs,      ///< (table, count, stride of d, buffer, block pitch): V for the native Accumulate
-  StageRows,       ///< (table, count, stride of d, buffer): 16-bit rows of even length; table then points there
-  Dots,            ///< (table, count, groups, Qt, S, column pitch, tops): S, and tops = max(tops, S) of each lane
-  DotsFew,         ///< (…, table of V): the same for one column and all groups; asks for `fetch` bytes of V's rows
-  Softmax,         ///< (S, columns, lanes, column pitch, scale, tops, m, l, acc): S becomes P; m, l, acc rescaled
-  Weights,         ///< (S, columns, lanes, column pitch, l): l += sum of S (normaliser `sum`)
-  Finite,          ///< (table, count, block pitch) -> i1: every element is finite; native: (buffer, pairs, block pitch)
-  Accumulate,      ///< (S, columns, lanes, column pitch, table, block pitch, acc): acc[lane] += sum_key P * row[key]
-  AccumulateFew,   ///< (…, table, distance): the same for one column; asks for `fetch` bytes at table[key] + distance
+  Pack,          ///< (rows, stride of d, scale, Qt): Qt[d][lane] = scale * row[lane][d]; native: sign of the scale
+  Stage,         ///< (table, count, stride of d, buffer, row pitch, block pitch): rows to f32; table points there
+  StagePairs,    ///< (table, count, stride of d, buffer, block pitch): V for the native Accumulate
+  StageRows,     ///< (table, count, stride of d, buffer): 16-bit rows of even length; table then points there
+  Dots,          ///< (table, count, groups, Qt, S, column pitch, tops, table of V or null): S, and tops = max(tops, S)
+                 ///< of each lane; asks for `fetch` bytes of V's rows
+  DotsFew,       ///< (…, table of V, distance): the same for one column and all groups; asks for V's rows + distance
+  Softmax,       ///< (S, columns, lanes, column pitch, scale, tops, m, l, acc): S becomes P; m, l, acc rescaled
+  Weights,       ///< (S, columns, lanes, column pitch, l): l += sum of S (normaliser `sum`)
+  Finite,        ///< (table, count, block pitch) -> i1: every element is finite; native: (buffer, pairs, block pitch)
+  Accumulate,    ///< (S, columns, lanes, column pitch, table, block pitch, acc): acc[lane] += sum_key P * row[key]
+  AccumulateFew, ///< (…, table, distance): the same for one column; asks for `fetch` bytes at table[key] + distance
   AccumulateExact, ///< (…, stride of d, acc): leaves out pairs with P = 0, so that 0 * NaN cannot reach acc
   Finish,          ///< (acc row, factor, out, stride of d): out[d] = acc[d] * factor in the storage type
 };

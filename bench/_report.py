@@ -122,11 +122,10 @@ def compare(data: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
     return worse
 
 
-def merged(before: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """The earlier results with the rows of `data` in the place of theirs."""
-    fresh = {r["id"]: r for r in data["rows"]}
-    rows = [fresh.pop(r["id"], r) for r in before["rows"]]
-    return {**data, "rows": rows + list(fresh.values())}
+def merged(before: dict[str, Any], data: dict[str, Any], order: list[str]) -> dict[str, Any]:
+    """The earlier results with the rows of `data` in the place of theirs; rows that are no more are left out."""
+    known = {r["id"]: r for r in before["rows"] + data["rows"]}
+    return {**data, "rows": [known[name] for name in order if name in known]}
 
 
 # ---------------------------------------------------------------------- page

@@ -268,7 +268,7 @@ def main() -> int:
     if args.save or args.out or not args.only:
         path = args.out or RESULTS / f"cpu-{data['machine']['date'][:10]}.json"
         if args.only and args.save and before:
-            data = _report.merged(before, data)
+            data = _report.merged(before, data, [r.id for r in _rows.rows()])
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(round_numbers(data), indent=1) + "\n")
         if not args.out:

@@ -236,3 +236,9 @@ def test_counted_pairs(dtype: torch.dtype) -> None:
     blocks = _counters.run(hd.compile(hd.spec(where, d=64, dtype=dtype)), (q, k, v))
     dots, sums = _counters.pairs(blocks, 64, 64)
     assert 2 * where.count(384, 384) <= sums <= dots < 2 * 384 * 384
+
+
+def test_saved_rows_take_the_place_of_earlier_ones() -> None:
+    before = {"rows": [{"id": "b", "value": 1}, {"id": "gone", "value": 1}, {"id": "a", "value": 1}]}
+    found = _report.merged(before, {"rows": [{"id": "b", "value": 2}, {"id": "c", "value": 2}]}, ["a", "b", "c", "d"])
+    assert found["rows"] == [{"id": "a", "value": 1}, {"id": "b", "value": 2}, {"id": "c", "value": 2}]

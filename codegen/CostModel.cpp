@@ -88,10 +88,11 @@ WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape
 /// Measured on an AMD EPYC of the fifth generation, in the order of Work; seconds.
 static std::array<double, kWorkKinds> usualSeconds(const std::string &type) {
   if (type == "bf16") {
-    return {8.3e-12, 0, 7.7e-11, 0,      8.9e-11, 0,       1.4e-10, 1.7e-9,
-            1e-9,    0, 7.7e-8,  6.7e-9, 9.5e-11, 5.9e-11, 5e-12,   4e-6};
+    return {8.09e-12, 0, 1.19e-10, 0,        3.11e-11, 3.69e-10, 3.08e-10, 0,
+            1.85e-08, 0, 5.48e-08, 5.39e-09, 1.04e-10, 4.08e-11, 1.53e-11, 3.84e-06};
   }
-  return {1.86e-11, 0, 0, 0, 2e-10, 1.1e-9, 2.8e-11, 4e-9, 1e-9, 0, 0, 1.2e-8, 7.8e-11, 1.9e-10, 1e-11, 3.8e-6};
+  return {1.78e-11, 0, 7.71e-11, 0,        8.61e-11, 7.09e-10, 1.12e-10, 0,
+          2.11e-08, 0, 7.77e-08, 4.66e-09, 1.05e-10, 1.37e-10, 1.37e-11, 3.9e-06};
 }
 
 MachineModel MachineModel::load(const std::string &type) {

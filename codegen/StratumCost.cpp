@@ -218,16 +218,15 @@ Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t 
   for (size_t n = 0; n < tile.positions.size(); ++n) {
     env.i = tile.positions[n];
     KeyBox row = boxOfRow(s, env, existing);
-    const auto column = static_cast<size_t>(lanes[n] / kColumn);
-    while (tile.columns.size() <= column) {
+    if (n == 0 || lanes[n] / kColumn != lanes[n - 1] / kColumn) {
       tile.columns.emplace_back().empty = true;
     }
     if (row.empty) {
       tile.whole = false;
       continue;
     }
-    const bool isFirst = tile.columns[column].empty;
-    join(tile.columns[column], unused, row, isFirst);
+    KeyBox &column = tile.columns.back();
+    join(column, unused, row, column.empty);
     join(tile.any, tile.all, row, tile.empty);
     tile.empty = false;
     tile.live += static_cast<double>(countLive(s, row, env));

@@ -88,11 +88,11 @@ WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape
 /// Measured on an AMD EPYC of the fifth generation, in the order of Work; seconds.
 static std::array<double, kWorkKinds> usualSeconds(const std::string &type) {
   if (type == "bf16") {
-    return {8.09e-12, 0, 1.19e-10, 0,        3.11e-11, 3.69e-10, 3.08e-10, 0,
-            1.85e-08, 0, 5.48e-08, 5.39e-09, 1.04e-10, 4.08e-11, 1.53e-11, 3.84e-06};
+    return {8.2e-12,  0, 1.18e-10, 0,        4.55e-11, 2.68e-10, 3.87e-10, 0,
+            1.25e-08, 0, 5.75e-08, 6.08e-09, 1.02e-10, 4.8e-11,  1.72e-11, 4.13e-06};
   }
-  return {1.78e-11, 0, 7.71e-11, 0,        8.61e-11, 7.09e-10, 1.12e-10, 0,
-          2.11e-08, 0, 7.77e-08, 4.66e-09, 1.05e-10, 1.37e-10, 1.37e-11, 3.9e-06};
+  return {1.86e-11, 0, 8.68e-11, 0,        4.61e-11, 1.18e-09, 3.09e-10, 0,
+          2.6e-08,  0, 0,        1.09e-08, 9.1e-11,  8.31e-11, 2.07e-11, 3.78e-06};
 }
 
 MachineModel MachineModel::load(const std::string &type) {

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+PAUSE = 0.03  # seconds
+
 
 def middle(values: Sequence[float]) -> tuple[float, float, float]:
     """Median and quartiles."""
@@ -49,23 +51,25 @@ def interleaved(
     rounds: int,
     sample: float = 0.004,
     budget: float = 2.5,
-    pause: float = 0.0,
+    spinning: frozenset[str] = frozenset(),
 ) -> Times:
     """Times each of `runs`, one sample each in turn, the order turning from round to round.
 
     A sample repeats a short call until it lasts `sample` seconds. After three rounds,
     a contestant that has used its share of `budget` seconds sits out, and the rounds
-    end once the first one (what is measured) does. `pause` seconds pass before each
-    sample: OpenMP's threads spin for some milliseconds after their work.
+    end once the first one (what is measured) does. After those of `spinning` comes a
+    pause: OpenMP's threads go on to spin for some milliseconds after their work.
     """
     first = {}
     for run in runs.values():
         run()
+    time.sleep(PAUSE if spinning & runs.keys() else 0)
     for name, run in runs.items():
-        time.sleep(pause)
         begin = time.perf_counter()
         run()
         first[name] = time.perf_counter() - begin
+        if name in spinning:
+            time.sleep(PAUSE)
     counts = {name: max(1, round(sample / max(took, 1e-7))) for name, took in first.items()}
     names = list(runs)
     times = Times({name: [] for name in names})
@@ -85,11 +89,12 @@ def interleaved(
                 times.rounds[name].append(None)
                 continue
             run, count = runs[name], counts[name]
-            time.sleep(pause)
             begin = time.perf_counter()
             for _ in range(count):
                 run()
             took = time.perf_counter() - begin
             spent[name] += took
             times.rounds[name].append(took / count)
+            if name in spinning:
+                time.sleep(PAUSE)
     return times

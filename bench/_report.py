@@ -116,7 +116,7 @@ def compare(data: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
         if worse_by(row, then) > WORSE:
             worse.append(row["id"])
             print(f"worse:  {moved}")
-        elif abs(row["value"] / then["value"] - 1) > WORSE and worse_by(row, then) < 0:
+        elif (then["value"] / row["value"] if row["most"] else row["value"] / then["value"]) > 1 + WORSE:
             print(f"better: {moved}")
     print(f"{len(worse)} of {len(data['rows'])} rows are more than {WORSE:.0%} worse than in the earlier results")
     return worse

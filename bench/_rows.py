@@ -24,6 +24,7 @@ from _measure import Times, interleaved, middle
 HERE = Path(__file__).resolve().parent
 CORES = os.cpu_count() or 1
 BYTES = {"f32": 4, "f16": 2, "bf16": 2}
+TORCH = frozenset({"sdpa", "flex", "rewrite"})
 PEAK_OF = {"f32": "f32", "f16": "f32", "bf16": "bf16"}
 
 
@@ -169,6 +170,7 @@ class Bench:
         import heddle as hd
 
         sizes = {"b": 1, "h": p.heads, "hk": p.kv_heads or p.heads, "nq": p.n, "nk": p.keys, "d": p.d}
+        sizes["threads"] = p.threads
         try:
             if p.score and p.score != "lambda":
                 return dict(hd.compile(_cases.specs()[p.score]).explain(as_json=True, **sizes))
@@ -225,7 +227,7 @@ class Bench:
         return out
 
     def predicted(self, p: Problem) -> float | None:
-        """Seconds that the cost model expects on as many threads as are set now."""
+        """Seconds that the cost model expects."""
         return (self.explained(p).get("time") or {}).get("predicted_seconds")
 
     def sdpa(self, p: Problem) -> Callable[[], Any]:
@@ -247,8 +249,7 @@ class Bench:
 
     def run(self, runs: dict[str, Callable[[], Any]], budget: float = 2.5) -> Times:
         """Interleaved rounds."""
-        pause = 0.006 if runs.keys() & {"sdpa", "flex", "rewrite"} else 0.0
-        return interleaved(runs, self.rounds, budget=0.3 if self.quick else budget, pause=pause)
+        return interleaved(runs, self.rounds, budget=0.3 if self.quick else budget, spinning=TORCH)
 
 
 def result(bench: Bench, row: Row, times: Times, values: list[float], **extra: Any) -> dict[str, Any]:
@@ -428,7 +429,7 @@ def small_call(bench: Bench, row: Row) -> dict[str, Any]:
     if row.options.get("numpy"):
         a, b, c = (x.numpy() for x in (q, k, v))
         runs["heddle"] = lambda: hd.attend(a, b, c)
-    times = interleaved(runs, 5 if bench.quick else 41, budget=1)
+    times = interleaved(runs, 5 if bench.quick else 41, budget=1, spinning=TORCH)
     return result(bench, row, times, [t * 1e6 for t in times.seconds("heddle")])
 
 

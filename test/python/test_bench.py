@@ -137,10 +137,15 @@ def row(value: float | None, most: bool = False, spread: float = 0.0, target: fl
         (row(None), row(1.0), True),
     ],
 )
-def test_regressions_are_judged_by_sense_and_spread(now: dict, then: dict, worse: bool) -> None:
+def test_regressions_are_judged_by_sense_and_spread(
+    now: dict, then: dict, worse: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     machine = {"cpu": "x"}
     found = _report.compare({"machine": machine, "rows": [now]}, {"machine": machine, "rows": [then]})
     assert found == (["r"] if worse else [])
+    value, earlier = now["value"], then["value"]
+    better = value is not None and (earlier / value if now["most"] else value / earlier) > 1.1
+    assert ("better" in capsys.readouterr().out) == better
     assert _report.met(row(0.9)) is False
     assert _report.met(row(0.9, most=True)) is True
     assert _report.met(row(None)) is None

@@ -77,7 +77,7 @@ struct Schedule {
   std::vector<Stratum> strata;
   /// Query positions that share one online-softmax state (a multiple of every
   /// stratum's tile alignment), and keys of one chunk.
-  int64_t superTile = 64, keyChunk = 96;
+  int64_t superTile = 64, keyChunk = 192;
 
   /// Structural equality and hash.
   bool same(const Schedule &o) const;

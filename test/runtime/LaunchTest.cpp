@@ -241,6 +241,42 @@ TEST(Launch, ScalarsAreCheckedAndConverted) {
   EXPECT_EQ(prepare(), "expected w to be i64, but got f64: convert it to i64");
 }
 
+TEST(Launch, HeadsShareTilesAndKeysAreSplit) {
+  std::string text = copyManifest(R"({"kind": "value", "value": 0})",
+                                  R"(, "parts": [1], "state_bytes": 640, "keys_per_split": 96, "max_splits": 4,
+                                     "heads_share_tiles": 1)");
+  Manifest m;
+  Error bad = parseManifest(text, m);
+  ASSERT_FALSE(bad) << bad->message;
+  auto slots = [&](int64_t b, int64_t h, int64_t hk, int64_t nq, int64_t nk) {
+    Call call(b, h, nq, nk, hk);
+    heddle_tensor args[] = {call.q.view, call.k.view, call.v.view, call.at.view};
+    heddle_tensor results[] = {call.out.view, call.lse.view};
+    Launch launch;
+    Error e = prepareLaunch(m, args, 4, results, 2, launch);
+    EXPECT_FALSE(e);
+    return std::array<int64_t, 4>{launch.block[SlotHeadsPerTile], launch.block[SlotKeysPerSplit],
+                                  launch.block[SlotSplits], launch.units};
+  };
+  using Slots = std::array<int64_t, 4>;
+  const int64_t whole = int64_t(1) << 30;
+  // 16 lanes: as many heads of a group as fit with all queries, a divisor of the group.
+  EXPECT_EQ(slots(1, 8, 1, 1, 96), (Slots{8, whole, 1, 1}));
+  EXPECT_EQ(slots(2, 8, 2, 4, 96), (Slots{4, whole, 1, 4}));
+  EXPECT_EQ(slots(1, 6, 1, 4, 96), (Slots{3, whole, 1, 2}));
+  EXPECT_EQ(slots(1, 7, 1, 4, 96), (Slots{1, whole, 1, 7}));
+  EXPECT_EQ(slots(1, 8, 8, 1, 96), (Slots{1, whole, 1, 8}));
+  EXPECT_EQ(slots(1, 8, 1, 17, 96), (Slots{1, whole, 1, 16}));
+  // Splits follow from the keys alone, and there are at most four.
+  EXPECT_EQ(slots(1, 8, 1, 1, 97), (Slots{8, 96, 2, 1}));
+  EXPECT_EQ(slots(3, 8, 1, 16, 384), (Slots{1, 96, 4, 24}));
+  EXPECT_EQ(slots(1, 8, 1, 1, 385), (Slots{8, 192, 3, 1}));
+  for (const char *wrong : {R"(, "parts": [1, 2])", R"(, "parts": [0])", R"(, "parts": [])", R"(, "keys_per_split": 5)",
+                            R"(, "state_bytes": 7)", R"(, "max_splits": 0)"}) {
+    EXPECT_TRUE(parseManifest(copyManifest(R"({"kind": "value", "value": 0})", wrong), m)) << wrong;
+  }
+}
+
 TEST(Launch, ManyThreadsAtOnce) {
   KernelHandle handle;
   std::vector<std::thread> threads;

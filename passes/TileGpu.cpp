@@ -33,7 +33,7 @@ namespace heddle {
 #include "passes/Passes.h.inc"
 
 /// Tables of one kernel past this many bytes go to a second one.
-static constexpr int64_t kMaxTableBytes = 24 * 1024;
+static constexpr int64_t kMaxTableBytes = 40 * 1024;
 
 static bool sameDigits(ArrayRef<QueryDigit> x, ArrayRef<QueryDigit> y) {
   return llvm::equal(x, y, [](const QueryDigit &a, const QueryDigit &b) {

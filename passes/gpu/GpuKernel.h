@@ -15,9 +15,8 @@
 //              each thread; online softmax; acc += P V
 //   epilogue   out = acc / l, or the state (m, l, acc) for the next group
 //
-// Where a tile that is not full holds a V that is not finite, the finite part and
-// a code of the other elements are multiplied apart, so that 0 * NaN cannot reach
-// a row for which the key is dead.
+// Where a tile that is not full holds a V that is not finite, its keys are added
+// one by one, the dead ones left out, so that 0 * NaN cannot reach a row.
 //
 //===----------------------------------------------------------------------===//
 #ifndef HEDDLE_PASSES_GPU_GPUKERNEL_H
@@ -93,7 +92,8 @@ private:
   bool fused = false; ///< one positive scale for all scores: it joins exp2's argument
 
   // Shared-memory offsets.
-  int64_t size = 0, sRow = 0, sPosition = 0, sPartial = 0, sDescriptor = 0, sTable = 0, sRing = 0, partials = 0;
+  int64_t size = 0, sRow = 0, sPosition = 0, sPartial = 0, sDescriptor = 0, sTable = 0, sRing = 0, partials = 0,
+          sWeights = -1;
   llvm::SmallVector<int64_t> sQuery;
   int64_t stageBytes = 0, keyBytes = 0;
 

@@ -27,6 +27,9 @@ static SmallVector<GpuInterval> intervalsOf(const Stratum &s) {
 
 static int64_t align(int64_t n) { return (n + 15) / 16 * 16; }
 
+/// Weights of a tile in f32, for the path that takes V's infinities and NaNs.
+static int64_t weightBytes(const GpuShape &shape) { return shape.rows * shape.keys * 4; }
+
 int64_t gpuTableBytes(const KernelSignature &, const Schedule &schedule, const GpuGroup &group, const GpuShape &shape) {
   int64_t digits = 1, out = 2 * align(shape.rows * 4) + 16;
   for (int64_t n : group.members) {
@@ -36,7 +39,7 @@ int64_t gpuTableBytes(const KernelSignature &, const Schedule &schedule, const G
     }
   }
   out += align(int64_t(group.members.size()) * (7 + 2 * (digits - 1)) * 4);
-  return out + align((shape.stages + 1) * shape.keys * 4);
+  return out + align((shape.stages + 1) * shape.keys * 4) + weightBytes(shape);
 }
 
 int64_t GpuKernel::allocate(int64_t count) {
@@ -109,6 +112,7 @@ void GpuKernel::layout() {
   sPartial = allocate(partials * 16);
   sDescriptor = allocate(int64_t(members.size()) * descriptorWords() * 4);
   sTable = allocate((shape.stages + 1) * shape.keys * 4);
+  sWeights = keyBytes >= weightBytes(shape) ? -1 : allocate(weightBytes(shape));
 }
 
 //===--- The argument block -----------------------------------------------===//

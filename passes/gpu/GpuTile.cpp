@@ -295,89 +295,40 @@ Value GpuKernel::nonFinite(Value stage, Value wanted) {
       [&] { return Values{e.no()}; })[0];
 }
 
-namespace {
-/// A 16-bit or 32-bit float's bits, taken apart.
-struct FloatBits {
-  int64_t exponent, magnitude, one, minusInfinity, nan; ///< the last three: 1, 2^7 and 2^14
-};
-} // namespace
-
-static FloatBits floatBits(Type storage) {
-  if (storage.isF16()) {
-    return {0x7c00, 0x7fff, 0x3c00, 0x5800, 0x7400};
-  }
-  if (storage.isBF16()) {
-    return {0x7f80, 0x7fff, 0x3f80, 0x4300, 0x4680};
-  }
-  return {0x7f800000, 0x7fffffff, 0x3f800000, 0x43000000, 0x46800000};
-}
-
-/// The same product where V is not finite: its finite part as usual, and the number of live keys with inf, -inf and
-/// NaN by a second product of codes 1, 2^7 and 2^14 (at most 64 keys a tile: the three sums stay apart). A weight of
-/// 0 is a dead key.
+/// The same sum key by key, leaving out weights of 0 (dead keys), where V is not finite: rare, so slow and small. The
+/// block's weights pass through shared memory.
 void GpuKernel::accumulateExact(const Values &weights, Values &state, Value stage) {
-  FloatBits bits = floatBits(storage);
-  bool packed = !storage.isF32();
-  // Element-wise on registers that hold one f32 or two 16-bit floats: {finite part, code}.
-  auto split = [&](Value v) {
-    auto element = [&](Value x) {
-      Value magnitude = e.bitAnd(x, bits.magnitude);
-      Value bad = e.ge(magnitude, e.k(bits.exponent));
-      Value nan = e.lt(e.k(bits.exponent), magnitude);
-      Value negative = e.cmp(arith::CmpIPredicate::ne, e.bitAnd(x, bits.magnitude + 1), e.k(0));
-      Value code = e.select(nan, e.k(bits.nan), e.select(negative, e.k(bits.minusInfinity), e.k(bits.one)));
-      return std::pair(e.select(bad, e.k(0), x), e.select(bad, code, e.k(0)));
-    };
-    if (!packed) {
-      return element(v);
-    }
-    auto [low, lowCode] = element(e.bitAnd(v, 0xffff));
-    auto [high, highCode] = element(e.shr(v, 16));
-    return std::pair(e.either(low, e.shl(high, 16)), e.either(lowCode, e.shl(highCode, 16)));
-  };
-  int64_t steps = shape.keys / (packed ? 16 : 8);
-  SmallVector<Values> fragments, live;
-  for (int64_t step = 0; step < steps; ++step) {
-    fragments.push_back(weightFragment(weights, step));
-    Values ones(weights.begin() + step * (packed ? 8 : 4), weights.begin() + (step + 1) * (packed ? 8 : 4));
-    for (Value &w : ones) {
-      w = e.select(e.cmp(arith::CmpFPredicate::UNE, w, e.f(0.0)), e.f(1.0), e.f(0.0));
-    }
-    live.push_back(weightFragment(ones, 0));
+  int64_t pitch = sharedPitch(shape.columns, bytes), row = shape.keys * 4;
+  // All warps are done with the tile's keys (nonFinite has a barrier): their room may be taken.
+  Value scratch = sWeights >= 0 ? e.k(sWeights) : e.add(stage, shape.keys * pitch);
+  Value own[2];
+  for (int64_t half : {0, 1}) {
+    own[half] = e.add(scratch, e.mul(e.add(e.add(e.shl(warp, 4), group8), 8 * half), row));
   }
-  Values zero(8, e.f(0.0));
-  for (int64_t pair = 0; pair < shape.columns / 16; ++pair) {
-    MutableArrayRef<Value> acc = MutableArrayRef<Value>(state).slice(pair * 8, 8);
-    Values codes = zero;
-    for (int64_t step = 0; step < steps; ++step) {
-      Values finite, code;
-      for (Value v : valueFragments(stage, pair, step)) {
-        auto [part, c] = split(packed ? v : e.bits(v));
-        finite.push_back(packed ? part : e.fromBits(part));
-        code.push_back(c);
-      }
-      Values ones = live[step];
-      if (!packed) {
-        for (Value &v : ones) {
-          v = e.bits(v);
-        }
-      }
-      for (int64_t n : {0, 1}) {
-        auto two = [&](Values &v) { return ArrayRef<Value>(v).slice(2 * n, 2); };
-        multiply(fragments[step], two(finite), acc.slice(4 * n, 4));
-        llvm::copy(e.mma(storage, ones, two(code), ValueRange(codes).slice(4 * n, 4)), codes.begin() + 4 * n);
-      }
-    }
-    for (auto [a, c] : llvm::zip(acc, codes)) {
-      Value nan = e.cmp(arith::CmpFPredicate::OGE, c, e.f(16384.0));
-      Value quotient = math::FloorOp::create(e.b, e.loc, e.mul(c, e.f(1.0 / 128)));
-      Value minus = e.cmp(arith::CmpFPredicate::OGT, quotient, e.f(0.0));
-      Value plus = e.cmp(arith::CmpFPredicate::OGT, e.sub(c, e.mul(quotient, e.f(128.0))), e.f(0.0));
-      nan = e.either(nan, e.both(minus, plus));
-      Value sum = e.select(minus, e.add(a, e.f(-kInfinity)), e.select(plus, e.add(a, e.f(kInfinity)), a));
-      a = e.select(nan, e.f(std::nan("")), sum);
-    }
+  for (auto [n, w] : llvm::enumerate(weights)) {
+    Value column = e.add(e.shl(quad, 1), int64_t(n / 4) * 8 + int64_t(n % 2));
+    e.storeShared(w, e.add(own[(n / 2) % 2], e.shl(column, 2)), 4);
   }
+  e.barrier();
+  Value first = e.add(stage, e.mul(e.shl(quad, 1), bytes));
+  Values acc(state.begin(), state.begin() + accCount());
+  acc = loop(e.k(0), e.k(shape.keys), 1, acc, [&](Value key, ValueRange carried) {
+    Values next(carried);
+    Value w[2], live[2];
+    for (int64_t half : {0, 1}) {
+      w[half] = e.loadShared(e.f32, e.add(own[half], e.shl(key, 2)), 4);
+      live[half] = e.cmp(arith::CmpFPredicate::UNE, w[half], e.f(0.0));
+    }
+    Value at = e.add(first, e.mul(key, pitch));
+    for (int64_t n = 0; n < accCount(); ++n) {
+      int64_t half = (n / 2) % 2;
+      Value v = e.loadShared(storage, e.add(at, ((n / 4) * 8 + n % 2) * bytes), unsigned(bytes));
+      v = storage.isF32() ? v : arith::ExtFOp::create(e.b, e.loc, e.f32, v).getResult();
+      next[n] = e.select(live[half], e.fma(w[half], v, next[n]), next[n]);
+    }
+    return next;
+  });
+  llvm::copy(acc, state.begin());
 }
 
 //===--- One tile of the stream -------------------------------------------===//

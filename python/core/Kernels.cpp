@@ -220,6 +220,12 @@ static py::tuple callKernel(const Kernel &kernel, const py::sequence &args, py::
 void bindKernels(py::module_ &m) {
   py::class_<Kernel, std::shared_ptr<Kernel>> kernel(m, "Kernel", "A loaded kernel.");
   kernel.def_property_readonly("manifest", [](const Kernel &k) { return heddle_kernel_manifest(k.kernel); })
+      .def_property_readonly("artifact",
+                             [](const Kernel &k) {
+                               size_t size = 0;
+                               const void *bytes = heddle_kernel_artifact(k.kernel, &size);
+                               return py::bytes(static_cast<const char *>(bytes), size);
+                             })
       .def("save", [](const Kernel &k, const std::string &path) { check(heddle_kernel_save(k.kernel, path.c_str())); })
       .def("run", [](const Kernel &k, const py::sequence &args, const py::sequence &results) {
         Arguments a(args), r(results);

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import _core
+from ._cuda import GpuKernel, attend_on, driver, on_gpu
+from ._gpu import Bundle
 from ._pattern import compiling, full
 from ._program import MLIR_TYPES, TensorValue
 from ._spec import DTYPES, Call, Formula, Segment, prepare
@@ -32,6 +34,25 @@ def plan_of(call: Call) -> tuple[Formula, _core.Plan]:
             _plans.clear()
         _plans[call.key] = found
     return found
+
+
+_gpu_kernels: dict[tuple[str, str], GpuKernel] = {}
+
+
+def gpu_kernel(text: str, target: str) -> GpuKernel:
+    """The GPU kernel of a spec, compiled once and cached as the CPU's are."""
+    found = _gpu_kernels.get((text, target))
+    if found is None:
+        found = GpuKernel(Bundle.parse(_core.kernel_get(text, text, target).artifact))
+        if len(_gpu_kernels) >= _MAX_PLANS:
+            _gpu_kernels.clear()
+        _gpu_kernels[text, target] = found
+    return found
+
+
+def attend_gpu(formula: Formula, call: Call, out: Any) -> Any:
+    """A call on CUDA tensors: the kernel for their device, on their library's current stream."""
+    return attend_on(formula, call, out, lambda text, device: gpu_kernel(text, driver().target(device)))
 
 
 def segments_of(
@@ -81,8 +102,8 @@ def attend(
     Parameters
     ----------
     q
-        ``[B, Hq, Nq, D]``: a NumPy array, a torch CPU tensor, or anything with DLPack; float32, float16 or
-        bfloat16, any strides.
+        ``[B, Hq, Nq, D]``: a NumPy array, a torch tensor, or anything with DLPack; float32, float16 or bfloat16,
+        any strides. On a CUDA tensor (torch, CuPy) the kernel runs on its GPU, asynchronously on the current stream.
     k, v
         ``[B, Hk, Nk, D]`` and ``[B, Hv, Nk, Dv]``; Hk and Hv divide Hq, B may be 1.
     where
@@ -151,6 +172,8 @@ def attend(
     formula, plan = plan_of(call) if found is None else found
     if max_waste is not None:
         check_waste(formula, plan, call, max_waste)
+    if on_gpu(q):
+        return attend_gpu(formula, call, out)
     result = plan.run(call.values, out)
     if type(q).__module__ in ("numpy", "torch") or out is not None:
         return result

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from . import _core
+from ._kernel import Kernel
 from ._kernel import compile as compile_spec
 from ._pattern import as_pattern
 from ._spec import Spec, spec
@@ -59,6 +60,7 @@ def _measured(spec: Spec, queries: tuple[int, ...], keys: tuple[int, ...], as_js
     for a in formal:
         x = random.standard_normal(queries if a["roles"][0]["role"] == "q" else keys).astype(np.float32)
         args.append(_core_type(x, a["type"]))
+    assert isinstance(kernel, Kernel)
     return kernel.explain(*args, as_json=as_json, hk=keys[1])
 
 

@@ -8,6 +8,8 @@ import time
 from typing import Any
 
 from . import _core
+from ._cuda import GpuKernel
+from ._gpu import Bundle
 from ._scalars import Scalar, Tensor
 from ._spec import Spec
 
@@ -125,7 +127,7 @@ class Kernel:
         return f"<heddle.Kernel {self._manifest.get('name', '')} for {self._target}>"
 
 
-def compile(spec: Spec | str | os.PathLike[str], target: str = "native") -> Kernel:
+def compile(spec: Spec | str | os.PathLike[str], target: str = "native") -> Kernel | GpuKernel:
     """Compiles a spec, or takes it from the cache.
 
     Parameters
@@ -133,7 +135,8 @@ def compile(spec: Spec | str | os.PathLike[str], target: str = "native") -> Kern
     spec
         A `Spec`, the dialect's text, or the path of a file with it.
     target
-        "native", "x86-64-v2", "x86-64-v3" or "x86-64-v4".
+        "native", "x86-64-v2", "x86-64-v3" or "x86-64-v4"; "sm_80", "sm_86", "sm_89", "sm_90" or "sm_90a" for a
+        kernel that takes CUDA tensors.
 
     Raises
     ------
@@ -150,12 +153,18 @@ def compile(spec: Spec | str | os.PathLike[str], target: str = "native") -> Kern
             text = file.read()
     else:
         raise TypeError(f"expected a Spec, text or a path, but got {type(spec).__name__}")
-    return Kernel(_core.kernel_get(text, text, target), text, target, operands)
+    core = _core.kernel_get(text, text, target)
+    if target.startswith("sm_"):
+        return GpuKernel(Bundle.parse(core.artifact))
+    return Kernel(core, text, target, operands)
 
 
-def load(path: str | os.PathLike[str]) -> Kernel:
-    """Loads a kernel that `Kernel.save` wrote. Needs no compiler."""
-    return Kernel(_core.kernel_open(os.fspath(path)), None, "native")
+def load(path: str | os.PathLike[str]) -> Kernel | GpuKernel:
+    """Loads a kernel that `Kernel.save` or the compiler wrote, for the CPU or a GPU. Needs no compiler."""
+    core = _core.kernel_open(os.fspath(path))
+    if "gpu" in json.loads(core.manifest):
+        return GpuKernel(Bundle.parse(core.artifact))
+    return Kernel(core, None, "native")
 
 
 def compile_count() -> int:

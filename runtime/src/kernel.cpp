@@ -165,6 +165,14 @@ Error loadKernel(std::string_view bytes, heddle_kernel **out) {
   if (Error e = parseManifest(artifact.manifest, kernel->manifest)) {
     return e;
   }
+  if (kernel->manifest.gpu) {
+    const GpuPlan &plan = *kernel->manifest.gpu;
+    if (uint64_t(plan.ptxBytes) + uint64_t(plan.cubinBytes) != artifact.object.size()) {
+      return systemError("expected PTX and cubin of the manifest's sizes, but got others");
+    }
+    *out = kernel.release(); // the driver loads it at the first launch
+    return nullptr;
+  }
   std::string missing = missingFeature(kernel->manifest.features, heddle_host_features());
   if (!missing.empty()) {
     return systemError("expected a kernel for this machine (" + std::string(heddle_host_features()) +
@@ -258,6 +266,9 @@ Error run(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, con
           int32_t numResults, const heddle_run_options *options) {
   if (kernel.manifest.isProgram()) {
     return runSteps(kernel, args, numArgs, results, numResults, options);
+  }
+  if (kernel.manifest.gpu) {
+    return invalidValue("expected a kernel for the CPU, but got one for " + kernel.manifest.gpu->chip);
   }
   // Kept from call to call; a task that runs a kernel itself would need its own, and none does.
   thread_local Launch launch;
@@ -355,6 +366,11 @@ void heddle_kernel_release(heddle_kernel *kernel) {
   if (kernel && kernel->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
     delete kernel;
   }
+}
+
+const void *heddle_kernel_artifact(const heddle_kernel *kernel, size_t *size) {
+  *size = kernel->bytes.size();
+  return kernel->bytes.data();
 }
 
 const char *heddle_kernel_manifest(const heddle_kernel *kernel) { return kernel->manifestText.c_str(); }

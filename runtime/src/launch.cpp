@@ -388,6 +388,11 @@ Error Preparation::storeScalar(size_t a) {
     }
     bits = std::bit_cast<int64_t>(value);
   }
+  if (m.gpu) {
+    launch.block[recordOf(a)] = 0; // a device cannot follow the pointer: the value itself
+    launch.block[recordOf(a) + 1] = bits;
+    return nullptr;
+  }
   launch.storage.push_back(bits);
   launch.block[recordOf(a)] = int64_t(reinterpret_cast<intptr_t>(&launch.storage.back()));
   return nullptr;
@@ -405,6 +410,14 @@ Error Preparation::storeOffset(const Offset &offset, const std::string &what, in
     if (count != 1 && count != batch) {
       return wrongShape(name, t, {{batch, true}}, "batch");
     }
+    if (m.gpu && t.rank == 1) {
+      if (t.dtype != HEDDLE_I64) {
+        return wrongType(name, HEDDLE_I64, t.dtype);
+      }
+      launch.block[slot] = int64_t(reinterpret_cast<intptr_t>(t.data));
+      launch.block[slot + 1] = count > 1 ? t.strides[0] : 0;
+      return nullptr;
+    }
     for (int64_t b = 0; b < count; ++b) {
       launch.storage.push_back(loadInteger(t.data, t.dtype, t.rank == 0 ? 0 : b * t.strides[0]));
     }
@@ -421,6 +434,11 @@ Error Preparation::storeOffset(const Offset &offset, const std::string &what, in
     if (slot == recordOf(m.args.size() + m.results.size())) {
       unevenOffset |= value % m.superTile != 0;
     }
+  }
+  if (m.gpu) {
+    launch.block[slot] = 0;
+    launch.block[slot + 1] = launch.storage[first];
+    return nullptr;
   }
   launch.block[slot] = int64_t(reinterpret_cast<intptr_t>(launch.storage.data() + first));
   launch.block[slot + 1] = count > 1 ? 1 : 0;

@@ -204,6 +204,29 @@ void findRoles(Manifest &m) {
   }
 }
 
+/// How a GPU's kernels are launched.
+GpuPlan parseGpu(const Json &json) {
+  GpuPlan plan;
+  plan.chip = json.at("chip").get<std::string>();
+  plan.ptxBytes = json.at("ptx_bytes").get<int64_t>();
+  plan.cubinBytes = json.at("cubin_bytes").get<int64_t>();
+  plan.workspaceWords = json.at("workspace_words").get<int64_t>();
+  require(plan.ptxBytes >= 0 && plan.cubinBytes >= 0, "code of a negative size");
+  require(plan.workspaceWords >= 0 && plan.workspaceWords <= 1 << 16, "workspace_words out of range");
+  for (const Json &k : json.at("kernels")) {
+    GpuPlan::Kernel kernel{k.at("name").get<std::string>(), k.at("threads").get<int64_t>(),
+                           k.at("shared_bytes").get<int64_t>(), k.at("span").get<int64_t>(),
+                           k.at("inner").get<int64_t>()};
+    require(kernel.threads > 0 && kernel.threads <= 1024, "threads out of range");
+    require(kernel.sharedBytes >= 0 && kernel.sharedBytes <= 1 << 20, "shared_bytes out of range");
+    require(kernel.span > 0 && kernel.span < maxPosition && kernel.inner > 0 && kernel.inner < maxPosition,
+            "blocks out of range");
+    plan.kernels.push_back(std::move(kernel));
+  }
+  require(!plan.kernels.empty(), "no kernel");
+  return plan;
+}
+
 /// How tasks may share a super-tile, its state and the keys.
 void parseSharing(const Json &json, Manifest &m) {
   m.parts = json.value("parts", std::vector<int64_t>{1});
@@ -334,7 +357,10 @@ void parse(std::string_view text, Manifest &m) {
     return parseProgram(json, m);
   }
   m.entry = json.at("entry").get<std::string>();
-  m.scratchBytes = json.at("scratch_bytes").get<int64_t>();
+  if (json.contains("gpu")) {
+    m.gpu = parseGpu(json["gpu"]);
+  }
+  m.scratchBytes = m.gpu ? 0 : json.at("scratch_bytes").get<int64_t>();
   require(m.scratchBytes >= 0 && m.scratchBytes <= maxScratch, "scratch_bytes out of range");
   if (json.value("kind", "") == "op") {
     for (const Json &arg : json.at("args")) {

@@ -94,6 +94,20 @@ struct Order {
   int64_t within = 0;     ///< queries stay in their super-tile of so many positions; 0: in any
 };
 
+/// How a GPU kernel is launched (docs/abi.md).
+struct GpuPlan {
+  struct Kernel {
+    std::string name;
+    int64_t threads = 0, sharedBytes = 0;
+    int64_t span = 1;  ///< query positions of one block's tile in the leading digit
+    int64_t inner = 1; ///< blocks for each span
+  };
+  std::string chip;
+  int64_t ptxBytes = 0, cubinBytes = 0;
+  int64_t workspaceWords = 0; ///< f32 for each row of each head; 0: no workspace
+  std::vector<Kernel> kernels;
+};
+
 struct Manifest {
   std::string name, features, entry;
   int64_t scratchBytes = 0, superTile = 1;
@@ -108,6 +122,7 @@ struct Manifest {
   std::vector<Result> results;
   std::vector<Order> orders;
   int q = -1;
+  std::optional<GpuPlan> gpu; ///< null for a CPU
   std::optional<OpLaunch> op; ///< of a kernel of an op on whole tensors; then there are no segments
   // Of a program:
   std::vector<Step> steps;

@@ -73,6 +73,8 @@ HEDDLE_API void heddle_kernel_retain(heddle_kernel *);
 HEDDLE_API void heddle_kernel_release(heddle_kernel *);
 /* The manifest as JSON (docs/abi.md); lives as long as the kernel. */
 HEDDLE_API const char *heddle_kernel_manifest(const heddle_kernel *);
+/* The artefact's bytes; they live as long as the kernel. */
+HEDDLE_API const void *heddle_kernel_artifact(const heddle_kernel *, size_t *size);
 HEDDLE_API heddle_error *heddle_kernel_save(const heddle_kernel *, const char *path);
 HEDDLE_API heddle_error *heddle_kernel_open(const char *path, heddle_kernel **out);
 

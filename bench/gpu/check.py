@@ -1,0 +1,305 @@
+#!/usr/bin/env python3
+"""Checks and times GPU bundles on a machine with a GPU: needs torch and the folder that `pack.py` made, no compiler.
+
+    python3 check.py [--out FOLDER] [--seconds 500]
+
+First correctness: every example and random pattern on fresh inputs, results poisoned before the launch, against
+float64.
+Then times by device events, medians, side by side with torch's SDPA backends, compiled FlexAttention and a rewrite by
+hand. Prints two tables and writes results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from heddle_gpu._cuda import GpuKernel
+
+HERE = Path(__file__).resolve().parent
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+ALLOWED = {"f32": 1e-5, "f16": 1.5e-3, "bf16": 1.2e-2}
+"""Largest |out - ref| / |ref| over a tensor (Frobenius norms)."""
+
+BIGBIRD = 64
+
+
+def randn(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+    """Fresh normal numbers on the GPU."""
+    return torch.randn(*shape, device="cuda", dtype=torch.float32).to(dtype)
+
+
+def reference(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, live: torch.Tensor, bias: torch.Tensor | None = None,
+    sink: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """The formula in float64; `live` is [.., Hq, Nq, Nk]."""
+    q, k, v = (x.double() for x in (q, k, v))
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    s = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    s = s if bias is None else s + bias.double()
+    s = s.masked_fill(~live, float("-inf"))
+    m = s.amax(-1, keepdim=True)
+    if sink is not None:
+        m = torch.maximum(m, sink.double().view(1, -1, 1, 1))
+    m = torch.where(torch.isinf(m), torch.zeros_like(m), m)
+    w = torch.exp(s - m)
+    z = w.sum(-1, keepdim=True)
+    if sink is not None:
+        z = z + torch.exp(sink.double().view(1, -1, 1, 1) - m)
+    return torch.where(z == 0, 0.0, (w @ v) / torch.where(z == 0, 1.0, z))
+
+
+def judge(name: str, out: torch.Tensor, want: torch.Tensor, dtype: str) -> str:
+    """An empty text, or what is wrong."""
+    if not torch.isfinite(out).all():
+        return f"{name}: {int((~torch.isfinite(out)).sum())} elements not finite (or never written)"
+    norm = want.norm().item()
+    error = (out.double() - want).norm().item() / (norm or 1.0)
+    return f"{name}: error {error:.2e}, allowed {ALLOWED[dtype]:.1e}" if error > ALLOWED[dtype] else ""
+
+
+def launch(kernel: GpuKernel, *args: Any, dv: int) -> torch.Tensor:
+    """Runs on a poisoned result."""
+    q = args[0]
+    out = torch.full((*q.shape[:3], dv), float("nan"), device="cuda", dtype=q.dtype)
+    kernel.launch(args, out)
+    torch.cuda.synchronize()
+    return out
+
+
+def check_random(case: dict[str, Any]) -> str:
+    """One random pattern against its mask."""
+    kernel = GpuKernel.open(HERE / f"{case['name']}.bundle")
+    hq, hk = case["heads"]
+    nq, nk, dtype = case["nq"], case["nk"], DTYPES[case["dtype"]]
+    bits = np.unpackbits(np.load(HERE / f"{case['name']}.npy"))[: hq * nq * nk].reshape(hq, nq, nk)
+    live = torch.tensor(bits.astype(bool), device="cuda")[None]
+    q, k = randn(2, hq, nq, case["d"], dtype=dtype), randn(2, hk, nk, case["d"], dtype=dtype)
+    v = randn(2, hk, nk, case["dv"], dtype=dtype)
+    extra = [case["offset"]] if len(kernel.manifest["args"]) > 3 else []
+    out = launch(kernel, q, k, v, *extra, dv=case["dv"])
+    return judge(f"{case['name']} {case['text']}", out, reference(q, k, v, live), case["dtype"])
+
+
+def check_examples() -> list[str]:
+    """Every example that has a bundle, by its formula."""
+    problems = []
+    n = 777
+    i, j = (torch.arange(n, device="cuda") for _ in range(2))
+    i, j = i[:, None], j[None, :]
+    causal = j <= i
+    side = [x // 32 for x in (i, j)], [x % 32 for x in (i, j)]
+
+    def near(pair: list[torch.Tensor]) -> torch.Tensor:
+        start = (pair[0] - 3).clamp(0, 25)
+        return (pair[1] >= start) & (pair[1] < start + 7)
+
+    heads = [(i - j).abs() <= 32] * 2 + [((i - j).abs() <= 64) & ((i - j) % 2 == 0)] * 2
+    masks: dict[str, torch.Tensor] = {
+        "dense": torch.ones(n, n, dtype=torch.bool, device="cuda"),
+        "causal": causal, "gqa": causal, "alibi": causal, "decode": causal,
+        "window": causal & (i - j <= 50), "prefix_lm": causal | (j < 100),
+        "sinks": causal & ((j < 4) | (i - j <= 127)),
+        "sparse_transformer": causal & ((i - j <= 63) | ((i - j) % 64 == 0)),
+        "neighborhood2d": near(side[0]) & near(side[1]),
+        "longformer": torch.stack(heads) | (j < 4),
+        "document": causal,
+    }  # fmt: skip
+    for name, live in masks.items():
+        path = HERE / f"example-{name}.bundle"
+        if not path.exists():
+            continue
+        kernel = GpuKernel.open(path)
+        formal = kernel.manifest["args"]
+        hq, hk, d = formal[0]["dims"][1], formal[1]["dims"][1], formal[0]["dims"][3]
+        kind = formal[0]["type"]
+        q, k, v = (randn(2, h, n, d, dtype=DTYPES[kind]) for h in (hq, hk, hk))
+        extra: list[Any] = []
+        bias = sink = None
+        if name == "window":
+            extra = [50]
+        elif name == "prefix_lm":
+            extra = [100]
+        elif name == "decode":
+            extra = [torch.zeros(2, dtype=torch.int64, device="cuda")]
+        elif name == "sinks":
+            sink = randn(hq, dtype=torch.float32)
+            extra = [sink]
+        elif name == "alibi":
+            slope = torch.rand(hq, device="cuda")
+            extra, bias = [slope], -slope.view(1, -1, 1, 1) * (i - j)
+        elif name == "document":
+            docs = torch.randint(0, 5, (2, n), device="cuda", dtype=torch.int32).sort(1).values
+            extra, live = [docs], live & (docs[:, None, :, None] == docs[:, None, None, :])
+        out = launch(kernel, q, k, v, *extra, dv=d)
+        problems.append(judge(name, out, reference(q, k, v, live, bias, sink), kind))
+    return problems
+
+
+def median_ms(run: Callable[[], Any], seconds: float = 0.4) -> float:
+    """Median of a call's time by device events, after a warm-up."""
+    for _ in range(3):
+        run()
+    times, begin = [], time.monotonic()
+    while len(times) < 10 or (time.monotonic() - begin < seconds and len(times) < 200):
+        a, b = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        a.record()
+        run()
+        b.record()
+        torch.cuda.synchronize()
+        times.append(a.elapsed_time(b))
+    return statistics.median(times)
+
+
+def predicate(where: str) -> Callable[..., Any] | None:
+    """The mask_mod of a timed pattern."""
+    return {
+        "causal": lambda b, h, i, j: j <= i,
+        "window(1023, 0)": lambda b, h, i, j: (j <= i) & (i - j <= 1023),
+        "window(256, 0)": lambda b, h, i, j: (j <= i) & (i - j <= 256),
+        "window(256, 0, dilation = 8)": lambda b, h, i, j: (j <= i) & (i - j <= 2048) & ((i - j) % 8 == 0),
+        "stride(128)": lambda b, h, i, j: (i - j) % 128 == 0,
+        "block(128)": lambda b, h, i, j: i // 128 == j // 128,
+        "causal & (window(127, 0) | stride(128))": lambda b, h, i, j: (
+            (j <= i) & ((i - j <= 127) | ((i - j) % 128 == 0))
+        ),
+        "window(256, 256) | global_tokens([0 to 64])": lambda b, h, i, j: (
+            ((i - j <= 256) & (j - i <= 256)) | (i < BIGBIRD) | (j < BIGBIRD)
+        ),
+    }.get(where)
+
+
+def rewrite(where: str) -> Callable[..., torch.Tensor] | None:
+    """What one would write by hand: a permutation into dense problems and SDPA."""
+
+    def blocks(x: torch.Tensor, n: int) -> torch.Tensor:
+        return x.reshape(x.shape[0], x.shape[1] * (x.shape[2] // n), n, x.shape[3])
+
+    def residues(x: torch.Tensor, n: int) -> torch.Tensor:
+        b, h, m, d = x.shape
+        return x.view(b, h, m // n, n, d).transpose(2, 3).reshape(b, h * n, m // n, d)
+
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    if where == "block(128)":
+        return lambda q, k, v: sdpa(blocks(q, 128), blocks(k, 128), blocks(v, 128))
+    if where == "stride(128)":
+        return lambda q, k, v: sdpa(residues(q, 128), residues(k, 128), residues(v, 128))
+    return None
+
+
+def live_pairs(where: str, n: int) -> float:
+    """Live pairs of one head."""
+    if where == "full":
+        return float(n) * n
+    if where.startswith("grid"):
+        return float(n) * 80 * 80
+    mod = predicate(where)
+    assert mod is not None
+    j = torch.arange(n, device="cuda")[None]
+    rows = torch.arange(n, device="cuda")[:, None].split(1024)
+    return float(sum(int(mod(0, 0, i, j).sum()) for i in rows))
+
+
+def peers(where: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, flex: bool) -> dict[str, float]:
+    """Milliseconds of what torch offers for the same pattern."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    out: dict[str, float] = {}
+    gqa = q.shape[1] != k.shape[1]
+    if where in ("full", "causal"):
+        for name, backend in (("cudnn", SDPBackend.CUDNN_ATTENTION), ("flash", SDPBackend.FLASH_ATTENTION)):
+            try:
+                with sdpa_kernel(backend):
+                    out[name] = median_ms(
+                        lambda: torch.nn.functional.scaled_dot_product_attention(
+                            q, k, v, is_causal=where == "causal", enable_gqa=gqa
+                        )
+                    )
+            except RuntimeError as error:
+                print(f"{name}: {str(error).splitlines()[0]}")
+    by_hand = rewrite(where)
+    if by_hand is not None:
+        out["rewrite"] = median_ms(lambda: by_hand(q, k, v))
+    mod = predicate(where)
+    if flex and mod is not None:
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+        try:
+            mask = create_block_mask(mod, None, None, q.shape[2], k.shape[2], device="cuda")
+            compiled = torch.compile(flex_attention, dynamic=False)
+            out["flex"] = median_ms(lambda: compiled(q, k, v, block_mask=mask, enable_gqa=gqa))
+        except Exception as error:
+            print(f"flex: {type(error).__name__}: {str(error)[:200]}")
+    return out
+
+
+def time_all(cases: list[dict[str, Any]], deadline: float) -> list[dict[str, Any]]:
+    """Times of every kernel and its peers until the deadline."""
+    rows = []
+    for case in cases:
+        kernel = GpuKernel.open(HERE / f"{case['bundle']}.bundle")
+        hq, hk = case["heads"]
+        for n in (65536,) if case["where"].startswith("grid") else (4096, 16384):
+            if time.monotonic() > deadline:
+                print("out of time")
+                return rows
+            q, k, v = (randn(1, h, n, case["d"], dtype=torch.bfloat16) for h in (hq, hk, hk))
+            extra = [0] if len(kernel.manifest["args"]) > 3 else []
+            out = torch.empty_like(q)
+            ms = median_ms(lambda kernel=kernel, q=q, k=k, v=v, e=extra, o=out: kernel.launch([q, k, v, *e], o))
+            flops = 4 * live_pairs(case["where"], n) * hq * case["d"]
+            row = {"name": case["name"], "n": n, "ms": ms, "tflops": flops / ms / 1e9}
+            row.update(peers(case["where"], q, k, v, flex=n == 16384))
+            rows.append(row)
+            others = ", ".join(f"{p} {row[p]:.3f}" for p in ("cudnn", "flash", "flex", "rewrite") if p in row)
+            print(f"{case['name']:36} {n:6} {ms:9.3f} ms {row['tflops']:7.1f} TFLOP/s   {others}", flush=True)
+    return rows
+
+
+def machine() -> dict[str, str]:
+    """What the numbers were taken on."""
+    ask = "name,driver_version,clocks.sm,clocks.mem,temperature.gpu"
+    done = subprocess.run(["nvidia-smi", f"--query-gpu={ask}", "--format=csv,noheader"], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    date = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
+    return {"gpu": done.stdout.strip(), "torch": torch.__version__, "date": date}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--seconds", type=float, default=500)
+    options = parser.parse_args()
+    deadline = time.monotonic() + options.seconds
+    cases = json.loads((HERE / "cases.json").read_text())
+    torch.manual_seed(int(time.time()))
+    found = machine()
+    print(found)
+    verdicts = check_examples()
+    for case in cases["random"]:
+        try:
+            verdicts.append(check_random(case))
+        except Exception as error:
+            verdicts.append(f"{case['name']} {case['text']}: {type(error).__name__}: {error}")
+            if "illegal" in str(error) or "unspecified launch" in str(error):
+                break  # the context is lost
+    wrong = [v for v in verdicts if v]
+    print("\n".join(wrong[:40]))
+    print(f"correct: {len(verdicts) - len(wrong)} of {len(verdicts)}", flush=True)
+    rows = time_all(cases["timed"], deadline)
+    report = {"machine": found, "checked": len(verdicts), "wrong": wrong, "times": rows}
+    (options.out / "results.json").write_text(json.dumps(report, indent=1))
+    raise SystemExit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Makes the folder that `check.py` needs on a machine with a GPU: cubins, masks, expected results, and the launcher.
+
+    python bench/gpu/pack.py FOLDER [--target sm_90a] [--random 200]
+
+Nothing of the compiler goes along. The folder stays below 64 MiB: bundles carry the cubin alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import heddle as hd
+from heddle import _core, _gpu
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "test"))
+
+from oracle import patterns, random_patterns  # noqa: E402
+
+LIMIT = 64 << 20
+
+TIMED: dict[str, dict[str, Any]] = {
+    "dense d64": {"where": "full", "d": 64, "heads": (16, 16)},
+    "dense d128": {"where": "full", "d": 128, "heads": (16, 16)},
+    "causal d64": {"where": "causal", "d": 64, "heads": (16, 16)},
+    "causal d128": {"where": "causal", "d": 128, "heads": (16, 16)},
+    "causal window 1024, GQA 8": {"where": "window(1023, 0)", "d": 128, "heads": (32, 4)},
+    "window 256": {"where": "window(256, 0)", "d": 128, "heads": (16, 16)},
+    "window 256, dilation 8": {"where": "window(256, 0, dilation = 8)", "d": 128, "heads": (16, 16)},
+    "stride 128": {"where": "stride(128)", "d": 128, "heads": (16, 16)},
+    "block 128": {"where": "block(128)", "d": 128, "heads": (16, 16)},
+    "sparse transformer": {"where": "causal & (window(127, 0) | stride(128))", "d": 64, "heads": (16, 16)},
+    "window and global": {"where": "window(256, 256) | global_tokens([0 to 64])", "d": 64, "heads": (16, 16)},
+    "neighborhood 80 x 80 of 256 x 256": {
+        "where": "grid(256, neighborhood(80, 256), neighborhood(80, 256))", "d": 64, "heads": (4, 4),
+    },
+}  # fmt: skip
+
+
+def cubin_only(data: bytes) -> bytes:
+    """The same artefact without its PTX."""
+    bundle = _gpu.Bundle.parse(data)
+    if not bundle.cubin:
+        raise SystemExit("expected ptxas in PATH: the folder carries cubins")
+    manifest = {**bundle.manifest, "gpu": {**bundle.manifest["gpu"], "ptx_bytes": 0}}
+    head = json.dumps(manifest, separators=(",", ":")).encode()
+    body = head + bundle.cubin
+    return b"HEDDLE\0\1" + struct.pack("<QQ", len(head), len(bundle.cubin)) + hashlib.sha256(body).digest() + body
+
+
+class Packer:
+    """Writes the folder."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        self.folder, self.target = folder, target
+        self.bytes = 0
+
+    def bundle(self, name: str, text: str) -> None:
+        """Compiles a spec into the folder."""
+        data = cubin_only(_core.kernel_get(text, text, self.target).artifact)
+        (self.folder / f"{name}.bundle").write_bytes(data)
+        self.bytes += len(data)
+
+    def random(self, seed: int) -> dict[str, Any] | None:
+        """A random pattern with its mask; None where it is past the compiler's caps."""
+        choose = random_patterns.Seeded(seed)
+        text = random_patterns.text(choose, choose.integer(0, 3))
+        dtype, d = choose.choice(["bf16", "bf16", "f16", "f32"]), choose.choice([40, 64, 128])
+        dv, group = choose.choice([d, 64]), choose.choice([1, 4])
+        nq, nk = choose.integer(1, 300), choose.integer(1, 300)
+        offset = choose.choice([0, 7, nk - nq])
+        spec = str(
+            hd.spec(hd.parse(text), heads=(2 * group, 2), d=d, dv=dv, dtype=dtype, q_offset=offset, return_lse=True)
+        )
+        try:
+            self.bundle(f"random{seed}", spec)
+        except ValueError as error:
+            print(f"left out: {text}: {str(error)[:100]}")
+            return None
+        masks = np.stack([patterns.mask(text, nq, nk, q_offset=offset, h=h) for h in range(2 * group)])
+        np.save(self.folder / f"random{seed}.npy", np.packbits(masks))
+        return {"name": f"random{seed}", "text": text, "dtype": dtype, "d": d, "dv": dv, "heads": [2 * group, 2],
+                "nq": nq, "nk": nk, "offset": offset}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--target", default="sm_90a")
+    parser.add_argument("--random", type=int, default=200, help="random patterns")
+    options = parser.parse_args()
+    folder: Path = options.folder
+    (folder / "heddle_gpu").mkdir(parents=True, exist_ok=True)
+    for name in ("_gpu.py", "_cuda.py"):
+        shutil.copy(ROOT / "python" / "heddle" / name, folder / "heddle_gpu" / name)
+    (folder / "heddle_gpu" / "__init__.py").write_text('"""The launcher, as in the heddle package."""\n')
+    shutil.copy(Path(__file__).with_name("check.py"), folder / "check.py")
+    packer = Packer(folder, options.target)
+    examples = [p.stem for p in sorted((ROOT / "examples").glob("*.mlir"))]
+    for name in examples:
+        text = (ROOT / "examples" / f"{name}.mlir").read_text()
+        if "attn.attend" not in text or text.count("attn.") > text.count("attn.load") + text.count("attn.yield") + 1:
+            continue  # a program of several ops
+        packer.bundle(f"example-{name}", text)
+    cases = [c for seed in range(options.random) if (c := packer.random(seed)) is not None]
+    timed = []
+    for n, (name, t) in enumerate(TIMED.items()):
+        spec = str(hd.spec(hd.parse(t["where"]), heads=t["heads"], d=t["d"], dtype="bf16"))
+        packer.bundle(f"timed{n}", spec)
+        timed.append({"name": name, "bundle": f"timed{n}", **t})
+    plan = {"target": options.target, "random": cases, "timed": timed}
+    (folder / "cases.json").write_text(json.dumps(plan, indent=1))
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    print(f"{len(cases)} random patterns, {len(timed)} timed kernels, {size / 2**20:.1f} MiB in {folder}")
+    if size > LIMIT:
+        raise SystemExit(f"expected at most {LIMIT >> 20} MiB, but got {size / 2**20:.1f}; take fewer --random")
+
+
+if __name__ == "__main__":
+    main()

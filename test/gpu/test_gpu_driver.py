@@ -1,0 +1,152 @@
+"""Bundles through the launcher, on a driver that runs PTX in the interpreter."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heddle import _cuda, _gpu
+from oracle import attention, tolerance
+
+from . import ptx, run
+
+SPEC = """func.func @f(%q: tensor<?x4x?x16xf32>, %k: tensor<?x2x?x16xf32>, %v: tensor<?x2x?x16xf32>, %w: index,
+                %off: tensor<?xi64>) -> tensor<?x4x?x16xf32> {
+  %o = attn.attend %q segment(%k, %v) where(window(%w, 0)) q_offset(%off)
+    : tensor<?x4x?x16xf32> segment(tensor<?x2x?x16xf32>, tensor<?x2x?x16xf32>) operands(index, tensor<?xi64>)
+      -> tensor<?x4x?x16xf32>
+  return %o : tensor<?x4x?x16xf32>
+}
+"""
+
+
+class FakeDriver:
+    """The driver's functions on the interpreter's memory. A device of capability 8.6."""
+
+    def __init__(self) -> None:
+        self.memory = ptx.Memory()
+        self.kernels: dict[str, ptx.Kernel] = {}
+        self.launched: list[tuple[Any, ...]] = []
+        self.names: list[str] = []
+
+    def cuInit(self, flags: Any) -> int:
+        return 0
+
+    def cuGetErrorString(self, code: int, text: Any) -> int:
+        text._obj.value = b"no such thing"
+        return 0
+
+    def cuDeviceGet(self, handle: Any, device: Any) -> int:
+        handle._obj.value = device.value
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, attribute: Any, device: Any) -> int:
+        value._obj.value = {75: 8, 76: 6}[attribute.value]
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> int:
+        context._obj.value = 1
+        return 0
+
+    def cuCtxPushCurrent_v2(self, context: Any) -> int:
+        return 0
+
+    def cuCtxPopCurrent_v2(self, context: Any) -> int:
+        return 0
+
+    def cuModuleLoadDataEx(self, module: Any, image: Any, count: int, options: Any, values: Any) -> int:
+        if b".entry" not in image.value:
+            return 218
+        self.kernels = ptx.parse(image.value.decode())
+        module._obj.value = 7
+        return 0
+
+    def cuModuleGetFunction(self, function: Any, module: Any, name: Any) -> int:
+        self.names.append(name.value.decode())
+        function._obj.value = len(self.names)
+        return 0
+
+    def cuFuncSetAttribute(self, function: Any, attribute: Any, value: Any) -> int:
+        return 0
+
+    def cuLaunchKernel(self, function: Any, x: int, y: int, z: int, threads: int, ty: int, tz: int, shared: int,
+                       stream: Any, parameters: Any, extra: Any) -> int:  # fmt: skip
+        kernel = self.kernels[self.names[function.value - 1]]
+        block = ctypes.string_at(parameters[0], kernel.parameter_bytes)
+        assert (y, z, ty, tz, threads) == (1, 1, 1, 1, kernel.threads)
+        self.launched.append((kernel.name, x, stream.value))
+        ptx.launch(kernel, self.memory, block, x, shared)
+        return 0
+
+
+class FakeArray:
+    """What CuPy's arrays show."""
+
+    def __init__(self, memory: ptx.Memory, x: np.ndarray) -> None:
+        self.memory, self.shape, self.dtype = memory, x.shape, x.dtype
+        self.__cuda_array_interface__ = {
+            "data": (memory.put(x), False), "typestr": x.dtype.str, "shape": x.shape, "version": 3,
+        }  # fmt: skip
+
+    def get(self) -> np.ndarray:
+        raw = self.memory.get(self.__cuda_array_interface__["data"][0], int(np.prod(self.shape)) * self.dtype.itemsize)
+        return raw.view(self.dtype).reshape(self.shape)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+    library = FakeDriver()
+    monkeypatch.setattr(_cuda, "driver", lambda: _cuda.Driver(library))
+    monkeypatch.setattr(_cuda, "_contexts", {})
+    return library
+
+
+def test_a_bundle_runs(fake: FakeDriver) -> None:
+    bundle, _ = run.compile_text(SPEC)
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((2, h, n, 16)).astype(np.float32) for h, n in ((4, 50), (2, 70), (2, 70)))
+    offset = np.array([20, 3])
+    tensors = [FakeArray(fake.memory, x) for x in (q, k, v)]
+    out = FakeArray(fake.memory, np.full(q.shape, np.nan, np.float32))
+    kernel = _cuda.GpuKernel(bundle)
+    kernel.launch([*tensors, 9, FakeArray(fake.memory, offset)], out, stream=5)
+    want = attention.attend(q, k, v, where="window(%w, 0)", q_offset=offset, operands={"w": 9})
+    verdict = tolerance.check(out.get(), want)
+    assert verdict, verdict.message
+    assert [(name, stream) for name, _, stream in fake.launched] == [("heddle_gpu_0", 5)]
+
+
+def test_calls_that_do_not_fit_are_refused(fake: FakeDriver) -> None:
+    bundle, _ = run.compile_text(SPEC)
+    q, k, v = (FakeArray(fake.memory, np.zeros((2, h, 8, 16), np.float32)) for h in (4, 2, 2))
+    kernel = _cuda.GpuKernel(bundle)
+    three = FakeArray(fake.memory, np.zeros((2, 3, 8, 16), np.float32))
+    half = FakeArray(fake.memory, np.zeros((2, 2, 8, 16), np.float16))
+    with pytest.raises(ValueError, match="shape"):
+        kernel.launch([q, three, v, 9, 0], q)
+    with pytest.raises(TypeError, match="expected v to be f32, but got f16"):
+        kernel.launch([q, k, half, 9, 0], q)
+    with pytest.raises(ValueError, match="at least 0, but got -1"):
+        kernel.launch([q, k, v, -1, 0], q)
+    with pytest.raises(ValueError, match="expected 5 arguments"):
+        kernel.launch([q, k, v], q)
+    with pytest.raises(ValueError, match=r"below 2\^30"):
+        kernel.launch([q, k, v, 9, 1 << 30], q)
+    assert not fake.launched
+
+
+def test_damaged_bundles_are_refused() -> None:
+    for data in (b"", b"HEDDLE\0\1" + b"\0" * 60):
+        with pytest.raises(ValueError, match="expected"):
+            _gpu.Bundle.parse(data)
+
+
+def test_cubins_run_where_they_may() -> None:
+    assert _cuda._runs("sm_80", (8, 6))
+    assert not _cuda._runs("sm_86", (8, 0))
+    assert not _cuda._runs("sm_80", (9, 0))
+    assert _cuda._runs("sm_90a", (9, 0))
+    assert not _cuda._runs("sm_90a", (10, 0))

@@ -371,7 +371,7 @@ void parse(std::string_view text, Manifest &m) {
     return;
   }
   parseSharing(json, m);
-  m.superTile = json.at("super_tile").get<int64_t>();
+  m.superTile = m.gpu ? 1 : json.at("super_tile").get<int64_t>();
   require(m.superTile > 0 && m.superTile < maxPosition, "super_tile out of range");
   bool needsQOffset = json.value("needs_q_offset", false);
   const Json &segments = json.at("segments");

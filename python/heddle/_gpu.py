@@ -133,6 +133,13 @@ class Packer:
             wanted = " or ".join(str(a) for a in dict.fromkeys(allowed))
             raise ValueError(f"expected {name} to have {what} {wanted}, but got {actual}")
 
+    def axis(self, name: str, segment: int) -> int:
+        """The size that an axis means: b, h, q or k; ``q/64`` rounds up, ``q+1`` and ``q/64+1`` add."""
+        name, _, more = name.partition("+")
+        letter, _, divisor = name.partition("/")
+        rows = {"b": self.batch, "h": self.heads, "q": self.queries, "k": self.keys(segment)}[letter]
+        return -(-rows // int(divisor or 1)) + int(more or 0)
+
     def check_roles(self, n: int) -> int:
         """Sizes of an argument by its roles; returns the dimensions that broadcast, as bits."""
         formal, x = self.formal[n], self.view(n)
@@ -154,14 +161,19 @@ class Packer:
             elif kind == "sink":
                 self.size(name, "heads", x.shape[0], self.heads, 1)
             elif kind == "operand":
-                sizes = {"b": self.batch, "h": self.heads, "q": self.queries, "k": self.keys(segment)}
                 for d, axis in enumerate(role.get("axes", [])):
                     if axis == ".":
                         continue
-                    shared = [1] if axis in "bh" else []
+                    shared = [1] if axis in ("b", "h") else []
                     if axis == "h":
                         shared.append(self.view(self.by_role["v", segment]).shape[1])
-                    self.size(name, f"dimension {d}", x.shape[d], sizes[axis], *shared)
+                    wanted = (self.axis(axis, segment), *shared)
+                    if x.shape[d] not in wanted:
+                        what = {"b": "batch", "h": "heads", "q": "queries", "k": "keys"}[axis[0]]
+                        raise ValueError(
+                            f"expected dimension {d} of {name} ({what}) to be {' or '.join(map(str, wanted))}, "
+                            f"but got {x.shape[d]}"
+                        )
                     broadcast |= 1 << d
             if kind in ("q", "k", "v", "dot_q", "dot_k", "sink"):
                 broadcast |= 1

@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leaves out most of the shared tests."""
     if "HEDDLE_SWEEP" in os.environ or config.getoption("keyword"):
         return
-    shared = ("test_gpu_features.py", "test_gpu_poison.py")
+    shared = ("test_gpu_features.py", "test_gpu_poison.py", "test_gpu_runtime.py")
 
     def stays(item: pytest.Item) -> bool:
         return item.path.name not in shared or zlib.crc32(item.name.encode()) % SHARE == 0

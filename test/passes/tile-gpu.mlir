@@ -56,7 +56,7 @@ func.func @f32(%q: tensor<?x8x?x16xf32>, %k: tensor<?x8x?x16xf32>, %v: tensor<?x
 // -----
 
 // A region's tanh becomes a polynomial: nothing is left to libdevice.
-// CHECK: shared_bytes = 16688
+// CHECK: module attributes {heddle.gpu.kernels = [{columns = 16 : i64
 // CHECK-NOT: math.tanh
 func.func @softcap(%q: tensor<?x8x?x16xbf16>, %k: tensor<?x8x?x16xbf16>, %v: tensor<?x8x?x16xbf16>)
     -> tensor<?x8x?x16xbf16> {

@@ -307,7 +307,7 @@ ERRORS = [
     ({"q": torch.zeros(2, 4, 40, 16, device="meta")}, TypeError, "expected a CPU tensor for q, but got meta"),
     ({"q": torch.zeros(2, 4, 40, 16, requires_grad=True)}, ValueError, "requires grad"),
     ({"k": torch.zeros(2, 2, 40, 16, requires_grad=True)}, ValueError, "expected k without gradient"),
-    ({"layout": "nhwc"}, ValueError, "expected a layout among bhnd, bnhd, but got 'nhwc'"),
+    ({"layout": "nhwc"}, ValueError, "expected a layout among bhnd, bnhd, nhd, but got 'nhwc'"),
     ({"normalizer": "max"}, ValueError, "expected a normalizer among softmax, none, sum, but got 'max'"),
     ({"normalizer": "none", "return_lse": True}, ValueError, "lse"),
     ({"q_offset": "start"}, ValueError, '"end" for q_offset'),

@@ -44,6 +44,24 @@ static void collectCounts(const Pattern &p, llvm::DenseSet<int64_t> &counts) {
   }
 }
 
+/// What the runtime checks of an operand's contents on request; null: nothing.
+static const char *checkOf(const OperandUse &use) {
+  switch (use.info->kind) {
+  case PatternKind::Listed:
+    return "list";
+  case PatternKind::Csr:
+    return use.position == 1 ? "graph" : nullptr;
+  case PatternKind::Offsets:
+    return "distinct";
+  case PatternKind::Packed:
+    return use.position == 0 ? "query_starts" : "key_starts";
+  case PatternKind::Lengths:
+    return "length";
+  default:
+    return nullptr;
+  }
+}
+
 /// The axes of an operand as the manifest spells them: "b", "h", "q", "k/64", "q+1", ".".
 static json::Array axisNames(const OperandUse &use, int64_t rank) {
   json::Array list;
@@ -96,20 +114,32 @@ json::Object describeKernel(const KernelSignature &sig) {
     for (const DotSource &d : s.dots) {
       if (!usual(d)) {
         role(d.q, "dot_q", g);
-        role(d.k, "dot_k", g);
+        role(d.k, d.relative ? "relative" : "dot_k", g);
       }
     }
     role(s.kOffset.arg, "k_offset", g);
     role(s.scale.arg, "scale");
     const Pattern &p = op.getPattern(g);
-    bool needs = p.dependsOnQuery();
+    bool needs = p.dependsOnQuery() || llvm::any_of(s.dots, [](const DotSource &d) { return d.relative; });
     // A score region that reads the query's position depends on it as well.
     if (Region *region = op.getScore(g)) {
       needs |= !region->getArguments()[region->getNumArguments() - 2].use_empty();
     }
     anyOffset |= needs;
+    int64_t pointers = 0; // of a graph, whose indices come next
     for (const OperandUse &use : operandUses(p)) {
-      role(sig.patternOperands[use.operand], "operand", g, json::Object{{"axes", axisNames(use, ranks[use.operand])}});
+      json::Object more{{"axes", axisNames(use, ranks[use.operand])}};
+      if (const char *check = checkOf(use)) {
+        more["check"] = check;
+        more["divisor"] = use.keyDivisor;
+        if (use.info->kind == PatternKind::Csr) {
+          more["pointers"] = sig.patternOperands[pointers];
+        }
+      }
+      if (use.position == 0) {
+        pointers = use.operand;
+      }
+      role(sig.patternOperands[use.operand], "operand", g, std::move(more));
     }
     llvm::DenseSet<int64_t> counts;
     collectCounts(p, counts);

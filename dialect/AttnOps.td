@@ -41,7 +41,8 @@ def Attn_AttendOp : Attn_Op<"attend", [
     `normalizer(none)` the weight is the score itself, out_i = sum s v; with
     `normalizer(sum)` that is divided by the sum of the scores. A segment
     without `dots` has the usual one, q . k; `dots(%q1, %k1; %q2, %k2)` names
-    others, and `dots()` says that there are none. `scale` defaults to
+    others, and `dots()` says that there are none. A dot's key `%r[i - j + c]` is a relative row: row
+    clamp(i - j + c, 0, Nr - 1) of r `[B, H, Nr, D]` in place of the key's (Transformer-XL). `scale` defaults to
     1/sqrt(D); a segment's own `scale` replaces it. Without a score region the
     score is the sum of the scaled dots.
 
@@ -56,7 +57,7 @@ def Attn_AttendOp : Attn_Op<"attend", [
     attend  ::= `attn.attend` q clause* segment+ clause* attr-dict `:` types
     segment ::= `segment` `(` k `,` v `)` (`where` `(` pattern `)`)?
                 (`k_offset` `(` int-or-ssa `)`)? (`scale` `(` float-or-ssa `)`)?
-                (`dots` `(` (q1 `,` k1 (`;` q2 `,` k2)*)? `)`)?
+                (`dots` `(` (q1 `,` k1 (`;` q2 `,` k2)*)? `)`)?  // or k: r `[` i `-` j ((`+` | `-`) int)? `]`
                 (`score` (`(` names `)`)? region)?
     clause  ::= `scale` `(` float-or-ssa `)` | `q_offset` `(` int-or-ssa | `end` `)`
               | `captures` `(` ssa-list `)` | `sink` `(` ssa `)`
@@ -113,6 +114,7 @@ def Attn_AttendOp : Attn_Op<"attend", [
     DenseF64ArrayAttr:$static_segment_scales,
     DenseBoolArrayAttr:$segment_scale_dynamic,
     DenseI64ArrayAttr:$dot_counts,
+    OptionalAttr<DenseI64ArrayAttr>:$dot_shifts,
     DefaultValuedAttr<Attn_Normalizer, "::heddle::attn::Normalizer::Softmax">:$normalizer,
     OptionalAttr<Attn_ScheduleAttr>:$schedule
   );
@@ -135,6 +137,10 @@ def Attn_AttendOp : Attn_Op<"attend", [
     ::mlir::Region *getScore(int64_t g);
     /// The (query tensor, key tensor) of each dot of segment g; (q, k) for the usual one.
     ::llvm::SmallVector<std::pair<::mlir::Value, ::mlir::Value>> getDots(int64_t g);
+    /// The shift c of a dot with the relative row `r[i - j + c]`; none where the dot is with the key's row.
+    std::optional<int64_t> getDotShift(int64_t g, int64_t dot);
+    /// What stands in dot_shifts for a dot with the key's row.
+    static constexpr int64_t kNoShift = std::numeric_limits<int64_t>::min();
     /// An integer attribute or a value (index or tensor<?xi64>); null where it is
     /// not given or is `end` (see getQOffsetEnd).
     ::mlir::OpFoldResult getQOffsetOr();

@@ -86,6 +86,7 @@ private:
   bool qOffsetEnd = false, hasCaptures = false, wantsLse = false;
   std::optional<Normalizer> normalizer;
   SmallVector<Operand> patternOperands, captures, dotQueries, dotKeys;
+  SmallVector<int64_t> dotShifts;
   std::optional<Operand> sink;
   ScheduleAttr schedule;
 
@@ -195,6 +196,24 @@ ParseResult AttendParser::parseDots(ParsedSegment &segment) {
     return failure();
   }
   segment.dotCount = 0;
+  // `r[i - j + c]`: the shift c; leaves r.
+  auto takeShift = [](StringRef &side) -> std::optional<int64_t> {
+    StringRef inner = side.trim();
+    size_t open = inner.find('[');
+    if (open == StringRef::npos || !inner.consume_back("]")) {
+      return std::nullopt;
+    }
+    std::string index;
+    llvm::copy_if(inner.drop_front(open + 1), std::back_inserter(index), [](char c) { return !isspace(c); });
+    StringRef rest(index);
+    int64_t shift = 0;
+    if (!rest.consume_front("i-j") || (!rest.empty() && (rest.consume_front("+") || rest.front() == '-') == false) ||
+        (!rest.empty() && rest.getAsInteger(10, shift))) {
+      return std::nullopt;
+    }
+    side = inner.take_front(open);
+    return shift;
+  };
   auto parseSide = [&](StringRef side, Operand &operand) -> ParseResult {
     std::optional<Operand> named = asOperand(side.trim());
     if (!named) {
@@ -214,6 +233,7 @@ ParseResult AttendParser::parseDots(ParsedSegment &segment) {
              << pair.trim() << "'";
     }
     auto [query, key] = pair.split(',');
+    dotShifts.push_back(takeShift(key).value_or(AttendOp::kNoShift));
     if (parseSide(query, dotQueries.emplace_back()) || parseSide(key, dotKeys.emplace_back())) {
       return failure();
     }
@@ -486,6 +506,9 @@ ParseResult AttendParser::resolve() {
   props.patterns = builder.getArrayAttr(patterns);
   props.static_k_offsets = builder.getDenseI64ArrayAttr(kOffsets);
   props.dot_counts = builder.getDenseI64ArrayAttr(dotCounts);
+  if (llvm::any_of(dotShifts, [](int64_t shift) { return shift != AttendOp::kNoShift; })) {
+    props.dot_shifts = builder.getDenseI64ArrayAttr(dotShifts);
+  }
   props.static_segment_scales = builder.getDenseF64ArrayAttr(scales);
   props.segment_scale_dynamic = builder.getDenseBoolArrayAttr(dynamicScales);
   if (qOffset.integer) {
@@ -646,6 +669,13 @@ void AttendPrinter::printSegment(int64_t g) {
       value(op.getDotQueries()[nextDot]);
       p << ", ";
       value(op.getDotKeys()[nextDot]);
+      if (std::optional<int64_t> shift = op.getDotShift(g, n)) {
+        p << "[i - j";
+        if (*shift != 0) {
+          p << (*shift < 0 ? " - " : " + ") << std::abs(*shift);
+        }
+        p << "]";
+      }
     }
     p << ")";
   }

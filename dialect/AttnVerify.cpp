@@ -47,6 +47,17 @@ SmallVector<std::pair<Value, Value>> AttendOp::getDots(int64_t g) {
   return dots;
 }
 
+std::optional<int64_t> AttendOp::getDotShift(int64_t g, int64_t dot) {
+  if (!getDotShiftsAttr() || getDotCounts()[g] < 0) {
+    return std::nullopt;
+  }
+  for (int64_t n : getDotCounts().take_front(g)) {
+    dot += std::max<int64_t>(n, 0);
+  }
+  int64_t shift = getDotShiftsAttr()[dot];
+  return shift == kNoShift ? std::nullopt : std::optional(shift);
+}
+
 OpFoldResult AttendOp::getQOffsetOr() {
   if (getQOffset()) {
     return getQOffset();
@@ -419,7 +430,17 @@ LogicalResult AttendVerifier::checkSegment(int64_t g) {
 
 LogicalResult AttendVerifier::checkDots(int64_t g) {
   int64_t segmentRows = rowsOf(op.getKeys()[g]).rows();
-  for (auto [query, key] : op.getDots(g)) {
+  // attend_c26: one shift for each dot, below 2^30 in magnitude.
+  if (DenseI64ArrayAttr shifts = op.getDotShiftsAttr()) {
+    auto isSmall = [](int64_t c) { return c == AttendOp::kNoShift || std::abs(c) < (int64_t(1) << 30); };
+    if (shifts.size() != int64_t(op.getDotKeys().size()) || !llvm::all_of(shifts.asArrayRef(), isSmall)) {
+      return op.emitOpError("expected ") << op.getDotKeys().size()
+                                         << " shifts of dots, below 2^30 in magnitude, but got " << shifts.size()
+                                         << " or a larger one";
+    }
+  }
+  for (auto [n, dot] : llvm::enumerate(op.getDots(g))) {
+    auto [query, key] = dot;
     RowsType a = rowsOf(query), b = rowsOf(key);
     // attend_c12: the two sides of a dot have one number of features.
     if (!mayEqual(a.features(), b.features())) {
@@ -436,7 +457,7 @@ LogicalResult AttendVerifier::checkDots(int64_t g) {
       return op.emitOpError("expected the query of a dot to have the heads and rows of q, ")
              << q().type << ", but got " << a.type;
     }
-    if (!mayEqual(b.rows(), segmentRows)) {
+    if (!op.getDotShift(g, int64_t(n)) && !mayEqual(b.rows(), segmentRows)) {
       return op.emitOpError("expected the key of a dot of segment ")
              << g << " to have " << segmentRows << " rows, but got " << b.rows();
     }

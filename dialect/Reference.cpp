@@ -237,6 +237,7 @@ bool dependsOnBatchOrHead(const heddle::Pattern &p) {
 
 struct Segment {
   std::vector<std::pair<const Rows *, const Rows *>> dots;
+  std::vector<std::optional<int64_t>> shifts; ///< of dots with relative rows
   const Rows *values = nullptr;
   int64_t keys = 0;
   double scale = 1;
@@ -445,12 +446,15 @@ bool AttendRunner::prepareSegment(int64_t g) {
     return fail("expected v" + suffix + " to have " + std::to_string(values.front()->features) + " features, but got " +
                 std::to_string(s.values->features));
   }
-  for (auto [query, key] : op.getDots(g)) {
+  for (auto [n, sides] : llvm::enumerate(op.getDots(g))) {
+    auto [query, key] = sides;
+    s.shifts.push_back(op.getDotShift(g, int64_t(n)));
     const Rows *a = nullptr, *b = nullptr;
     if (!checkRows(query, "the query of a dot", a) || !checkRows(key, "the key of a dot", b)) {
       return false;
     }
-    if (a->features != b->features || a->rows != queries || b->rows != s.keys || a->heads != heads) {
+    bool rows = s.shifts.back() || b->rows == s.keys;
+    if (a->features != b->features || a->rows != queries || !rows || a->heads != heads) {
       return fail("expected both sides of a dot" + suffix + " to fit, but got " + describe(env.tensors.at(query)) +
                   " and " + describe(env.tensors.at(key)));
     }
@@ -565,7 +569,13 @@ double AttendRunner::score(const Segment &s, int64_t b, int64_t h, int64_t row, 
   double sum = 0;
   for (auto [n, sides] : llvm::enumerate(s.dots)) {
     auto [query, keys] = sides;
-    double value = s.scale * dot(query->at(b, h, row, heads), keys->at(b, h, key, heads), query->features);
+    int64_t other = key;
+    if (s.shifts[n]) {
+      int64_t distance = row + perBatch(qOffset, b) - (key + perBatch(s.kOffset, b)) + *s.shifts[n];
+      other = std::clamp<int64_t>(distance, 0, keys->rows - 1);
+    }
+    double value =
+        keys->rows <= 0 ? 0 : s.scale * dot(query->at(b, h, row, heads), keys->at(b, h, other, heads), query->features);
     if (s.scoreRegister < 0) {
       sum += value;
     } else {

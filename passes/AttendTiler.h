@@ -116,6 +116,15 @@ private:
     mlir::Region *region = score(segment);
     return groupHeads && region && !region->getArgument(region->getNumArguments() - 3).use_empty();
   }
+  static bool isRelative(const DotSource &dot) { return dot.relative; }
+  /// Scores are more than one usual dot.
+  bool isScored(int64_t segment) {
+    const auto &dots = sig.segments[segment].dots;
+    return score(segment) || dots.size() > 1 || llvm::any_of(dots, isRelative);
+  }
+  bool hasRelative() const {
+    return llvm::any_of(sig.segments, [](const SegmentSignature &s) { return llvm::any_of(s.dots, isRelative); });
+  }
   int64_t bytes() const { return sig.storage.isF32() ? 4 : 2; }
   int64_t accRow() const { return paddedRow(sig.dv) * 4; }
   /// Rows of a super-tile's state (a multiple of the widest register, and room for the lanes of several heads).
@@ -157,7 +166,7 @@ private:
   void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, mlir::Value minPosition);
   void emitStrata(const Uniform &u, const Strata &group, mlir::Value split, mlir::Value minPosition);
   /// True where a dead pair may meet a value: then its weight is 0, and 0 * NaN must not reach acc.
-  bool mayLeak(const Stratum &s) { return maskable(s) || score(s.segment) || sig.segments[s.segment].dots.size() > 1; }
+  bool mayLeak(const Stratum &s) { return maskable(s) || isScored(s.segment); }
   mlir::Value notFinite(const Uniform &u);
   void fetchOutput(const Uniform &u);
   void clearState(const Uniform &u, mlir::Value state);
@@ -223,8 +232,21 @@ private:
   void emitSorted(const Uniform &u, int64_t n);
   void emitRows(int64_t n);
   void emitRowFlush(int64_t n);
-  void emitRowQuery(const Uniform &u, int64_t segment, mlir::Value query);
-  void emitRowDots(const Uniform &u, int64_t segment, size_t dot, mlir::Value count);
+  /// `whole`: all of the scale, else its sign, as Pack has it.
+  void emitRowQuery(const Uniform &u, int64_t segment, size_t dot, mlir::Value query, bool whole);
+  void emitRowDots(const Uniform &u, int64_t segment, size_t dot, mlir::Value count, mlir::Value scores);
+
+  //===--- RelativeRows.cpp --------------------------------------------------===//
+
+  int64_t relativeSlots = 0; ///< distances that are computed at once
+  int64_t fRelativeTable = 0, fRelativeScores = 0, fRelativeStage = 0, fRelativeGroups = 0, fRelativeRow = 0;
+
+  /// Address of row clamp(query - key + shift) of a dot's table.
+  mlir::Value relativeRow(const Uniform &u, const DotSource &dot, mlir::Value query, mlir::Value key);
+  void layoutRelative();
+  void emitRelative(int64_t n, size_t dot);
+  void emitDistances(const Uniform &u, int64_t segment, size_t dot, mlir::Value least, mlir::Value span);
+  void emitRelativeRows(const Uniform &u, int64_t segment, size_t dot);
   void emitRowScores(const Uniform &u, int64_t segment, mlir::Value count, mlir::Value query);
   void emitRowSoftmax(const Uniform &u, mlir::Value count, mlir::Value lane);
   void emitRowValues(const Uniform &u, int64_t segment, mlir::Value count, mlir::Value acc, bool exact);

@@ -205,7 +205,9 @@ void AttendTiler::emitRows(int64_t n) {
   };
   table(fValueBase, fValueStride, fValueTable);
   for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
-    table(fKeyBase[dot], fKeyStride[dot], fKeyTable[dot]);
+    if (!segment.dots[dot].relative) {
+      table(fKeyBase[dot], fKeyStride[dot], fKeyTable[dot]);
+    }
   }
   auto gather = [&](Value lane, Value query) {
     ExprScope at = scope(u, s.segment, query, {});
@@ -216,13 +218,20 @@ void AttendTiler::emitRows(int64_t n) {
     for (const Expr &x : s.upper) {
       hi = e.min(hi, emitExpr(e, x, at));
     }
-    emitRowQuery(u, s.segment, query);
+    for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
+      emitRowQuery(u, s.segment, dot, query, true);
+    }
     auto flush = [&] { e.call(name("row_flush", n), {}, {u.args, u.scratch, u.b, u.h, lane, query}); };
     auto take = [&](Value j) {
       Value count = e.load(e.i64, in(u, fCount), 8), row = e.sub(j, koff);
       e.store(e.toInt(j, e.i32), e.at(in(u, fKeys), e.mul(count, 4)), 4);
       for (auto [base, stride, to] : tables) {
         e.store(e.add(e.mul(row, stride), base), e.at(to, e.mul(count, 8)), 8);
+      }
+      for (auto [dot, source] : llvm::enumerate(segment.dots)) {
+        if (source.relative) {
+          e.store(relativeRow(u, source, query, j), e.at(in(u, fKeyTable[dot]), e.mul(count, 8)), 8);
+        }
       }
       Value next = e.add(count, 1);
       e.store(next, in(u, fCount), 8);
@@ -286,36 +295,38 @@ Value sumOf(Emitter &e, Value v) {
 }
 } // namespace
 
-/// The query's row of each dot, times the scale, as adjacent f32.
-void AttendTiler::emitRowQuery(const Uniform &u, int64_t segment, Value query) {
-  for (size_t dot = 0; dot < sig.segments[segment].dots.size(); ++dot) {
-    Pack &pack = packOf(segment, int64_t(dot));
-    int64_t record = sig.argSlot(pack.q);
-    Value row = e.toPtr(e.add(headBase(u, record, false), e.mul(e.sub(query, u.qOffset), rowStride(u, record))));
-    Value stride = elementStride(u, record), scale = scaleOf(u, pack), to = in(u, fRowQueries[dot]);
-    auto adjacent = [&] {
-      inRegisters(e, pack.d, [&](Emitter &piece, int64_t from, int64_t until) {
-        piece.loop(e.c(from), e.c(until), piece.target.width, [&](Value d) {
-          Value x = piece.loadAsF32(sig.storage, piece.at(row, piece.mul(d, bytes())), true);
-          piece.store(piece.mul(x, scale), piece.at(to, piece.mul(d, 4)), 4);
-        });
-      });
-    };
-    auto apart = [&] {
-      e.loop(e.c(0), e.c(pack.d), 1, [&](Value d) {
-        Value x = e.loadAsF32(sig.storage, e.at(row, e.mul(d, stride)), false);
-        e.store(e.mul(x, scale), e.at(to, e.mul(d, 4)), 4);
-      });
-    };
-    e.ifElse(e.eq(stride, e.c(bytes())), adjacent, apart);
+/// The query's row of a dot, times the scale, as adjacent f32.
+void AttendTiler::emitRowQuery(const Uniform &u, int64_t segment, size_t dot, Value query, bool whole) {
+  Pack &pack = packOf(segment, int64_t(dot));
+  int64_t record = sig.argSlot(pack.q);
+  Value row = e.toPtr(e.add(headBase(u, record, false), e.mul(e.sub(query, u.qOffset), rowStride(u, record))));
+  Value stride = elementStride(u, record), scale = scaleOf(u, pack), to = in(u, fRowQueries[dot]);
+  if (!whole && pairs) {
+    Value negative = e.cmp(arith::CmpFPredicate::OLT, scale, e.constant(e.f32, 0.0));
+    scale = e.select(negative, e.constant(e.f32, -1.0), e.constant(e.f32, 1.0));
   }
+  auto adjacent = [&] {
+    inRegisters(e, pack.d, [&](Emitter &piece, int64_t from, int64_t until) {
+      piece.loop(e.c(from), e.c(until), piece.target.width, [&](Value d) {
+        Value x = piece.loadAsF32(sig.storage, piece.at(row, piece.mul(d, bytes())), true);
+        piece.store(piece.mul(x, scale), piece.at(to, piece.mul(d, 4)), 4);
+      });
+    });
+  };
+  auto apart = [&] {
+    e.loop(e.c(0), e.c(pack.d), 1, [&](Value d) {
+      Value x = e.loadAsF32(sig.storage, e.at(row, e.mul(d, stride)), false);
+      e.store(e.mul(x, scale), e.at(to, e.mul(d, 4)), 4);
+    });
+  };
+  e.ifElse(e.eq(stride, e.c(bytes())), adjacent, apart);
 }
 
 /// S[t] = q . k_t, four keys at a time.
-void AttendTiler::emitRowDots(const Uniform &u, int64_t segment, size_t dot, Value count) {
+void AttendTiler::emitRowDots(const Uniform &u, int64_t segment, size_t dot, Value count, Value scores) {
   constexpr int64_t kKeys = 4;
   const DotSource &source = sig.segments[segment].dots[dot];
-  Value table = in(u, fKeyTable[dot]), q = in(u, fRowQueries[dot]), scores = in(u, fScores[dot]);
+  Value table = in(u, fKeyTable[dot]), q = in(u, fRowQueries[dot]);
   Value stride = elementStride(u, sig.argSlot(source.k));
   auto rowAt = [&](Value t) { return e.toPtr(e.load(e.i64, e.at(table, e.mul(t, 8)), 8)); };
   // The last group is filled up with the last key.
@@ -485,9 +496,9 @@ void AttendTiler::emitRowFlush(int64_t n) {
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
   Value lane = a[4], query = a[5], count = e.load(e.i64, in(u, fCount), 8);
-  bool scored = score(s.segment) || segment.dots.size() > 1;
+  bool scored = isScored(s.segment);
   for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
-    emitRowDots(u, s.segment, dot, count);
+    emitRowDots(u, s.segment, dot, count, in(u, fScores[dot]));
   }
   emitRowScores(u, s.segment, count, query);
   if (softmax()) {

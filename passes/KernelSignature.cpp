@@ -87,12 +87,14 @@ FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
     segment.v = *v;
     segment.kOffset = *offset;
     segment.scale = *scale;
-    for (auto [dotQ, dotK] : op.getDots(g)) {
+    for (auto [n, sides] : llvm::enumerate(op.getDots(g))) {
+      auto [dotQ, dotK] = sides;
+      std::optional<int64_t> shift = op.getDotShift(g, int64_t(n));
       FailureOr<int64_t> qa = arg(dotQ, "a dot's query"), ka = arg(dotK, "a dot's key"), d = staticLast(op, dotQ, "q");
       if (failed(qa) || failed(ka) || failed(d)) {
         return failure();
       }
-      segment.dots.push_back({*qa, *ka, *d});
+      segment.dots.push_back({*qa, *ka, *d, shift.has_value(), shift.value_or(0)});
     }
     s.segments.push_back(std::move(segment));
   }

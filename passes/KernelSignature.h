@@ -35,8 +35,10 @@ inline constexpr int64_t kWhole = 0, ///< everything
 } // namespace phase
 
 struct DotSource {
-  int64_t q, k; ///< arguments
-  int64_t d;    ///< static
+  int64_t q, k;          ///< arguments
+  int64_t d;             ///< static
+  bool relative = false; ///< k is a table of rows r[i - j + shift]
+  int64_t shift = 0;
 };
 
 struct SegmentSignature {

@@ -147,6 +147,7 @@ void AttendTiler::layout() {
   if (!direct) {
     fSuper = frame.allocate(stateBytes(stateRows()));
   }
+  layoutRelative();
 }
 
 static bool sameDigits(ArrayRef<QueryDigit> x, ArrayRef<QueryDigit> y) {
@@ -208,7 +209,7 @@ void AttendTiler::plan() {
   const QueryDigit &leading = groups[0].query[0];
   splitKeys = direct && groups[0].query.size() == 1 && schedule.superTile == leading.radix * leading.tile &&
               llvm::any_of(schedule.strata, mayBeLong);
-  groupHeads = llvm::none_of(schedule.strata, differsByHead);
+  groupHeads = llvm::none_of(schedule.strata, differsByHead) && !hasRelative();
   for (int64_t a : sig.patternOperands) {
     Type type = sig.func.getArgumentTypes()[a];
     OperandRecord record{sig.argSlot(a), Type(), 0};
@@ -1154,6 +1155,9 @@ void AttendTiler::emitPush(int64_t n) {
     };
     address(fValueBase, fValueStride, fValueTable);
     for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
+      if (segment.dots[dot].relative) {
+        continue;
+      }
       address(fKeyBase[dot], fKeyStride[dot], fKeyTable[dot]);
     }
   };
@@ -1257,7 +1261,7 @@ void AttendTiler::emitFlush(int64_t n) {
   } else {
     everything();
   }
-  bool scored = score(s.segment) || segment.dots.size() > 1;
+  bool scored = isScored(s.segment);
   // Dots find the greatest score of each lane where nothing is to change it.
   Value tops = in(u, fTops), unused = in(u, fUnusedTops);
   e.loop(e.c(0), e.c(kLanes), vl,
@@ -1286,6 +1290,10 @@ void AttendTiler::emitFlush(int64_t n) {
   }
   Type wide = this->wide();
   for (auto [dot, source] : llvm::enumerate(segment.dots)) {
+    if (source.relative) {
+      e.call(name(("relative_" + Twine(dot)).str(), n), {}, {u.args, u.scratch, u.b, u.h});
+      continue;
+    }
     int64_t record = sig.argSlot(source.k), d = source.d;
     Value table = in(u, fKeyTable[dot]), stride = elementStride(u, record), buffer = in(u, fStageK[dot]);
     // Rows whose elements are not adjacent, or not of the type that is multiplied, are copied once for the tile.
@@ -1691,7 +1699,7 @@ LogicalResult AttendTiler::run() {
       emitRows(n);
       continue;
     }
-    bool scored = score(s.segment) || sig.segments[s.segment].dots.size() > 1;
+    bool scored = isScored(s.segment);
     if (maskable(s)) {
       emitLive(n);
     }
@@ -1704,6 +1712,11 @@ LogicalResult AttendTiler::run() {
       }
       if (maskable(s)) {
         emitScore(n, true, byLane);
+      }
+    }
+    for (auto [dot, source] : llvm::enumerate(sig.segments[s.segment].dots)) {
+      if (source.relative) {
+        emitRelative(n, dot);
       }
     }
     emitFlush(n);

@@ -80,7 +80,7 @@ from ._scalars import (
     tanh,
     tensor,
 )
-from ._spec import Segment, Spec, segment, spec
+from ._spec import Segment, Spec, relative, segment, spec
 
 __version__ = "0.1.0"
 
@@ -151,6 +151,7 @@ __all__ = [
     "query_mod",
     "random_blocks",
     "reference",
+    "relative",
     "remap",
     "same",
     "scalar",

@@ -12,7 +12,7 @@ from ._cuda import GpuKernel, attend_on, driver, on_gpu
 from ._gpu import Bundle
 from ._pattern import compiling, full
 from ._program import MLIR_TYPES, TensorValue
-from ._spec import DTYPES, Call, Formula, Segment, prepare
+from ._spec import DTYPES, Call, Formula, Relative, Segment, prepare
 
 _plans: dict[Any, tuple[Formula, _core.Plan]] = {}
 _MAX_PLANS = 4096
@@ -229,7 +229,13 @@ def _one_batch(q: Any, parts: Sequence[Segment], out: Any) -> tuple[Any, list[Se
 
     whole = []
     for s in parts:
-        dots = None if s.dots is None else [(one(a, "a dot's query"), one(b, "a dot's key")) for a, b in s.dots]
+        dots = s.dots and [
+            (
+                one(a, "a dot's query"),
+                Relative(one(b.rows, "relative rows"), b.shift) if isinstance(b, Relative) else one(b, "a dot's key"),
+            )
+            for a, b in s.dots
+        ]
         whole.append(Segment(one(s.k, "k"), one(s.v, "v"), s.where, s.score, s.scale, s.k_offset, dots))
     return one(q, "q"), whole, None if out is None else one(out, "out")
 

@@ -43,6 +43,35 @@ class Segment:
         self.dots = dots
 
 
+class Relative:
+    """Rows of the distance as the key of a dot; see `relative`."""
+
+    __slots__ = ("rows", "shift")
+
+    def __init__(self, rows: Any, shift: int) -> None:
+        self.rows = rows
+        self.shift = shift
+
+
+def relative(rows: Any, shift: int = 0) -> Relative:
+    """The key of a dot with a relative row: row clamp(i - j + shift, 0, Nr - 1) of `rows`.
+
+    Parameters
+    ----------
+    rows
+        ``[B, H, Nr, D]``, B may be 1.
+    shift
+        Added to the distance: Nr // 2 where keys after the query have rows as well.
+
+    Examples
+    --------
+    >>> hd.segment(k, v, hd.causal, dots=[(q + u, k), (q + w, hd.relative(r))])
+    """
+    if isinstance(shift, bool) or not isinstance(shift, int):
+        raise TypeError(f"expected an integer shift, but got {type(shift).__name__}")
+    return Relative(rows, shift)
+
+
 def segment(
     k: Any, v: Any, where: Any = full, *, score: Any = None, scale: Any = None, k_offset: Any = 0, dots: Any = None
 ) -> Segment:
@@ -61,7 +90,8 @@ def segment(
     k_offset
         Position of the first key: int, 0-d or ``[B]`` integers.
     dots
-        ``[(q1, k1), (q2, k2)]``: the dots that form the score instead of q·k; ``[]``: none.
+        ``[(q1, k1), (q2, k2)]``: the dots that form the score instead of q·k; ``[]``: none. A key may be
+        `relative` rows.
     """
     return Segment(k, v, where, score, scale, k_offset, dots)
 
@@ -81,17 +111,18 @@ def intern(key: Any) -> int:
 class SegmentForm:
     """A segment without its tensors."""
 
-    __slots__ = ("captures", "dots", "k_offset", "operands", "pattern", "scale", "score")
+    __slots__ = ("captures", "dots", "k_offset", "operands", "pattern", "scale", "score", "shifts")
 
     def __init__(
         self, pattern: Canonical, operands: tuple[int, ...], score: Trace | None, captures: tuple[int, ...],
-        dots: int | None, k_offset: str, scale: bool,
+        shifts: tuple[int | None, ...] | None, k_offset: str, scale: bool,
     ) -> None:  # fmt: skip
         self.pattern = pattern
         self.operands = operands  # numbers among all patterns' operands
         self.score = score
         self.captures = captures  # numbers among all scores' captures
-        self.dots = dots
+        self.dots = None if shifts is None else len(shifts)
+        self.shifts = shifts  # of each dot: that of its relative rows, None for a key's own
         self.k_offset = k_offset  # "none", "index" or "tensor"
         self.scale = scale
 
@@ -170,10 +201,12 @@ def prepare(
         form = pattern.canonical()
         mine = _number(form.operands, operands, operand_numbers) if form.operands else ()
         count = None
+        shifts: tuple[int | None, ...] | None = None
         if g.dots is not None:
             count = len(g.dots)
-            for pair in g.dots:
-                dots.extend(pair)
+            shifts = tuple(b.shift if isinstance(b, Relative) else None for _, b in g.dots)
+            for a, b in g.dots:
+                dots.extend((a, b.rows if isinstance(b, Relative) else b))
         score = None
         heard: tuple[int, ...] = ()
         if g.score is not None:
@@ -190,9 +223,9 @@ def prepare(
                 offsets.append(value)
         if g.scale is not None:
             scales.append(g.scale)
-        parts.append((form, mine, score, heard, count, kind, g.scale is not None))
+        parts.append((form, mine, score, heard, shifts, kind, g.scale is not None))
         forms.append(
-            (form.text, mine, None if score is None else intern(score.key), heard, count, kind, g.scale is not None)
+            (form.text, mine, None if score is None else intern(score.key), heard, shifts, kind, g.scale is not None)
         )
     values.extend(dots)
     q_kind, q_value = ("none", None) if q_offset is None else offset_kind(q_offset, "q_offset")
@@ -296,7 +329,13 @@ class Formula:
 
     def plan(self, compile: Callable[[list[int]], Any]) -> _core.Plan:
         """The extension's plan for this formula."""
-        rules = [(s.dots is None, self.q_offset == "none" and s.pattern.depends_on_query) for s in self.segments]
+        rules = [
+            (
+                s.dots is None,
+                self.q_offset == "none" and (s.pattern.depends_on_query or any(x is not None for x in s.shifts or ())),
+            )
+            for s in self.segments
+        ]
         arguments = [(kind, g, what) for kind, g, what, _ in self.arguments]
         return _core.Plan(arguments, rules, self.rows_first, self.lse, compile)
 
@@ -374,7 +413,8 @@ class Formula:
         if s.scale:
             head += f" scale({use(f'scale{g}')})"
         if s.dots is not None:
-            pairs = (f"{use(f'dq{g}_{d}')}, {use(f'dk{g}_{d}')}" for d in range(s.dots))
+            index = ["" if x is None else f"[i - j {'-' if x < 0 else '+'} {abs(x)}]" for x in s.shifts or ()]
+            pairs = (f"{use(f'dq{g}_{d}')}, {use(f'dk{g}_{d}')}{x}" for d, x in enumerate(index))
             head += f" dots({'; '.join(pairs)})"
         if s.score is None:
             return [head]

@@ -20,7 +20,7 @@ import torch
 from . import _pattern
 from ._attend import plan_of
 from ._pattern import Pattern, Staged, Unbound, as_pattern, full
-from ._spec import Segment, offset_kind, prepare
+from ._spec import Relative, Segment, offset_kind, prepare
 
 _registry: dict[str, tuple[Any, Any]] = {}
 _table: list[Any] = []
@@ -164,10 +164,10 @@ def _begin() -> int:
 
 
 @constant
-def _add(frozen: int, where: int, score: Any, dots: int, k_offset: str, scale: bool) -> int:
+def _add(frozen: int, where: int, score: Any, dots: Any, k_offset: str, scale: bool) -> int:
     hole = _Hole()
     offset: Any = {"none": 0, "index": 1, "tensor": hole}[k_offset]
-    pairs = None if dots < 0 else [(hole, hole)] * dots
+    pairs = None if dots == -1 else [(hole, hole if s is None else Relative(hole, s)) for s in dots]
     _table[frozen].segments.append(Segment(hole, hole, _table[where], score, 1.0 if scale else None, offset, pairs))
     return 0
 
@@ -284,17 +284,17 @@ def attend_compiling(
     for s in segments:
         tensors.append(s.k)
         tensors.append(s.v)
-        count = -1
+        shifts: Any = -1
         if s.dots is not None:
-            count = len(s.dots)
+            shifts = tuple([b.shift if isinstance(b, Relative) else None for _, b in s.dots])
             for a, b in s.dots:
                 dots.append(a)
-                dots.append(b)
+                dots.append(b.rows if isinstance(b, Relative) else b)
         kind = "none"
         if not (isinstance(s.k_offset, int) and s.k_offset == 0):
             kind = _kind(s.k_offset, "k_offset")
             offsets.append(s.k_offset)
-        _add(frozen, _freeze(s.where, collected), s.score, count, kind, s.scale is not None)
+        _add(frozen, _freeze(s.where, collected), s.score, shifts, kind, s.scale is not None)
     q_kind = _kind(q_offset, "q_offset")
     name = _end(frozen, scale is not None, sink is not None, normalizer, q_kind, return_lse, layout == "bnhd")
     tensors.extend(dots)

@@ -7,6 +7,7 @@
 #include "runtime/src/kernel.h"
 
 #include "runtime/src/artifact.h"
+#include "runtime/src/checks.h"
 #include "runtime/src/features.h"
 #include "runtime/src/launch.h"
 #include "runtime/src/orders.h"
@@ -281,6 +282,15 @@ Error run(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, con
   if (launch.work >= 2 * workPerThread) {
     threads = options && options->num_threads > 0 ? options->num_threads : heddle_num_threads();
     threads = int32_t(std::min<double>(threads, launch.work / workPerThread));
+  }
+  if (isChecking()) {
+    std::vector<int64_t> keys;
+    for (const Segment &s : kernel.manifest.segments) {
+      keys.push_back(args[s.k >= 0 ? s.k : s.v].shape[2]);
+    }
+    if (Error e = checkContents(kernel.manifest, args, launch.block[SlotQueries], keys)) {
+      return e;
+    }
   }
   if (launch.units > 0) {
     sortRows(kernel.manifest, args, launch, threads);

@@ -55,6 +55,8 @@ const char *dimensionNames(RoleKind kind) {
     return "batch, heads, queries, dot dimension";
   case RoleKind::DotK:
     return "batch, heads, keys, dot dimension";
+  case RoleKind::Relative:
+    return "batch, heads, distances, dot dimension";
   case RoleKind::Sink:
     return "heads";
   case RoleKind::QOffset:
@@ -302,8 +304,14 @@ Error Preparation::checkRoles(size_t a) {
       broadcast |= 1;
       break;
     }
-    case RoleKind::DotK: {
-      Expected derived[4] = {{batch, true}, {}, {keysOf(role.segment), false}, {}};
+    case RoleKind::DotK:
+    case RoleKind::Relative: {
+      Expected derived[4] = {{batch, true}, {}, {}, {}};
+      if (role.kind == RoleKind::DotK) {
+        derived[2] = {keysOf(role.segment), false};
+      } else if (t.shape[2] == 0) {
+        return invalidValue("expected at least one row of " + arg.name + ", but got shape " + shapeText(t));
+      }
       if (Error e = checkShape(arg.name, t, arg.dims, derived, dimensionNames(role.kind))) {
         return e;
       }

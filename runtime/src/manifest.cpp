@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 #include "runtime/src/manifest.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include <nlohmann/json.hpp>
@@ -85,12 +86,24 @@ std::string parseAxes(const Json &json, std::vector<Role::Rows> &rows) {
   return axes;
 }
 
+void parseCheck(const Json &json, Role &role) {
+  static const char *const names[] = {"none", "list", "graph", "distinct", "query_starts", "key_starts", "length"};
+  std::string name = json.value("check", "none");
+  const auto *found = std::find(std::begin(names), std::end(names), name);
+  require(found != std::end(names), "unknown check '" + name + "'");
+  role.check = static_cast<Role::Check>(found - std::begin(names));
+  role.divisor = json.value("divisor", int64_t(1));
+  role.pointers = json.value("pointers", -1);
+  require(role.check != Role::Graph || role.pointers >= 0, "a graph without row pointers");
+}
+
 Role parseRole(const Json &json, size_t segments) {
   static const std::pair<const char *, RoleKind> names[] = {{"q", RoleKind::Q},
                                                             {"k", RoleKind::K},
                                                             {"v", RoleKind::V},
                                                             {"dot_q", RoleKind::DotQ},
                                                             {"dot_k", RoleKind::DotK},
+                                                            {"relative", RoleKind::Relative},
                                                             {"q_offset", RoleKind::QOffset},
                                                             {"k_offset", RoleKind::KOffset},
                                                             {"sink", RoleKind::Sink},
@@ -100,10 +113,13 @@ Role parseRole(const Json &json, size_t segments) {
   for (auto &[text, kind] : names) {
     if (name == text) {
       // An operand that names no segment may belong to any.
-      Role role{kind, json.value("segment", kind == RoleKind::Operand ? -1 : 0), "", {}, std::nullopt, std::nullopt};
+      Role role{};
+      role.kind = kind;
+      role.segment = json.value("segment", kind == RoleKind::Operand ? -1 : 0);
       require(role.segment >= (kind == RoleKind::Operand ? -1 : 0) && role.segment < int(segments),
               "a role of an unknown segment");
       role.axes = parseAxes(json, role.rows);
+      parseCheck(json, role);
       if (json.contains("min")) {
         role.min = json["min"].get<int64_t>();
       }
@@ -123,6 +139,7 @@ size_t expectedRank(RoleKind kind) {
   case RoleKind::V:
   case RoleKind::DotQ:
   case RoleKind::DotK:
+  case RoleKind::Relative:
     return 4;
   case RoleKind::Sink:
     return 1;
@@ -408,6 +425,14 @@ void parse(std::string_view text, Manifest &m) {
     }
     require(o.within >= 0 && o.within < maxPosition, "an order within a size out of range");
     m.orders.push_back(o);
+  }
+  for (const Argument &arg : m.args) {
+    for (const Role &role : arg.roles) {
+      if (role.check != Role::None) {
+        require(!arg.scalar && !arg.dims.empty() && role.pointers < int(m.args.size()),
+                "a check of an unknown argument");
+      }
+    }
   }
   findRoles(m);
 }

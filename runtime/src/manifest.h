@@ -17,7 +17,7 @@
 
 namespace heddle::rt {
 
-enum class RoleKind { Q, K, V, DotQ, DotK, QOffset, KOffset, Sink, Scale, Operand };
+enum class RoleKind { Q, K, V, DotQ, DotK, Relative, QOffset, KOffset, Sink, Scale, Operand };
 
 struct Role {
   RoleKind kind;
@@ -28,6 +28,10 @@ struct Role {
     int64_t divisor = 1, more = 0;
   };
   std::vector<Rows> rows;
+  /// What HEDDLE_CHECK=1 asks of an operand's contents (checks.h).
+  enum Check { None, List, Graph, Distinct, QueryStarts, KeyStarts, Length } check = None;
+  int64_t divisor = 1;             ///< entries name blocks of so many keys; 0: unknown
+  int pointers = -1;               ///< of a graph's indices: the argument with the row pointers
   std::optional<int64_t> min, max; ///< of an integer scalar: the values that make sense
 };
 

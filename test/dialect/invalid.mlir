@@ -841,9 +841,18 @@ func.func @bad_dots(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor
 // -----
 
 func.func @bad_relative(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor<?x4x?x8xf32>) {
-  // expected-error@+1 {{custom op 'attn.attend' expected a value as a side of a dot, but got '%r[i - j]'}}
-  attn.attend %q segment(%k, %v) dots(%q, %k; %q, %r[i - j])
+  // expected-error@+1 {{custom op 'attn.attend' expected a value as a side of a dot, but got '%r[j - i]'}}
+  attn.attend %q segment(%k, %v) dots(%q, %k; %q, %r[j - i])
     : tensor<?x4x?x8xf32> segment(tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>) -> tensor<?x4x?x8xf32>
+  return
+}
+
+// -----
+
+func.func @attend_c26(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor<?x4x?x8xf32>, %r: tensor<?x4x?x8xf32>) {
+  // expected-error@+1 {{'attn.attend' op expected 2 shifts of dots, below 2^30 in magnitude, but got 2 or a larger one}}
+  attn.attend %q segment(%k, %v) dots(%q, %k; %q, %r[i - j + 2000000000])
+    : tensor<?x4x?x8xf32> segment(tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>) operands(tensor<?x4x?x8xf32>) -> tensor<?x4x?x8xf32>
   return
 }
 

@@ -138,3 +138,11 @@ func.func @names(%q: tensor<?x1x?x8xf32>, %k: tensor<?x1x?x8xf32>, %v: tensor<?x
   return %o : tensor<?x1x?x8xf32>
 }
 func.func private @ids() -> (tensor<?x?xi32>, tensor<?x?xi32>)
+
+// CHECK-LABEL: func.func @relative_rows
+// CHECK: attn.attend %{{.*}} segment(%{{.*}}, %{{.*}}) where(causal) dots(%{{.*}}, %{{.*}}; %{{.*}}, %[[R:.*]][i - j]; %{{.*}}, %[[R]][i - j - 3])
+func.func @relative_rows(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor<?x4x?x8xf32>, %r: tensor<?x4x?x8xf32>) -> tensor<?x4x?x8xf32> {
+  %o = attn.attend %q segment(%k, %v) where(causal) dots(%q, %k; %q, %r[i - j]; %q, %r[i-j - 3]) q_offset(0)
+    : tensor<?x4x?x8xf32> segment(tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>) operands(tensor<?x4x?x8xf32>) -> tensor<?x4x?x8xf32>
+  return %o : tensor<?x4x?x8xf32>
+}

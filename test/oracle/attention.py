@@ -37,6 +37,14 @@ class Segment:
 
 
 @dataclass
+class Relative:
+    """The key of a dot with row clamp(i - j + shift, 0, Nr - 1) of `rows` ``[B, H, Nr, D]``."""
+
+    rows: np.ndarray
+    shift: int = 0
+
+
+@dataclass
 class Result:
     """What attention gives, and what a tolerance needs to know about it.
 
@@ -87,6 +95,23 @@ def _dot(q: np.ndarray, k: np.ndarray, live: np.ndarray) -> np.ndarray:
         for b, h, i, j in np.argwhere(touched):
             clean[b, h, i, j] = (q[b, h, i] * k[b, h, j]).sum()
         return clean
+
+
+def _dot_of(a: np.ndarray, b: Any, g: Any, live: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """q (a with all heads) times the keys b, or times the rows of the distance, for every pair."""
+    batch, heads = q.shape[:2]
+    if not isinstance(b, Relative):
+        return _dot(q, heads_of(b, batch, heads), live)
+    every = q @ np.swapaxes(heads_of(b.rows, batch, heads), -1, -2)  # with every row
+    at = np.clip(np.broadcast_to(g.i - g.j + b.shift, live.shape), 0, every.shape[-1] - 1)
+    return np.take_along_axis(every, at.astype(np.int64), axis=-1)
+
+
+def _size(x: Any) -> Any:
+    """Absolute values, infinities and NaN as 0."""
+    if isinstance(x, Relative):
+        return Relative(_size(x.rows), x.shift)
+    return np.nan_to_num(np.abs(x), nan=0, posinf=0)
 
 
 def _weighted(w: np.ndarray, v: np.ndarray, live: np.ndarray) -> np.ndarray:
@@ -160,20 +185,17 @@ def attend(
         live = np.array(np.broadcast_to(pattern.live(g), (batch, heads, nq, nk)))
         factor = scale if seg.scale is None else seg.scale
         pairs = [(q, seg.k)] if seg.dots is None else seg.dots
-        dots = [
-            factor * _dot(heads_of(a, batch, heads), heads_of(b, batch, heads), live)
-            for a, b in pairs
-        ]
+        dots = [factor * _dot_of(a, b, g, live, heads_of(a, batch, heads)) for a, b in pairs]
         with np.errstate(all="ignore"):
             if seg.score is not None:
                 s = seg.score(*dots, g.b, g.h, g.i, g.j)
                 s = np.array(np.broadcast_to(s, live.shape), np.float64)
             else:
-                s = dots[0]
+                s = sum(dots[1:], start=dots[0])
         live &= ~np.isneginf(s)
         for a, b in pairs:
-            sizes = (np.nan_to_num(np.abs(heads_of(x, batch, heads)), nan=0, posinf=0) for x in (a, b))
-            terms = np.maximum(terms, np.where(live, abs(factor) * _dot(*sizes, live), 0).max(-1, initial=0))
+            total = abs(factor) * _dot_of(_size(a), _size(b), g, live, heads_of(_size(a), batch, heads))
+            terms = np.maximum(terms, np.where(live, total, 0).max(-1, initial=0))
         scores.append(s)
         lives.append(live)
         values.append(value)

@@ -308,7 +308,11 @@ heddle_error *compileModule(const char *spec, const char *target, std::string &a
   if (heddle_error *e = c.parse()) {
     return e;
   }
-  if (heddle_error *e = c.run(*c.module, [](OpPassManager &pm) { pm.addPass(createCanonicalizerPass()); })) {
+  auto prepare = [](OpPassManager &pm) {
+    pm.addPass(createCanonicalizerPass());
+    pm.addPass(createAnnotateLeaksPass());
+  };
+  if (heddle_error *e = c.run(*c.module, prepare)) {
     return e;
   }
   heddle_error *e = isProgram(specFunction(*c.module)) ? c.program(artifact) : c.kernel(*c.module, artifact);

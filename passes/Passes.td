@@ -4,6 +4,22 @@
 
 include "mlir/Pass/PassBase.td"
 
+def AnnotateLeaksPass : Pass<"attn-annotate-leaks", "::mlir::ModuleOp"> {
+  let summary = "warn of causal patterns on summaries that show the future";
+  let description = [{
+    Where the rows of a segment come from `attn.pool`, `attn.convolve` or
+    `attn.project` and the segment's pattern is within `causal`, warns of a query
+    that sees a summary with later tokens in it. Changes nothing.
+
+    ```mlir
+    %s = attn.pool mean %k size(4) : ...
+    %o = attn.attend %q segment(%s, %t) where(causal) ...
+    // warning: ... lets query 1 see row 1 of a summary, which holds tokens 4 to 7
+    ```
+  }];
+  let dependentDialects = ["::heddle::attn::AttnDialect"];
+}
+
 def AnnotateSchedulePass : Pass<"attn-annotate-schedule", "::mlir::ModuleOp"> {
   let summary = "split each segment's pattern into strata and write them on the op";
   let description = [{

@@ -195,6 +195,11 @@ DictionaryAttr GpuTiler::describe(const GpuGroup &group, const GpuShape &shape, 
 }
 
 LogicalResult GpuTiler::run() {
+  for (const SegmentSignature &s : sig.segments) {
+    if (llvm::any_of(s.dots, [](const DotSource &dot) { return dot.relative; })) {
+      return sig.attend.emitOpError("expected dots with keys for this target, but got one with relative rows");
+    }
+  }
   SmallVector<GpuGroup> groups = groupsOf(sig, schedule);
   // One shape for all, so that the state's rows are alike.
   auto tables = [&](const GpuShape &shape) {

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import _core
+from ._compiled import kernel_of
 from ._cuda import GpuKernel, attend_on, driver, on_gpu
 from ._gpu import Bundle
 from ._pattern import compiling, full
@@ -27,7 +28,7 @@ def plan_of(call: Call) -> tuple[Formula, _core.Plan]:
 
         def compile(signature: list[int]) -> Any:
             text = formula.text(signature)
-            return _core.kernel_get(text, text, "native")
+            return kernel_of(text)
 
         found = (formula, formula.plan(compile))
         if len(_plans) >= _MAX_PLANS:

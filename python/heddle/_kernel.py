@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from . import _core
+from ._compiled import kernel_of
 from ._cuda import GpuKernel
 from ._gpu import Bundle
 from ._scalars import Scalar, Tensor
@@ -153,7 +154,7 @@ def compile(spec: Spec | str | os.PathLike[str], target: str = "native") -> Kern
             text = file.read()
     else:
         raise TypeError(f"expected a Spec, text or a path, but got {type(spec).__name__}")
-    core = _core.kernel_get(text, text, target)
+    core = kernel_of(text, target)
     if target.startswith("sm_"):
         return GpuKernel(Bundle.parse(core.artifact))
     return Kernel(core, text, target, operands)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from . import _core
+from ._compiled import kernel_of
 from ._scalars import Scalar, Tensor, _is_tensor, capture_identity
 from ._trace import function_key
 
@@ -251,7 +252,7 @@ def run_op(
         trace = Trace(name)
         values = [trace.argument(n, t, axes) for n, (t, axes) in enumerate(zip(tensors, static, strict=True))]
         text = trace.text(build(trace, *values))
-        found = _alone[tuple(signature)] = _core.kernel_get(text, text, "native")
+        found = _alone[tuple(signature)] = kernel_of(text)
     result = found.call(tensors, out)
     return result[0] if len(result) == 1 else result
 
@@ -283,7 +284,7 @@ class KernelFunction:
             return self.function(*args)
         entry, values = self._find(args)
         if entry.core is None:
-            entry.core = _core.kernel_get(entry.text, entry.text, "native")
+            entry.core = kernel_of(entry.text)
         result = entry.core.call(values, out)
         return result[0] if len(result) == 1 else result
 

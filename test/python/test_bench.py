@@ -53,9 +53,7 @@ def test_each_rewrite_in_pytorch(name: str) -> None:
     torch.manual_seed(0)
     n = 1024
     q, k, v = (torch.randn(1, 2, n, 16) for _ in range(3))
-    want = attention.attend(
-        *map(array, (q, k, v)), where=_cases.every_text()[name], operands=_cases.operands(name, n)
-    )
+    want = attention.attend(*map(array, (q, k, v)), where=_cases.every_text()[name], operands=_cases.operands(name, n))
     for rewrite in _peers.REWRITES[name]:
         verdict = tolerance.check(array(rewrite(q, k, v)), want, "f32", None, name)
         assert verdict, verdict.message

@@ -1,0 +1,104 @@
+//===- AnnotateLeaks.cpp - Warnings of summaries that show the future -----===//
+//
+// A pattern within `causal` says that a query must not see later tokens. Where
+// its keys are summaries, a causal position of the summary is not enough: row m
+// of a pool holds tokens up to m stride + offset + size - 1, and a projection
+// mixes all of them. Warns and names the leak; the result is what was asked for.
+//
+//   %s = attn.pool mean %k size(4)
+//   attn.attend %q segment(%s, %s) where(causal)
+//     warning: row 1 sees row 1 of the summary, which holds tokens 4 to 7
+//
+//===----------------------------------------------------------------------===//
+
+#include "dialect/Attn.h"
+#include "dialect/PatternSet.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "passes/Passes.h"
+
+using namespace mlir;
+
+namespace heddle {
+#define GEN_PASS_DEF_ANNOTATELEAKSPASS
+#include "passes/Passes.h.inc"
+
+/// Tokens of summary row m: from m * step + offset, `size` of them; size 0: all tokens.
+struct SummaryWindow {
+  int64_t size, step, offset;
+};
+
+static std::optional<SummaryWindow> windowOf(Value rows) {
+  Operation *op = rows.getDefiningOp();
+  if (auto pool = dyn_cast_or_null<attn::PoolOp>(op)) {
+    return SummaryWindow{pool.getSize(), pool.getStep(), pool.getOffset()};
+  }
+  if (auto convolve = dyn_cast_or_null<attn::ConvolveOp>(op)) {
+    auto taps = cast<RankedTensorType>(convolve.getWeights().getType());
+    int64_t size = taps.getDimSize(1); // [H, taps, D, ..]
+    int64_t step = convolve.getStride().value_or(ShapedType::isDynamic(size) ? 0 : size);
+    if (step <= 0) {
+      return std::nullopt;
+    }
+    return SummaryWindow{std::max<int64_t>(ShapedType::isDynamic(size) ? step : size, 1), step, convolve.getOffset()};
+  }
+  if (isa_and_nonnull<attn::ProjectOp>(op) && cast<attn::ProjectOp>(op).getBlock() == 1) {
+    return SummaryWindow{0, 1, 0};
+  }
+  return std::nullopt;
+}
+
+static Pattern primitive(PatternKind kind, std::vector<IntArg> ints, std::vector<RangeArg> ranges = {}) {
+  PatternNode n;
+  n.kind = kind;
+  n.ints = std::move(ints);
+  n.ranges = std::move(ranges);
+  return Pattern::make(std::move(n));
+}
+
+namespace {
+struct AnnotateLeaksPass : impl::AnnotateLeaksPassBase<AnnotateLeaksPass> {
+  using Base::Base;
+
+  void runOnOperation() override {
+    getOperation().walk([&](attn::AttendOp op) {
+      for (int64_t g = 0; g < op.getNumSegments(); ++g) {
+        std::optional<SummaryWindow> window = windowOf(op.getKeys()[g]);
+        if (!window) {
+          window = windowOf(op.getValues()[g]);
+        }
+        if (window) {
+          check(op, g, *window);
+        }
+      }
+    });
+  }
+
+  void check(attn::AttendOp op, int64_t g, const SummaryWindow &window) {
+    const RangeArg positions{IntArg(0), IntArg(IntArg::Infinity, 0)};
+    Pattern rows = op.getPattern(g) & primitive(PatternKind::Keys, {}, {positions}) &
+                   primitive(PatternKind::Queries, {}, {positions});
+    if (isSubset(rows, primitive(PatternKind::Causal, {IntArg(0)})).verdict != SetAnswer::Yes ||
+        isEmpty(rows).verdict == SetAnswer::Yes) {
+      return; // nobody asks for causality
+    }
+    if (window.size == 0) {
+      op.emitWarning() << "the pattern of segment " << g
+                       << " is causal, but its rows are a projection, each of which mixes the whole sequence: "
+                          "every query sees the future through them (there is no causal form)";
+      return;
+    }
+    const int64_t last = window.size + std::max<int64_t>(window.offset, 0);
+    SetAnswer past = isSubset(rows, primitive(PatternKind::PastBlocks, {IntArg(window.step), IntArg(last), IntArg(1)}));
+    if (past.verdict != SetAnswer::No || !past.witness) {
+      return;
+    }
+    const int64_t key = past.witness->key, first = key * window.step + window.offset;
+    op.emitWarning() << "the pattern of segment " << g << " lets query " << past.witness->query << " see row " << key
+                     << " of a summary, which holds tokens " << first << " to " << first + window.size - 1
+                     << ": the future leaks; past_blocks(" << window.step
+                     << (last != window.step ? ", size = " + std::to_string(last) : std::string())
+                     << ", inclusive = true) is the causal form";
+  }
+};
+} // namespace
+} // namespace heddle

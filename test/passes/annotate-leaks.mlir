@@ -1,0 +1,34 @@
+// Causal patterns on summaries: a warning where a summary's tokens are not all past.
+// RUN: heddle-opt --attn-annotate-leaks -verify-diagnostics %s
+
+!rows = tensor<?x4x?x8xf32>
+
+func.func @pooled(%q: !rows, %k: !rows, %v: !rows) -> !rows {
+  %s = attn.pool mean %k size(4) : !rows -> !rows
+  %t = attn.pool mean %v size(4) : !rows -> !rows
+  // expected-warning-re@+1 {{the pattern of segment 0 lets query {{[0-9]+}} see row {{[0-9]+}} of a summary, which holds tokens {{[0-9]+}} to {{[0-9]+}}: the future leaks; past_blocks(4, inclusive = true) is the causal form}}
+  %o = attn.attend %q segment(%s, %t) where(causal) q_offset(0) : !rows segment(!rows, !rows) -> !rows
+  return %o : !rows
+}
+
+func.func @past(%q: !rows, %k: !rows, %v: !rows) -> !rows {
+  %s = attn.pool mean %k size(4) : !rows -> !rows
+  %t = attn.pool mean %v size(4) : !rows -> !rows
+  %o = attn.attend %q segment(%s, %t) where(past_blocks(4)) q_offset(0) : !rows segment(!rows, !rows) -> !rows
+  %p = attn.attend %q segment(%s, %t) where(past_blocks(4, inclusive = true)) q_offset(0) : !rows segment(!rows, !rows) -> !rows
+  return %p : !rows
+}
+
+func.func @everything(%q: !rows, %k: !rows, %v: !rows) -> !rows {
+  %s = attn.pool max %k size(4) : !rows -> !rows
+  %o = attn.attend %q segment(%s, %s) where(full) : !rows segment(!rows, !rows) -> !rows
+  return %o : !rows
+}
+
+func.func @projected(%q: !rows, %k: !rows, %v: !rows, %e: tensor<?x16xf32>) -> !rows {
+  %s = attn.project %k, %e : !rows, tensor<?x16xf32> -> tensor<?x4x16x8xf32>
+  %t = attn.project %v, %e : !rows, tensor<?x16xf32> -> tensor<?x4x16x8xf32>
+  // expected-warning@+1 {{the pattern of segment 0 is causal, but its rows are a projection, each of which mixes the whole sequence: every query sees the future through them (there is no causal form)}}
+  %o = attn.attend %q segment(%s, %t) where(causal) q_offset(0) : !rows segment(tensor<?x4x16x8xf32>, tensor<?x4x16x8xf32>) -> !rows
+  return %o : !rows
+}

@@ -30,7 +30,7 @@ struct SummaryWindow {
 static std::optional<SummaryWindow> windowOf(Value rows) {
   Operation *op = rows.getDefiningOp();
   if (auto pool = dyn_cast_or_null<attn::PoolOp>(op)) {
-    return SummaryWindow{pool.getSize(), pool.getStep(), pool.getOffset()};
+    return SummaryWindow{int64_t(pool.getSize()), pool.getStep(), int64_t(pool.getOffset())};
   }
   if (auto convolve = dyn_cast_or_null<attn::ConvolveOp>(op)) {
     auto taps = cast<RankedTensorType>(convolve.getWeights().getType());
@@ -39,7 +39,8 @@ static std::optional<SummaryWindow> windowOf(Value rows) {
     if (step <= 0) {
       return std::nullopt;
     }
-    return SummaryWindow{std::max<int64_t>(ShapedType::isDynamic(size) ? step : size, 1), step, convolve.getOffset()};
+    return SummaryWindow{std::max<int64_t>(ShapedType::isDynamic(size) ? step : size, 1), step,
+                         int64_t(convolve.getOffset())};
   }
   if (isa_and_nonnull<attn::ProjectOp>(op) && cast<attn::ProjectOp>(op).getBlock() == 1) {
     return SummaryWindow{0, 1, 0};

@@ -45,6 +45,7 @@ void buildLLVMPipeline(OpPassManager &pm) {
 void registerPasses() {
 #define GEN_PASS_REGISTRATION
   registerAnnotateSchedulePass();
+  registerAnnotateLeaksPass();
   registerFuseFunctionsPass();
   registerTileAttendPass();
   registerLowerOpsPass();

@@ -194,9 +194,14 @@ heddle_error *Compilation::object(bool assembly, SmallVectorImpl<char> &out) {
                                                     : fail(HEDDLE_SYSTEM, "LLVM cannot emit code for " + name);
 }
 
+/// True where the step's op, after its constants, is an attend.
+static bool isAttendStep(func::FuncOp fn) {
+  return llvm::any_of(fn.getBody().front(), [](Operation &op) { return isa<attn::AttendOp>(op); });
+}
+
 heddle_error *Compilation::kernel(ModuleOp step, std::string &artifact) {
   func::FuncOp fn = specFunction(step);
-  bool isAttend = isa<attn::AttendOp>(fn.getBody().front().front());
+  bool isAttend = isAttendStep(fn);
   json::Object manifest;
   if (isAttend) {
     DiagnosticCollector collector(*context, text);
@@ -275,7 +280,7 @@ heddle_error *Compilation::program(std::string &artifact) {
     return fail(HEDDLE_COMPILE_FAILED, "expected one attn.attend on arguments for " + name +
                                            ", but got a program of several ops: compile each op for the GPU");
   }
-  if (heddle_error *e = run(*module, [](OpPassManager &pm) { pm.addPass(createSplitProgramPass()); })) {
+  if (heddle_error *e = run(*module, [](OpPassManager &pm) { buildProgramPipeline(pm); })) {
     return e;
   }
   // Steps with one text share a kernel.
@@ -345,7 +350,7 @@ heddle_error *printStage(const char *spec, const char *target, const char *stage
       std::string none;
       return c.program(none);
     }
-    if (heddle_error *e = c.run(*c.module, [](OpPassManager &pm) { pm.addPass(createSplitProgramPass()); })) {
+    if (heddle_error *e = c.run(*c.module, [](OpPassManager &pm) { buildProgramPipeline(pm); })) {
       return e;
     }
     steps.assign(c.module->getOps<ModuleOp>().begin(), c.module->getOps<ModuleOp>().end());
@@ -359,7 +364,7 @@ heddle_error *printStage(const char *spec, const char *target, const char *stage
 }
 
 heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_ostream &os) {
-  bool isAttend = isa<attn::AttendOp>(specFunction(step).getBody().front().front());
+  bool isAttend = isAttendStep(specFunction(step));
   auto build = [&](OpPassManager &pm) {
     if (!isAttend) {
       if (stage != "schedule") {

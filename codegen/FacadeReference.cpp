@@ -15,10 +15,12 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/MLIRContext.h"
+#include "mlir/Pass/PassManager.h"
 
 #include "llvm/ADT/APFloat.h"
 
@@ -37,6 +39,22 @@ heddle_error *parse(MLIRContext &context, const char *spec, OwningOpRef<ModuleOp
   std::string diagnostics;
   module = parseSpec(context, spec, diagnostics);
   return module ? nullptr : heddle_error_create(HEDDLE_COMPILE_FAILED, diagnostics.c_str());
+}
+
+/// Arithmetic on tensors becomes linalg.generic, which the interpreter knows.
+heddle_error *convertGlue(ModuleOp module) {
+  bool glue = false;
+  specFunction(module).walk([&](Operation *op) {
+    glue |= OpTrait::hasElementwiseMappableTraits(op) &&
+            llvm::any_of(op->getResultTypes(), llvm::IsaPred<RankedTensorType>);
+  });
+  if (!glue) {
+    return nullptr;
+  }
+  PassManager pm(module.getContext());
+  pm.addPass(createConvertElementwiseToLinalgPass());
+  bool done = succeeded(pm.run(module));
+  return done ? nullptr : invalid("expected arithmetic on tensors that linalg knows, but got another op");
 }
 
 /// A dense f64 tensor that owns its elements.
@@ -315,6 +333,9 @@ heddle_error *reference(const char *spec, const heddle_tensor *args, int32_t num
     std::unique_ptr<MLIRContext> context = createContext();
     OwningOpRef<ModuleOp> module;
     if (heddle_error *error = parse(*context, spec, module)) {
+      return error;
+    }
+    if (heddle_error *error = convertGlue(*module)) {
       return error;
     }
     std::string error;

@@ -13,6 +13,8 @@
 #include "dialect/ReferenceOps.h"
 #include "dialect/ScalarCode.h"
 
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/BuiltinTypes.h"
 
 #include "llvm/ADT/APFloat.h"
@@ -822,10 +824,14 @@ static ReferenceTensor copyOf(const heddle_tensor &t) {
 
 bool Interpreter::runOnTensors(Operation *op) {
   std::vector<ReferenceTensor> operands, results;
-  for (Value v : op->getOperands()) {
+  auto glue = dyn_cast<linalg::GenericOp>(op);
+  for (Value v : glue ? ValueRange(glue.getInputs()) : ValueRange(op->getOperands())) {
+    if (!env.tensors.contains(v)) {
+      return fail("expected operands of glue that are tensors, but got another value");
+    }
     operands.push_back(copyOf(env.tensors.at(v)));
   }
-  if (!runTensorOp(op, operands, results, error)) {
+  if (!runTensorOp(op, operands, results, error, [&](Value v) { return env.scalars.lookup(v); })) {
     return false;
   }
   for (auto [v, made] : llvm::zip(op->getResults(), results)) {
@@ -895,11 +901,16 @@ bool Interpreter::run(ArrayRef<heddle_tensor> args, ArrayRef<heddle_tensor> resu
     }
   }
   for (Operation &op : func.getBody().front()) {
-    bool good =
-        llvm::TypeSwitch<Operation *, bool>(&op)
-            .Case([&](AttendOp attend) { return runAttend(attend); })
-            .Case([&](func::ReturnOp ret) { return finish(ret, results); })
-            .Default([&](Operation *other) { return isTensorOp(other) ? runOnTensors(other) : runScalar(other); });
+    bool good = llvm::TypeSwitch<Operation *, bool>(&op)
+                    .Case([&](AttendOp attend) { return runAttend(attend); })
+                    .Case([&](func::ReturnOp ret) { return finish(ret, results); })
+                    .Default([&](Operation *other) {
+                      // What only says how large a result is: the operands tell.
+                      if (isa<tensor::EmptyOp, tensor::DimOp>(other)) {
+                        return true;
+                      }
+                      return isTensorOp(other) ? runOnTensors(other) : runScalar(other);
+                    });
     if (!good) {
       return false;
     }

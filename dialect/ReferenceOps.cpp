@@ -4,6 +4,8 @@
 #include "dialect/Attn.h"
 #include "dialect/ScalarCode.h"
 
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -22,12 +24,13 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 
 class TensorOps {
 public:
-  TensorOps(std::vector<Tensor> &in, std::vector<Tensor> &out, std::string &error) : in(in), out(out), error(error) {}
+  TensorOps(std::vector<Tensor> &in, std::vector<Tensor> &out, std::string &error, const ScalarOf &scalarOf)
+      : in(in), out(out), error(error), scalarOf(scalarOf) {}
 
   bool run(Operation *op) {
     return llvm::TypeSwitch<Operation *, bool>(op)
-        .Case<PoolOp, ConvolveOp, ProjectOp, LinearAttendOp, GroupOp, GatherRowsOp, ScatterRowsOp, MergeOp>(
-            [&](auto known) { return runOp(known); })
+        .Case<PoolOp, ConvolveOp, ProjectOp, LinearAttendOp, GroupOp, GatherRowsOp, ScatterRowsOp, MergeOp,
+              linalg::GenericOp>([&](auto known) { return runOp(known); })
         .Default([&](Operation *other) {
           return fail("unknown operation '" + other->getName().getStringRef().str() + "'");
         });
@@ -386,17 +389,97 @@ private:
     return true;
   }
 
+  /// Elementwise glue: the region for each index of the loops.
+  bool runOp(linalg::GenericOp op) {
+    auto inputs = op.getDpsInputOperands();
+    std::vector<int64_t> sizes(op.getNumLoops(), -1);
+    for (auto [n, operand] : llvm::enumerate(inputs)) {
+      for (auto [axis, e] : llvm::enumerate(op.getMatchingIndexingMap(operand).getResults())) {
+        auto dim = dyn_cast<AffineDimExpr>(e);
+        if (dim && sizes[dim.getPosition()] < 0) {
+          sizes[dim.getPosition()] = in[n].shape[axis];
+        }
+        if (dim && !expectSize("an operand of glue", n, axis, sizes[dim.getPosition()])) {
+          return false;
+        }
+      }
+    }
+    if (op.getNumReductionLoops() > 0 || llvm::is_contained(sizes, -1)) {
+      return fail("expected elementwise glue whose sizes are those of its operands, but got another linalg.generic");
+    }
+    Block &body = op.getRegion().front();
+    ScalarCode code;
+    std::vector<int64_t> arguments;
+    std::vector<std::pair<int64_t, int64_t>> indices; // register, loop
+    std::vector<std::pair<int64_t, Scalar>> given;
+    for (BlockArgument a : body.getArguments()) {
+      arguments.push_back(code.input(a));
+    }
+    for (Operation &inner : body.without_terminator()) {
+      if (auto index = dyn_cast<linalg::IndexOp>(inner)) {
+        indices.emplace_back(code.input(index.getResult()), static_cast<int64_t>(index.getDim()));
+        continue;
+      }
+      for (Value v : inner.getOperands()) {
+        if (isa<BlockArgument>(v) && v.getParentBlock() != &body && code.registerOf(v) < 0) {
+          given.emplace_back(code.input(v), scalarOf(v));
+        }
+      }
+      if (!code.add(&inner, [](Value) { return -1; }, error)) {
+        return false;
+      }
+    }
+    Operation *yield = body.getTerminator();
+    std::vector<Scalar> file(static_cast<size_t>(code.numRegisters()), Scalar::of(int64_t(0)));
+    for (auto &[r, value] : given) {
+      file[static_cast<size_t>(r)] = value;
+    }
+    for (size_t r = 0; r < op.getNumResults(); ++r) {
+      out.emplace_back(sizes).integers = !isa<FloatType>(yield->getOperand(r).getType());
+    }
+    std::vector<int64_t> at(sizes.size(), 0);
+    for (size_t flat = 0; flat < out[0].data.size(); ++flat) {
+      for (auto [n, operand] : llvm::enumerate(inputs)) {
+        std::vector<int64_t> place;
+        for (AffineExpr e : op.getMatchingIndexingMap(operand).getResults()) {
+          auto dim = dyn_cast<AffineDimExpr>(e);
+          place.push_back(dim ? at[dim.getPosition()] : cast<AffineConstantExpr>(e).getValue());
+        }
+        double x = in[n].at(place);
+        file[static_cast<size_t>(arguments[n])] = in[n].integers ? Scalar::of(static_cast<int64_t>(x)) : Scalar::of(x);
+      }
+      for (auto [r, loop] : indices) {
+        file[static_cast<size_t>(r)] = Scalar::of(at[static_cast<size_t>(loop)]);
+      }
+      code.run(file.data(), {});
+      for (size_t r = 0; r < op.getNumResults(); ++r) {
+        int64_t known = code.registerOf(yield->getOperand(r));
+        if (known < 0) {
+          return fail("expected glue that yields what it computes, but got another value");
+        }
+        Scalar value = file[static_cast<size_t>(known)];
+        out[r].data[flat] = out[r].integers ? static_cast<double>(value.integer) : value.number;
+      }
+      for (size_t n = sizes.size(); n-- > 0 && ++at[n] == sizes[n];) {
+        at[n] = 0;
+      }
+    }
+    return true;
+  }
+
   std::vector<Tensor> &in, &out;
   std::string &error;
+  const ScalarOf &scalarOf;
 };
 
 } // namespace
 
 bool heddle::isTensorOp(Operation *op) {
-  return isa<PoolOp, ConvolveOp, ProjectOp, LinearAttendOp, GroupOp, GatherRowsOp, ScatterRowsOp, MergeOp>(op);
+  return isa<PoolOp, ConvolveOp, ProjectOp, LinearAttendOp, GroupOp, GatherRowsOp, ScatterRowsOp, MergeOp,
+             linalg::GenericOp>(op);
 }
 
 bool heddle::runTensorOp(Operation *op, std::vector<ReferenceTensor> &operands, std::vector<ReferenceTensor> &results,
-                         std::string &error) {
-  return TensorOps(operands, results, error).run(op);
+                         std::string &error, const ScalarOf &scalarOf) {
+  return TensorOps(operands, results, error, scalarOf).run(op);
 }

@@ -8,8 +8,11 @@
 #ifndef HEDDLE_DIALECT_REFERENCEOPS_H
 #define HEDDLE_DIALECT_REFERENCEOPS_H
 
+#include "dialect/ScalarCode.h"
+
 #include "mlir/IR/Operation.h"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -42,9 +45,12 @@ struct ReferenceTensor {
 /// True for an op that runTensorOp knows.
 bool isTensorOp(mlir::Operation *op);
 
+/// The value of a number that a region reads from its function.
+using ScalarOf = std::function<Scalar(mlir::Value)>;
+
 /// Runs one op; `results` is filled. False with `error` set where sizes do not fit.
 bool runTensorOp(mlir::Operation *op, std::vector<ReferenceTensor> &operands, std::vector<ReferenceTensor> &results,
-                 std::string &error);
+                 std::string &error, const ScalarOf &scalarOf);
 
 } // namespace heddle
 

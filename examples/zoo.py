@@ -7,8 +7,8 @@
 A folder with `example.py` (Heddle), `oracle.py` (the formula in NumPy, float64, nothing of Heddle), `spec.mlir` and
 `README.md` is an example. `example.py` gives SYSTEM, SPEC, COST, VARIANTS (settings by name), `inputs(rng, n,
 **settings)` and `run(*inputs, **settings)`; `oracle.py` gives `oracle(*inputs, **settings)`. The spec is of the variant
-SPEC_VARIANT (the first by default); `spec_args(*inputs)` and `from_spec(out, *inputs)` do what the host framework would
-do around it.
+SPEC_VARIANT (the first by default) and for SPEC_LENGTHS (all by default); `spec_args(*inputs)` and `from_spec(out,
+*inputs)` do what the host framework would do around it.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ def checks(name: str, lengths: tuple[int, ...] = LENGTHS) -> Iterator[Check]:
     of_spec = getattr(example, "SPEC_VARIANT", next(iter(example.VARIANTS)))
     kernel = hd.compile(HERE / name / "spec.mlir")
     for variant, settings in example.VARIANTS.items():
-        for n in lengths:
+        for n in sorted({*lengths, *getattr(example, "SPEC_LENGTHS", ())}):
             inputs = example.inputs(np.random.default_rng(n), n, **settings)
             expected = oracle.oracle(*inputs, **settings)
             yield Check(variant, n, "python", compare(example.run(*inputs, **settings), expected))
-            if variant == of_spec:
+            if variant == of_spec and n in getattr(example, "SPEC_LENGTHS", lengths):
                 args = example.spec_args(*inputs) if hasattr(example, "spec_args") else inputs
                 out = kernel(*args)
                 if hasattr(example, "from_spec"):

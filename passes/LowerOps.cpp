@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Transforms/WalkPatternRewriteDriver.h"
@@ -21,10 +22,11 @@ namespace heddle {
 
 /// The op of a step's function, null where it is an attend or no step at all.
 static Operation *opOf(func::FuncOp fn) {
-  if (fn.isDeclaration() || fn.getBody().front().getOperations().size() != 2) {
+  if (fn.isDeclaration() || fn.getBody().front().getOperations().size() < 2) {
     return nullptr;
   }
-  Operation *op = &fn.getBody().front().front();
+  // Constants and placeholders of results may stand before it.
+  Operation *op = fn.getBody().front().back().getPrevNode();
   return isa<attn::AttendOp>(op) ? nullptr : op;
 }
 
@@ -46,13 +48,15 @@ struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
           return signalPassFailure();
         }
       } else if (!isa<attn::PoolOp, attn::ConvolveOp, attn::ProjectOp, attn::GroupOp, attn::GatherRowsOp,
-                      attn::ScatterRowsOp, attn::MergeOp>(op)) {
+                      attn::ScatterRowsOp, attn::MergeOp, linalg::GenericOp>(op)) {
         op->emitOpError("expected an op that has a CPU kernel, but got this one");
         return signalPassFailure();
       }
       OpBuilder builder(module.getContext());
       OpKernel kernel(module, fn, builder, vectorTarget(width, false));
+      bool good = true;
       llvm::TypeSwitch<Operation *>(op)
+          .Case([&](linalg::GenericOp glue) { good = succeeded(lowerGlue(glue, kernel)); })
           .Case([&](attn::PoolOp pool) { lowerPool(pool, kernel); })
           .Case([&](attn::ConvolveOp convolve) { lowerConvolve(convolve, kernel); })
           .Case([&](attn::ProjectOp project) { lowerProject(project, kernel); })
@@ -61,6 +65,9 @@ struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
           .Case([&](attn::GatherRowsOp gather) { lowerGatherRows(gather, kernel); })
           .Case([&](attn::ScatterRowsOp scatter) { lowerScatterRows(scatter, kernel); })
           .Case([&](attn::MergeOp merge) { lowerMerge(merge, kernel); });
+      if (!good) {
+        return signalPassFailure();
+      }
       kernel.finish();
       fn.erase();
     }

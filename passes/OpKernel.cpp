@@ -67,6 +67,8 @@ TensorView OpKernel::view(int64_t record, Type type) {
   return v;
 }
 
+Value OpKernel::scalarAddress(int64_t a) { return toPtr(load(i64, at(block, (header::kSlots + 9 * a) * 8), 8)); }
+
 Value OpKernel::allocate(int64_t bytes) {
   Value place = at(scratch, used);
   used += (bytes + 63) / 64 * 64;

@@ -15,6 +15,10 @@
 
 #include "mlir/IR/AffineExpr.h"
 
+namespace mlir::linalg {
+class GenericOp;
+} // namespace mlir::linalg
+
 namespace heddle {
 
 /// A tensor of the argument block inside a kernel: strides are in bytes.
@@ -51,6 +55,8 @@ public:
 
   TensorView argument(int64_t a) { return view(a, spec.getArgumentTypes()[a]); }
   TensorView resultView(int64_t r) { return view(spec.getNumArguments() + r, spec.getResultTypes()[r]); }
+  /// Where the value of a scalar argument is: an i64 or a double.
+  mlir::Value scalarAddress(int64_t a);
   mlir::Value task, scratch;
   /// A part of the thread's scratch memory, 64-byte aligned.
   mlir::Value allocate(int64_t bytes);
@@ -114,6 +120,7 @@ void lowerGroup(attn::GroupOp op, OpKernel &kernel);
 void lowerGatherRows(attn::GatherRowsOp op, OpKernel &kernel);
 void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &kernel);
 void lowerMerge(attn::MergeOp op, OpKernel &kernel);
+mlir::LogicalResult lowerGlue(mlir::linalg::GenericOp op, OpKernel &kernel);
 
 } // namespace heddle
 

@@ -29,6 +29,9 @@ class NVVMDialect;
 namespace scf {
 class SCFDialect;
 }
+namespace tensor {
+class TensorDialect;
+}
 namespace vector {
 class VectorDialect;
 }
@@ -43,6 +46,8 @@ namespace heddle {
 
 /// attn to tile loops and micro-kernels: schedule, tile, lower.
 void buildTilePipeline(mlir::OpPassManager &pm, int64_t width, bool bf16);
+/// A spec of several ops to a module for each: elementwise glue on tensors becomes linalg.generic, neighbours fused.
+void buildProgramPipeline(mlir::OpPassManager &pm);
 /// An op on whole tensors to loops on vectors.
 void buildOpPipeline(mlir::OpPassManager &pm, int64_t width);
 /// attn to a gpu.module with fused kernels.

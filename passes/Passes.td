@@ -104,7 +104,7 @@ def SplitProgramPass : Pass<"attn-split-program", "::mlir::ModuleOp"> {
   let summary = "split a spec of several ops into a module for each";
   let description = [{
     A function that is one attend on its arguments stays as it is. Of any other,
-    each op moves to a nested module with one function (a step), on which values
+    each op (of attn, or a linalg.generic) moves to a nested module with one function (a step), on which values
     it reads and gives stand as numbers: the function's arguments, then the
     results of its ops. The runtime runs the steps in order (docs/abi.md). No value
     changes.
@@ -124,6 +124,7 @@ def SplitProgramPass : Pass<"attn-split-program", "::mlir::ModuleOp"> {
     }
     ```
   }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect"];
 }
 
 def LowerOpsPass : Pass<"attn-lower-ops", "::mlir::ModuleOp"> {

@@ -6,8 +6,10 @@
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
@@ -23,6 +25,15 @@ void buildTilePipeline(OpPassManager &pm, int64_t width, bool bf16) {
   pm.addPass(createTileAttendPass(TileAttendPassOptions{width, bf16}));
   pm.addPass(createFuseFunctionsPass());
   pm.addPass(createLowerTilesPass(LowerTilesPassOptions{width, bf16}));
+}
+
+void buildProgramPipeline(OpPassManager &pm) {
+  pm.addPass(createConvertElementwiseToLinalgPass());
+  pm.addPass(createLinalgGeneralizeNamedOpsPass());
+  pm.addPass(createLinalgElementwiseOpFusionPass());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  pm.addPass(createSplitProgramPass());
 }
 
 void buildOpPipeline(OpPassManager &pm, int64_t width) { pm.addPass(createLowerOpsPass(LowerOpsPassOptions{width})); }
@@ -52,6 +63,7 @@ void registerPasses() {
   registerLowerTilesPass();
   registerSplitProgramPass();
   registerTileGpuPass();
+  PassPipelineRegistration<>("attn-program", "a spec of several ops to a module for each", buildProgramPipeline);
   PassPipelineRegistration<>("attn-cpu", "attn to the LLVM dialect for AVX-512", [](OpPassManager &pm) {
     buildTilePipeline(pm, 16, false);
     buildLLVMPipeline(pm);

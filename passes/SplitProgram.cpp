@@ -12,6 +12,8 @@
 #include "dialect/Attn.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
 #include "passes/Passes.h"
@@ -59,19 +61,26 @@ struct SplitProgramPass : impl::SplitProgramPassBase<SplitProgramPass> {
 
 private:
   llvm::DenseMap<Value, int64_t> numbers;
+  int64_t count = 0; ///< of values so far
 
   LogicalResult split(func::FuncOp fn) {
     Block &body = fn.getBody().front();
     numbers.clear();
+    count = 0;
     for (Value arg : body.getArguments()) {
-      numbers[arg] = int64_t(numbers.size());
+      numbers[arg] = count++;
     }
     int64_t steps = 0;
     for (Operation &op : body.without_terminator()) {
-      if (op.hasTrait<OpTrait::ConstantLike>()) {
+      if (op.hasTrait<OpTrait::ConstantLike>() || isShapeOnly(op)) {
         continue;
       }
-      if (!isa<attn::AttnDialect>(op.getDialect())) {
+      // A cast between static and dynamic sizes is the same value; launching checks sizes.
+      if (auto cast = dyn_cast<tensor::CastOp>(op); cast && numbers.contains(cast.getSource())) {
+        numbers[cast.getDest()] = numbers[cast.getSource()];
+        continue;
+      }
+      if (!isa<attn::AttnDialect>(op.getDialect()) && !isa<linalg::GenericOp>(op)) {
         return op.emitOpError(
             "expected an op of the attn dialect or an elementwise op on tensors in a spec, but got this "
             "one");
@@ -80,7 +89,7 @@ private:
         return failure();
       }
       for (Value v : op.getResults()) {
-        numbers[v] = int64_t(numbers.size());
+        numbers[v] = count++;
       }
     }
     SmallVector<int64_t> returned;
@@ -109,6 +118,12 @@ private:
     return success();
   }
 
+  /// True for what only says how large the result of glue is; the glue's own operands tell.
+  static bool isShapeOnly(Operation &op) {
+    return isa<tensor::EmptyOp, tensor::DimOp>(op) ||
+           (op.getNumResults() == 1 && op.getResult(0).getType().isIndex() && isMemoryEffectFree(&op));
+  }
+
   /// What an error calls a value.
   std::string nameOf(func::FuncOp fn, Value v) {
     if (auto arg = dyn_cast<BlockArgument>(v)) {
@@ -133,7 +148,8 @@ private:
         inputs.push_back(v);
       }
     };
-    llvm::for_each(op.getOperands(), note);
+    auto glue = dyn_cast<linalg::GenericOp>(op);
+    llvm::for_each(glue ? ValueRange(glue.getInputs()) : ValueRange(op.getOperands()), note);
     // Regions of linalg ops may use values of the function.
     op.walk([&](Operation *inner) {
       for (Value v : inner->getOperands()) {
@@ -154,7 +170,7 @@ private:
       locations.push_back(v.getLoc());
     }
     for (auto [n, v] : llvm::enumerate(op.getResults())) {
-      out.push_back(int64_t(numbers.size() + n));
+      out.push_back(count + int64_t(n));
     }
     OpBuilder b(fn.getContext());
     b.setInsertionPointToEnd(cast<ModuleOp>(fn->getParentOp()).getBody());
@@ -171,6 +187,19 @@ private:
     }
     for (Operation *constant : constants) {
       b.clone(*constant, map);
+    }
+    if (glue) {
+      // What the result held before is not read: a placeholder of its type stands for it.
+      for (Value init : glue.getOutputs()) {
+        auto type = cast<RankedTensorType>(init.getType());
+        SmallVector<Value> unknown;
+        for (int64_t n = 0; n < type.getNumDynamicDims(); ++n) {
+          unknown.push_back(arith::ConstantIndexOp::create(b, op.getLoc(), 0));
+        }
+        if (!map.contains(init)) {
+          map.map(init, tensor::EmptyOp::create(b, op.getLoc(), type, unknown));
+        }
+      }
     }
     Operation *copy = b.clone(op, map);
     func::ReturnOp::create(b, op.getLoc(), copy->getResults());

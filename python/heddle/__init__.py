@@ -58,7 +58,7 @@ from ._pattern import (
     stride,
     window,
 )
-from ._program import KernelFunction, kernel
+from ._program import KernelFunction, elementwise, kernel
 from ._scalars import (
     Scalar,
     Tensor,
@@ -111,6 +111,7 @@ __all__ = [
     "convolve",
     "cos",
     "csr",
+    "elementwise",
     "end",
     "erf",
     "exp",

@@ -199,6 +199,13 @@ class _Emitter:
         raise TypeError(f"expected an operation that scores know, but got {op}")
 
 
+def element_lines(root: Traced, scalar: Callable[[Any], str]) -> tuple[list[str], str]:
+    """The lines that compute one element of glue from `%s`, `%s1`, ..., and the name of the f32 that they give."""
+    emitter = _Emitter(lambda x: (scalar(x), ""), "t")
+    value = emitter.visit(_cast(root, "float"))
+    return emitter.lines, value
+
+
 def score_lines(trace: Trace, capture: Callable[[Slot], tuple[str, str]], prefix: str = "t") -> list[str]:
     """The lines of the score region; `capture` gives the name and type of a captured operand."""
     emitter = _Emitter(capture, prefix)

@@ -8,13 +8,16 @@ and owns what lies between them.
 from __future__ import annotations
 
 import functools
+import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from . import _core
 from ._compiled import kernel_of
-from ._scalars import Scalar, Tensor, _is_tensor, capture_identity
+from ._emit import element_lines
+from ._scalars import Scalar, Tensor, Traced, _is_tensor, as_traced, capture_identity
+from ._torchnames import torch_mode
 from ._trace import function_key
 
 MLIR_TYPES = {
@@ -92,6 +95,111 @@ class TensorValue:
 
     def __bool__(self) -> bool:
         raise TypeError("expected code that does not depend on the contents of tensors in an hd.kernel function")
+
+
+def elementwise(function: Callable[..., Any], *args: Any) -> TensorValue:
+    """`function` of traced scalars, for each element of tensors that broadcast as NumPy's do.
+
+    A tensor of the function that is traced must be among the arguments; arrays are captured, numbers stay numbers.
+    Computed in f32, rounded to the type of the first tensor.
+    """
+    trace = trace_of(args)
+    if trace is None:
+        raise TypeError("expected a tensor of an hd.kernel function among the arguments, but got none")
+    leaves: list[TensorValue] = []
+    values: list[Any] = []
+    for a in args:
+        if isinstance(a, (TensorValue, Tensor)) or _is_tensor(a):
+            t = trace.constant(a)
+            if t.dtype not in ("float32", "float16", "bfloat16"):
+                raise TypeError(f"expected tensors of floats in arithmetic, but got {t.dtype}")
+            n = next((n for n, x in enumerate(leaves) if x is t), len(leaves))
+            if n == len(leaves):
+                leaves.append(t)
+            values.append(Traced("dot", (), "float", n))
+        else:
+            values.append(a)
+    rank = max(len(t.sizes) for t in leaves)
+    if rank < 1 or rank > 4:
+        raise ValueError(f"expected tensors of 1 to 4 dimensions in arithmetic, but got {rank}")
+    sizes, dims, owners = _broadcast(leaves, rank)
+    with torch_mode():
+        root = as_traced(function(*values))
+    lines, value = element_lines(root, lambda x: trace.scalar(x, "f32" if x.is_float else "index"))
+    made = tensor_type(leaves[0].dtype, dims)
+    unknown = []
+    for axis, owner in enumerate(owners):
+        if dims[axis] is None:
+            which, size = trace.fresh(), trace.fresh()
+            own = axis - rank + len(owner.sizes)
+            trace.lines.append(f"{which} = arith.constant {own} : index")
+            trace.lines.append(f"{size} = tensor.dim {owner.name}, {which} : {owner.type}")
+            unknown.append(size)
+    init = trace.fresh()
+    trace.lines.append(f"{init} = tensor.empty({', '.join(unknown)}) : {made}")
+    loops = ", ".join(f"d{n}" for n in range(rank))
+    maps = []
+    for t in leaves:
+        shift = rank - len(t.sizes)
+        at = ("0" if n == 1 and sizes[axis + shift] != 1 else f"d{axis + shift}" for axis, n in enumerate(t.sizes))
+        maps.append(f"affine_map<({loops}) -> ({', '.join(at)})>")
+    maps.append(f"affine_map<({loops}) -> ({loops})>")
+    head, tail, names = [], [], []
+    for n, t in enumerate(leaves):
+        element, name = MLIR_TYPES[t.dtype], f"%s{n or ''}"
+        names.append(f"{name if element == 'f32' else f'%x{n}'}: {element}")
+        if element != "f32":
+            head.append(f"{name} = arith.extf %x{n} : {element} to f32")
+    element = MLIR_TYPES[leaves[0].dtype]
+    if element != "f32":
+        tail.append(f"%rounded = arith.truncf {value} : f32 to {element}")
+        value = "%rounded"
+    body = "\n  ".join([*head, *lines, *tail, f"linalg.yield {value} : {element}"])
+    iterators = ", ".join(['"parallel"'] * rank)
+    text = (
+        f"linalg.generic {{indexing_maps = [{', '.join(maps)}], "
+        f"iterator_types = [{iterators}]}} "
+        f"ins({', '.join(t.name for t in leaves)} : {', '.join(t.type for t in leaves)}) outs({init} : {made}) {{\n"
+        f"^bb0({', '.join([*names, f'%old: {element}'])}):\n  {body}\n}} -> {made}"
+    )
+    return trace.op(text, [(leaves[0].dtype, dims, sizes)])[0]
+
+
+def _broadcast(leaves: Sequence[TensorValue], rank: int) -> tuple[list[int], list[int | None], list[TensorValue]]:
+    """Sizes, static sizes, and a tensor that has each size, of what the tensors broadcast to."""
+    sizes, dims, owners = [], [], []
+    for axis in range(rank):
+        having = [(t, axis - rank + len(t.sizes)) for t in leaves if axis - rank + len(t.sizes) >= 0]
+        size = next((t.sizes[a] for t, a in having if t.sizes[a] != 1), 1)
+        for t, a in having:
+            if t.sizes[a] == 1 and size != 1:
+                t.size(a)  # a size of 1 that repeats is part of the kernel
+            elif t.sizes[a] != size:
+                shapes = " and ".join(str(list(x.sizes)) for x in leaves)
+                raise ValueError(f"expected shapes that broadcast, but got {shapes}")
+        owner, own = next((t, a) for t, a in having if t.sizes[a] == size)
+        sizes.append(size)
+        dims.append(owner.dims[own])
+        owners.append(owner)
+    return sizes, dims, owners
+
+
+def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
+    function = getattr(operator, name)
+
+    def method(self: TensorValue, *other: Any) -> TensorValue:
+        if swapped:
+            return elementwise(lambda x, y: function(y, x), self, *other)
+        return elementwise(function, self, *other)
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv"):
+    setattr(TensorValue, f"__{_name}__", _operator(_name))
+    setattr(TensorValue, f"__r{_name}__", _operator(_name, swapped=True))
+for _name in ("neg", "abs"):
+    setattr(TensorValue, f"__{_name}__", _operator(_name))
 
 
 def tensor_type(dtype: str, dims: Sequence[int | None]) -> str:

@@ -613,6 +613,20 @@ def _compare(op: str, a: Any, b: Any) -> Traced:
     return Traced(op, (x, y), "bool")
 
 
+def _on_tensors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a function of traced scalars take tensors of an hd.kernel function too, element by element."""
+
+    @functools.wraps(function)
+    def on_any(*args: Any, **kwargs: Any) -> Any:
+        if any(is_symbolic(a) for a in args):
+            from ._program import elementwise
+
+            return elementwise(lambda *x: function(*x, **kwargs), *args)
+        return function(*args, **kwargs)
+
+    return on_any
+
+
 def _float_function(name: str) -> Callable[[Any], Any]:
     plain = getattr(math, name, None)
 
@@ -623,8 +637,8 @@ def _float_function(name: str) -> Callable[[Any], Any]:
 
     function.__name__ = name
     function.__qualname__ = name
-    function.__doc__ = f"`{name}` of a traced scalar (in float32) or of a number."
-    return function
+    function.__doc__ = f"`{name}` of a traced scalar (in float32), of a number, or of a tensor in hd.kernel."
+    return _on_tensors(function)
 
 
 tanh = _float_function("tanh")
@@ -637,6 +651,7 @@ sin = _float_function("sin")
 cos = _float_function("cos")
 
 
+@_on_tensors
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)) of a traced scalar or of a number."""
     if isinstance(x, (builtins.int, builtins.float)):
@@ -644,6 +659,7 @@ def sigmoid(x: Any) -> Any:
     return Traced("sigmoid", (_cast(_numeric(x), "float"),), "float")
 
 
+@_on_tensors
 def floor(x: Any) -> Any:
     """The largest integral value that is not above x; a traced integer stays as it is."""
     if isinstance(x, (builtins.int, builtins.float)):
@@ -657,6 +673,7 @@ def abs(x: Any) -> Any:
     return builtins.abs(x)
 
 
+@_on_tensors
 def maximum(x: Any, y: Any) -> Any:
     """The larger of two traced scalars or numbers."""
     if not isinstance(x, (Traced, Scalar)) and not isinstance(y, (Traced, Scalar)):
@@ -665,6 +682,7 @@ def maximum(x: Any, y: Any) -> Any:
     return Traced("max", (a, b), a.type)
 
 
+@_on_tensors
 def minimum(x: Any, y: Any) -> Any:
     """The smaller of two traced scalars or numbers."""
     if not isinstance(x, (Traced, Scalar)) and not isinstance(y, (Traced, Scalar)):
@@ -673,6 +691,7 @@ def minimum(x: Any, y: Any) -> Any:
     return Traced("min", (a, b), a.type)
 
 
+@_on_tensors
 def clamp(x: Any, min: Any = None, max: Any = None) -> Any:
     """x limited to [min, max]; either may be missing."""
     if min is not None:
@@ -682,6 +701,7 @@ def clamp(x: Any, min: Any = None, max: Any = None) -> Any:
     return x
 
 
+@_on_tensors
 def select(cond: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, else y: the `if` of traced functions."""
     if isinstance(cond, bool):

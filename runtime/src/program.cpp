@@ -3,6 +3,7 @@
 #include "runtime/src/program.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -105,6 +106,26 @@ void writeRecord(Launch &launch, size_t slot, const heddle_tensor &t, unsigned r
     bool repeat = present && t.shape[i] == 1 && (repeats >> i & 1);
     record[5 + i] = present && !repeat ? t.strides[i] : 0;
   }
+}
+
+/// A number as kernels read it: an int64_t, or a double's bits.
+int64_t scalarBits(const Argument &arg, const heddle_tensor &t) {
+  bool wantsFloat = arg.dtype <= HEDDLE_F64, isFloat = t.dtype == HEDDLE_F64 || t.dtype == HEDDLE_F32;
+  double real = 0;
+  int64_t integer = 0;
+  if (t.dtype == HEDDLE_F64) {
+    real = *static_cast<const double *>(t.data);
+  } else if (t.dtype == HEDDLE_F32) {
+    real = double(*static_cast<const float *>(t.data));
+  } else if (t.dtype == HEDDLE_I32) {
+    integer = *static_cast<const int32_t *>(t.data);
+  } else {
+    integer = *static_cast<const int64_t *>(t.data);
+  }
+  if (!wantsFloat) {
+    return isFloat ? int64_t(real) : integer;
+  }
+  return std::bit_cast<int64_t>(isFloat ? real : double(integer));
 }
 
 /// Types and static sizes alone; `data` may be missing.
@@ -277,6 +298,7 @@ Error heddle::rt::prepareOp(const Manifest &m, const heddle_tensor *args, const 
   size_t records = m.args.size() + m.results.size();
   launch.block.assign(headerSlots + recordSlots * records, 0);
   launch.storage.clear();
+  launch.storage.reserve(m.args.size()); // the block points into it
   bool nothing = true;
   for (size_t r = 0; r < m.results.size(); ++r) {
     Argument formal{"result " + std::to_string(r), m.results[r].dtype, false, {}, {}};
@@ -301,6 +323,10 @@ Error heddle::rt::prepareOp(const Manifest &m, const heddle_tensor *args, const 
       repeats |= check.arg == int(a) && check.kind == OpCheck::OrOne ? 1u << check.axis : 0;
     }
     writeRecord(launch, headerSlots + recordSlots * a, args[a], repeats);
+    if (m.args[a].scalar) {
+      launch.storage.push_back(scalarBits(m.args[a], args[a]));
+      launch.block[headerSlots + recordSlots * a] = int64_t(reinterpret_cast<intptr_t>(&launch.storage.back()));
+    }
   }
   launch.units = nothing ? 0 : std::max<int64_t>(evaluate<int64_t>(m.op->tasks, args), 0);
   launch.block[0] = launch.units;

@@ -1,6 +1,6 @@
 // A step becomes a task and a description of its launch; an attend is left alone.
-// RUN: heddle-opt %s --attn-lower-ops --split-input-file | FileCheck %s
-// RUN: heddle-opt %s --attn-lower-ops=width=8 --split-input-file | FileCheck %s --check-prefix=NARROW
+// RUN: heddle-opt %s --attn-lower-ops --split-input-file --verify-diagnostics | FileCheck %s
+// RUN: heddle-opt %s --attn-lower-ops=width=8 --split-input-file --verify-diagnostics | FileCheck %s --check-prefix=NARROW
 
 // CHECK: #[[SIZES:.*]] = affine_map<()[s0, s1, s2, s3] -> (s0, s1, s2 floordiv 64, s3)>
 // CHECK: module attributes {heddle.launch = {checks = [], results = [#[[SIZES]]]
@@ -31,4 +31,32 @@ func.func @project(%k: tensor<?x8x?x64xf32>, %e: tensor<?x256xf32>) -> tensor<?x
 func.func @attend(%q: tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32> {
   %o = attn.attend %q segment(%q, %q) : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
   return %o : tensor<?x8x?x64xf32>
+}
+
+// -----
+
+// Glue computes on lanes, in f32 whatever the storage type.
+// CHECK: func.func @heddle_task
+// CHECK: arith.addf %{{.*}}, %{{.*}} : vector<16xf32>
+func.func @glue(%x: tensor<?x?xbf16>, %y: tensor<?x?xbf16>) -> tensor<?x?xbf16> {
+  %z = linalg.generic {indexing_maps = [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (i, 0)>, affine_map<(i, j) -> (i, j)>], iterator_types = ["parallel", "parallel"]}
+      ins(%x, %y : tensor<?x?xbf16>, tensor<?x?xbf16>) outs(%x : tensor<?x?xbf16>) {
+  ^bb0(%a: bf16, %b: bf16, %old: bf16):
+    %t = arith.addf %a, %b : bf16
+    linalg.yield %t : bf16
+  } -> tensor<?x?xbf16>
+  return %z : tensor<?x?xbf16>
+}
+
+// -----
+
+func.func @reduction(%x: tensor<?x?xf32>, %y: tensor<?xf32>) -> tensor<?xf32> {
+  // expected-error@+1 {{expected elementwise glue, with parallel loops only, but got a reduction}}
+  %z = linalg.generic {indexing_maps = [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (i)>], iterator_types = ["parallel", "reduction"]}
+      ins(%x : tensor<?x?xf32>) outs(%y : tensor<?xf32>) {
+  ^bb0(%a: f32, %b: f32):
+    %t = arith.addf %a, %b : f32
+    linalg.yield %t : f32
+  } -> tensor<?xf32>
+  return %z : tensor<?xf32>
 }

@@ -47,7 +47,30 @@ func.func @twice(%k: tensor<?x8x?x64xf32>) -> (tensor<?x8x?x64xf32>, tensor<?x8x
 
 func.func @other(%k: tensor<?x8x?x64xf32>, %n: index) -> tensor<?x8x?x64xf32> {
   // expected-error@+1 {{expected an op of the attn dialect or an elementwise op on tensors in a spec, but got this one}}
-  %c = tensor.cast %k : tensor<?x8x?x64xf32> to tensor<2x8x?x64xf32>
+  %c = tensor.collapse_shape %k [[0, 1], [2], [3]] : tensor<?x8x?x64xf32> into tensor<?x?x64xf32>
   %s = attn.pool mean %k size(64) : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
   return %s : tensor<?x8x?x64xf32>
+}
+
+// -----
+
+// What says how large the result of glue is needs no step, nor does a constant.
+// CHECK: func.func private @glue(
+// CHECK: module @step0 attributes {heddle.inputs = array<i64: 0, 1>, heddle.outputs = array<i64: 2>}
+// CHECK: tensor.empty
+// CHECK: linalg.generic
+// CHECK-NOT: module @step1
+func.func @glue(%x: tensor<?x?xf32>, %a: f32) -> tensor<?x?xf32> {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %m = tensor.dim %x, %c0 : tensor<?x?xf32>
+  %n = tensor.dim %x, %c1 : tensor<?x?xf32>
+  %e = tensor.empty(%m, %n) : tensor<?x?xf32>
+  %y = linalg.generic {indexing_maps = [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (i, j)>], iterator_types = ["parallel", "parallel"]}
+      ins(%x : tensor<?x?xf32>) outs(%e : tensor<?x?xf32>) {
+  ^bb0(%s: f32, %old: f32):
+    %t = arith.mulf %s, %a : f32
+    linalg.yield %t : f32
+  } -> tensor<?x?xf32>
+  return %y : tensor<?x?xf32>
 }

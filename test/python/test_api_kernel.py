@@ -129,3 +129,58 @@ def test_errors_name_the_operand() -> None:
         hd.kernel(lambda x: 1)(q)
     with pytest.raises(TypeError, match="not depend on the contents"):
         hd.kernel(lambda x: hd.pool(x, "max", 2) if x else x)(q)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_arithmetic_between_ops(dtype: torch.dtype) -> None:
+    @hd.kernel
+    def gated(q: Any, k: Any, v: Any, gate: Any, scale: Any) -> Any:
+        out = hd.attend(q, k * 2 - 1, v)
+        mean = hd.pool(v, "mean", v.shape[2])
+        return hd.sigmoid(gate) * (out + mean) / hd.elementwise(lambda g, s: hd.select(g > 0, s, 1.0), gate, scale)
+
+    q, k, v, gate = (torch.randn(2, 3, 40, 16, generator=torch.Generator().manual_seed(s)).to(dtype) for s in range(4))
+    for scale in (2.0, 4.0):
+        got = gated(q, k, v, gate, hd.scalar(scale))
+        assert got.dtype == dtype
+        Q, K, V, G = (x.double().numpy() for x in (q, k, v, gate))
+        expected = judge(Q, [Segment(K * 2 - 1, V)]) + V.mean(2, keepdims=True)
+        expected = expected / (1 + np.exp(-G)) / np.where(G > 0, scale, 1.0)
+        tolerance = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 5e-2}[dtype]
+        np.testing.assert_allclose(got.double().numpy(), expected, rtol=0, atol=tolerance)
+        exact = gated.reference(q, k, v, gate, hd.scalar(scale))
+        np.testing.assert_allclose(np.asarray(exact), expected, rtol=0, atol=1e-9)
+
+
+def test_arithmetic_broadcasts_any_strides_and_odd_sizes() -> None:
+    bias = hd.tensor(rows(37, seed=5))
+
+    @hd.kernel
+    def glue(x: Any, y: Any) -> Any:
+        return hd.maximum(x, y) * hd.exp(-abs(x)) + bias
+
+    x = rows(37, 5, 3, 2).T
+    y = rows(1, 3, 1, 37, seed=1)
+    expected = np.maximum(x, y) * np.exp(-np.abs(x)) + bias.data
+    np.testing.assert_allclose(glue(x, y), expected, rtol=1e-6, atol=1e-6)
+    x = rows(2, 1, 4, 37)  # other axes repeat now
+    expected = np.maximum(x, y) * np.exp(-np.abs(x)) + bias.data
+    np.testing.assert_allclose(glue(x, y), expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match="expected shapes that broadcast"):
+        hd.kernel(lambda x, y: x + y)(rows(2, 3), rows(2, 4))
+    with pytest.raises(TypeError, match="expected tensors of floats in arithmetic, but got int32"):
+        hd.kernel(lambda x, y: x + y)(rows(2, 3), np.zeros((2, 3), np.int32))
+
+
+def test_text_with_arith_on_tensors() -> None:
+    text = """
+    func.func @twice(%x: tensor<?x?x?x8xf32>) -> tensor<?x?x?x8xf32> {
+      %s = attn.pool sum %x size(4) : tensor<?x?x?x8xf32> -> tensor<?x?x?x8xf32>
+      %d = arith.addf %s, %s : tensor<?x?x?x8xf32>
+      %e = math.exp %d : tensor<?x?x?x8xf32>
+      return %e : tensor<?x?x?x8xf32>
+    }
+    """
+    x = rows(1, 2, 12, 8) / 4
+    kernel = hd.compile(text)
+    np.testing.assert_allclose(kernel(x), np.exp(2 * oracle.pool(x, "sum", 4)[0]), rtol=1e-5)

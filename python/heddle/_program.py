@@ -122,6 +122,7 @@ def elementwise(function: Callable[..., Any], *args: Any) -> TensorValue:
     rank = max(len(t.sizes) for t in leaves)
     if rank < 1 or rank > 4:
         raise ValueError(f"expected tensors of 1 to 4 dimensions in arithmetic, but got {rank}")
+    trace.broadcasts |= len(leaves) > 1
     sizes, dims, owners = _broadcast(leaves, rank)
     with torch_mode():
         root = as_traced(function(*values))
@@ -219,6 +220,7 @@ class Trace:
         self.demands: set[tuple[int, int]] = set()  # argument, axis
         self.inputs: dict[str, int] = {}  # SSA name of an argument: its number among the function's own
         self.everything = False
+        self.broadcasts = False  # which sizes are 1 matters
         self._objects: dict[int, Any] = {}
         self._count = 0
 
@@ -458,6 +460,8 @@ class KernelFunction:
                 (trace, returned), _ = self._trace(args, static)
                 more = {(n, a) for n, x in enumerate(args) if _is_tensor(x) for a in range(len(x.shape))}
                 wanted = static | (more if trace.everything else trace.demands)
+                if trace.broadcasts:  # a size that is 1 may repeat: so whether it is belongs to the kernel
+                    wanted = wanted | {(n, -1 - a) for n, a in more}
                 if wanted == static:
                     break
                 static = wanted
@@ -476,7 +480,7 @@ class KernelFunction:
 
     @staticmethod
     def _sizes(args: Sequence[Any], demands: set[tuple[int, int]]) -> tuple[int, ...]:
-        return tuple(int(args[n].shape[a]) for n, a in sorted(demands))
+        return tuple(int(args[n].shape[a]) if a >= 0 else int(args[n].shape[-1 - a] == 1) for n, a in sorted(demands))
 
     @staticmethod
     def _positions(trace: Trace, found: Any) -> list[Source]:

@@ -104,7 +104,8 @@ void AttendTiler::emitDistances(const Uniform &u, int64_t segment, size_t dot, V
   int64_t pitch = relativeSlots * kColumn * 4;
   Value distances = in(u, fRelativeScores);
   e.call(declareTileKernel(module, TileKernel::Dots, d, wide()), {},
-         {table, span, groups, in(u, packOf(segment, int64_t(dot)).at), distances, e.c(pitch), in(u, fUnusedTops)});
+         {table, span, groups, in(u, packOf(segment, int64_t(dot)).at), distances, e.c(pitch), in(u, fUnusedTops),
+          LLVM::ZeroOp::create(builder, e.loc, e.ptr)});
   // S[key][lane] = T[i - j + c - least][lane]
   Value all = e.constant(e.vec(e.i1), int64_t(1));
   e.loop(e.c(0), e.mul(end, kColumn), vl, [&](Value lane) {

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,42 @@ def checks(name: str, lengths: tuple[int, ...] = LENGTHS) -> Iterator[Check]:
                 yield Check(variant, n, "spec", compare(out, expected))
 
 
+def measured() -> dict[str, list[dict[str, Any]]]:
+    """Rows of the newest results of `tools/dev bench zoo`, by example."""
+    files = sorted((HERE.parent / "bench" / "results").glob("zoo-*.json"))
+    rows = json.loads(files[-1].read_text(encoding="utf-8"))["rows"] if files else []
+    out: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if "error" not in row:
+            out.setdefault(row["id"].split("/")[0], []).append(row)
+    return out
+
+
+def speed(rows: list[dict[str, Any]]) -> list[str]:
+    """Slope and promised slope; speed over dense attention, and over the fastest of the PyTorch forms, by bench row."""
+
+    def column(text: Callable[[dict[str, Any]], str]) -> str:
+        return "<br>".join(dict.fromkeys(text(r) for r in rows)) or "-"
+
+    def name(r: dict[str, Any]) -> str:
+        return f" {r['id'].partition('/')[2]}".rstrip() if len(rows) > 1 else ""
+
+    return [
+        column(lambda r: f"{r['slope']:.2f} ({r['promised_slope']:.2f}){name(r)}"),
+        column(lambda r: f"{r['over_dense']:.3g}x at {r['points'][-1]['n'] // 1024}k"),
+        column(lambda r: f"{r['over_torch']:.3g}x"),
+    ]
+
+
+def on_gpu(name: str) -> str:
+    """Whether the spec is assembled for sm_90a."""
+    try:
+        hd.compile(HERE / name / "spec.mlir", target="sm_90a")
+    except (ValueError, NotImplementedError):
+        return "-"
+    return "assembled"
+
+
 def table(wanted: list[str]) -> tuple[str, bool]:
     """Markdown of the examples, and whether all hold."""
     lines = [
@@ -96,10 +133,16 @@ def table(wanted: list[str]) -> tuple[str, bool]:
         f"variants, lengths ({', '.join(map(str, LENGTHS))}) and forms (Python, spec.mlir), over the largest magnitude",
         f"of the result, in f32; a row is green where it is at most {TOLERANCE:g}.",
         "",
-        "| system | spec | variants | cost | error | CPU |",
-        "|---|---|---|---|---|---|",
+        "Slope, and speed over dense attention and over the fastest PyTorch form of the same formula (as written,",
+        "compiled, rewritten by hand) are the newest of `tools/dev bench zoo` (bench/results); the promised slope, of",
+        "what the paper's cost counts at the same lengths, is in brackets. GPU says whether the spec is assembled for",
+        "sm_90a.",
+        "",
+        "| system | spec | variants | cost | error | CPU | slope | over dense | over PyTorch | GPU |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     good = True
+    figures = measured()
     for name in wanted:
         example = load(name, "example")
         try:
@@ -113,7 +156,9 @@ def table(wanted: list[str]) -> tuple[str, bool]:
         spec = example.SPEC.replace("|", "\\|")
         system = f"[{example.SYSTEM}](../examples/{name}/README.md)"
         state = "green" if ok else "red"
-        lines.append(f"| {system} | `{spec}` | {variants} | {example.COST} | {worst:.1e} | {state} |")
+        cells = [f"`{spec}`", variants, example.COST, f"{worst:.1e}", state]
+        cells += [*speed(figures.get(name, [])), on_gpu(name)]
+        lines.append(f"| {system} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n", good
 
 

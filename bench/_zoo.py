@@ -539,7 +539,7 @@ def transformer_xl(n: int) -> Case:
 # ------------------------------------------------------- data-dependent patterns
 
 
-def reformer(n: int, chunk: int = 64) -> Case:
+def reformer(n: int, chunk: int = 128) -> Case:
     buckets = max(2, n // chunk)
     e = example("reformer", CHUNK=chunk, BUCKETS=buckets)
     q, _, v = qkv(n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 import heddle as hd
 
 SYSTEM = "Reformer"
-SPEC = "per round: same(buckets) & positions(rank, rank, coarse(m, offsets([0, 1]))); bias -log N_ij, self -1e5"
+SPEC = "per round: group, gather_rows, same(buckets) & coarse(m, offsets([0, 1])); bias -log N_ij, self -1e5; merge"
 COST = "O(n log n)"
 VARIANTS: dict[str, dict[str, Any]] = {"causal": {"causal": True}, "full": {"causal": False}}
 ROUNDS, BUCKETS, CHUNK = 2, 8, 8
@@ -32,16 +33,31 @@ def inputs(rng: np.random.Generator, n: int, causal: bool) -> tuple[Any, ...]:
     return q, k.astype(np.float32), v, *buckets, *ranks
 
 
-def run(q: Any, k: Any, v: Any, b0: Any, b1: Any, r0: Any, r1: Any, causal: bool) -> Any:
-    first, second = hd.tensor(b0), hd.tensor(b1)
+@hd.kernel
+def attend(q: Any, k: Any, v: Any, b0: Any, b1: Any, r0: Any, r1: Any, causal: bool) -> Any:
+    parts = []
+    for bucket, other, rank in ((b0, b1, r0), (b1, b0, r1)):
+        order, _ = hd.group(bucket, BUCKETS)  # by bucket, then by position
+        queries, keys, values = (hd.gather_rows(x, order) for x in (q, k, v))
+        mine, theirs = hd.gather_rows(bucket, order), hd.gather_rows(other, order)
+        where = hd.same(mine) & hd.coarse(CHUNK, hd.offsets([0, 1]))
+        if causal:
+            where = where & hd.positions(order, order, hd.causal)
+        score = self_and_rounds(hd.tensor(theirs))
+        out, lse = hd.attend(queries, keys, values, where=where, score=score, return_lse=True)
+        parts.append((hd.gather_rows(out, rank), hd.gather_rows(lse, rank)))
+    return hd.merge(parts)[0]
+
+
+def self_and_rounds(theirs: Any) -> Any:
+    """-1e5 for a token itself, -log N for a pair that N rounds put together; one of them did."""
 
     def score(s: Any, b: Any, h: Any, i: Any, j: Any) -> Any:
-        rounds = hd.select(first[b, h, i] == first[b, h, j], 1.0, 0.0)
-        rounds = rounds + hd.select(second[b, h, i] == second[b, h, j], 1.0, 0.0)
-        return hd.select(i == j, s - 1e5, s - hd.log(rounds))
+        again = hd.select(theirs[b, h, i] == theirs[b, h, j], s - math.log(2), s)
+        return hd.select(i == j, s - 1e5, again)
 
-    def part(bucket: Any, rank: Any) -> Any:
-        where = hd.same(bucket) & hd.positions(rank, rank, hd.coarse(CHUNK, hd.offsets([0, 1])))
-        return hd.segment(k, v, where & hd.causal if causal else where, score=score)
+    return score
 
-    return hd.attend(q, segments=[part(b0, r0), part(b1, r1)])
+
+def run(q: Any, k: Any, v: Any, b0: Any, b1: Any, r0: Any, r1: Any, causal: bool) -> Any:
+    return attend(q, k, v, b0, b1, r0, r1, causal)

@@ -18,7 +18,7 @@ from ._compiled import kernel_of
 from ._emit import element_lines
 from ._scalars import Scalar, Tensor, Traced, _is_tensor, as_traced, capture_identity
 from ._torchnames import torch_mode
-from ._trace import function_key
+from ._trace import Wrapper, function_key
 
 MLIR_TYPES = {
     "float32": "f32", "float16": "f16", "bfloat16": "bf16", "float64": "f64", "bool": "i1", "int8": "i8",
@@ -379,7 +379,7 @@ class _Entry:
         self.core: Any = None
 
 
-class KernelFunction:
+class KernelFunction(Wrapper):
     """A Python function of tensors, compiled as one kernel; see `kernel`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:

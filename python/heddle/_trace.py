@@ -18,6 +18,12 @@ from ._scalars import Scalar, Tensor, Traced, _is_tensor, as_traced, capture_ide
 from ._torchnames import torch_mode
 
 
+class Wrapper:
+    """Base of what stands for one function; it has the key of that function."""
+
+    function: Callable[..., Any]
+
+
 class _Uncacheable(Exception):
     """The function reaches something that has no key."""
 
@@ -73,6 +79,8 @@ class _Key:
             return ("tensor", str(data.dtype), len(data.shape))
         if isinstance(v, types.FunctionType):
             return self.function(v)
+        if isinstance(v, Wrapper):
+            return ("wrapper", self.function(v.function))
         if isinstance(v, (tuple, list)):
             return (type(v), tuple(self.value(x) for x in v))
         if isinstance(v, dict):

@@ -184,3 +184,18 @@ def test_text_with_arith_on_tensors() -> None:
     x = rows(1, 2, 12, 8) / 4
     kernel = hd.compile(text)
     np.testing.assert_allclose(kernel(x), np.exp(2 * oracle.pool(x, "sum", 4)[0]), rtol=1e-5)
+
+
+@hd.kernel
+def doubled(x: Any) -> Any:
+    return x + x
+
+
+def test_a_function_that_reaches_another_kernel_is_traced_once() -> None:
+    from heddle._trace import function_key
+
+    @hd.kernel
+    def outer(x: Any) -> Any:
+        return doubled(x) * 2.0
+
+    assert function_key(outer.function) is not None

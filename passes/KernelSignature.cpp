@@ -56,7 +56,7 @@ FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
         return attend.emitOpError() << "expected one attend in a function, but got a second one";
       }
       s.attend = attend;
-    } else if (!isa<func::ReturnOp>(op)) {
+    } else if (!isa<func::ReturnOp>(op) && !op.hasTrait<OpTrait::ConstantLike>()) {
       return op.emitOpError() << "expected only attn.attend and return in a compiled function";
     }
   }

@@ -769,7 +769,7 @@ void AttendTiler::packQueries(const Uniform &u, const Strata &group) {
         Value row = e.add(origin, e.add(e.mul(position, stride), e.mul(head, headStride)));
         e.store(row, e.at(in(u, fRows), e.mul(lane, 8)), 8);
       });
-      e.call(declareTileKernel(module, TileKernel::Pack, pack.d, sig.storage), {},
+      e.call(declareTileKernel(module, pairs ? TileKernel::PackPairs : TileKernel::Pack, pack.d, sig.storage), {},
              {in(u, fRows), elementStride(u, record), scaleOf(u, pack), in(u, pack.at)});
     }
   }

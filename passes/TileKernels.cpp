@@ -13,6 +13,8 @@ static StringRef kindName(TileKernel kind) {
   switch (kind) {
   case TileKernel::Pack:
     return "pack";
+  case TileKernel::PackPairs:
+    return "pack_pairs";
   case TileKernel::Stage:
     return "stage";
   case TileKernel::StagePairs:
@@ -58,6 +60,7 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
   SmallVector<Type> ins, outs;
   switch (kind) {
   case TileKernel::Pack:
+  case TileKernel::PackPairs:
     ins = {p, i, f, p};
     break;
   case TileKernel::Stage:
@@ -897,9 +900,12 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
   int64_t fetch = fetchAttr ? fetchAttr.getInt() : 0;
   OpBuilder b(fn.getContext());
   b.setInsertionPointToStart(fn.addEntryBlock());
-  Body body(b, fn, target, d, type);
+  // What is multiplied as f32 is packed as f32, also of bf16 rows.
+  VectorTarget own = target;
+  own.bf16 = target.bf16 && kind != "pack";
+  Body body(b, fn, own, d, type);
   SmallVector<Value> results;
-  if (kind == "pack") {
+  if (kind == "pack" || kind == "pack_pairs") {
     body.pack();
   } else if (kind == "stage") {
     body.stage();

@@ -40,7 +40,8 @@ inline constexpr int64_t kValueBlock = 32;
 /// `groups` is (first column, end column) as i32 for each group of keys,
 /// `columns` (first key, end key) as i64 for each column; first keys are even.
 enum class TileKernel {
-  Pack,          ///< (rows, stride of d, scale, Qt): Qt[d][lane] = scale * row[lane][d]; native: sign of the scale
+  Pack,          ///< (rows, stride of d, scale, Qt): Qt[d][lane] = scale * row[lane][d], in f32
+  PackPairs,     ///< the same for the native Dots: with the sign of the scale only
   Stage,         ///< (table, count, stride of d, buffer, row pitch, block pitch): rows to f32; table points there
   StagePairs,    ///< (table, count, stride of d, buffer, block pitch): V for the native Accumulate
   StageRows,     ///< (table, count, stride of d, buffer): 16-bit rows of even length; table then points there

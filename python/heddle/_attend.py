@@ -207,7 +207,7 @@ def attend_traced(
         names[name] = symbol.name
         types[name] = symbol.type
     # The op stands in the formula's own function: its lines, with the names of this one.
-    lines = formula.text(signature, given=types).split("{\n", 1)[1].rsplit("\n  return ", 1)[0]
+    lines = formula.text(signature, given=types, names=names).split("{\n", 1)[1].rsplit("\n  return ", 1)[0]
     lines = re.sub(r"%([A-Za-z_]\w*)", lambda m: names.get(m[1], m[0]), lines)
     text = lines.strip().split(" = ", 1)[1]
     v = symbols["v" if "v" in symbols else "v0"]

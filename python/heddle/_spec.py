@@ -9,7 +9,7 @@ canonical form share it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import _core
@@ -361,9 +361,14 @@ class Formula:
         return found
 
     def text(
-        self, signature: Sequence[int], heads: tuple[int, ...] | None = None, given: dict[str, str] | None = None
-    ) -> str:
-        """The function `@attend` for tensors of these dtypes and sizes; `given` has types that are known better."""
+        self, signature: Sequence[int], heads: tuple[int, ...] | None = None, given: dict[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> str:  # fmt: skip
+        """The function `@attend` for tensors of these dtypes and sizes.
+
+        `given` has types that are known better. With `names`, what the arguments are called elsewhere, one type is
+        given for all that are one value there.
+        """
         types = self.types(signature, heads) | (given or {})
         operands: list[str] = []
 
@@ -387,8 +392,12 @@ class Formula:
         results = [out] + ([f"tensor<{'x'.join(q_parts[:3])}xf32>"] if self.lse else [])
         pairs = (self._names(g) for g in range(len(self.segments)))
         signature_text = [types["q"], *(f"segment({types[k]}, {types[v]})" for k, v in pairs)]
-        if operands:
-            signature_text.append(f"operands({', '.join(types[n] for n in operands)})")
+        names = names or {}
+        known = {names.get(n, n) for n in ("q", *(x for g in range(len(self.segments)) for x in self._names(g)))}
+        distinct = {names.get(n, n): types[n] for n in reversed(operands)}
+        listed = [distinct[n] for n in dict.fromkeys(names.get(n, n) for n in operands) if n not in known]
+        if listed:
+            signature_text.append(f"operands({', '.join(listed)})")
         lines.append(f"  : {' '.join(signature_text)}")
         lines.append(f"  -> {', '.join(results)}")
         header = ", ".join(f"%{name}: {types[name]}" for _, _, _, name in self.arguments)

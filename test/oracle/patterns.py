@@ -163,21 +163,20 @@ class Grid:
     def lookup(self, name: str, rows: Any | None, fill: Any) -> Any:
         """Operand ``[B]``, ``[B, N]`` or ``[B, H, N]`` at this grid's b, h and `rows`.
 
-        Any B or H may be 1, H may be Hk; rows that do not exist read `fill`.
+        Any B or H may be 1, H may be Hk; a row that does not exist reads the nearest one, of no rows `fill`.
         """
         t = np.asarray(self.operands[name])
         b = np.asarray(self.b) if t.shape[0] > 1 else 0
         if rows is None:
             return t[b]
         n = t.shape[-1]
-        ok = (rows >= 0) & (rows < n)
         if n == 0:
             return np.full(np.broadcast_shapes(np.shape(rows), np.shape(b)), fill)
         rows = np.clip(rows, 0, n - 1)
         if t.ndim == 2:
-            return np.where(ok, t[b, rows], fill)
+            return t[b, rows]
         group = {1: self.heads[0], self.heads[0]: 1}.get(t.shape[1], 0) or (self.heads[0] // t.shape[1])
-        return np.where(ok, t[b, np.asarray(self.h) // group, rows], fill)
+        return t[b, np.asarray(self.h) // group, rows]
 
 
 def grid(
@@ -451,14 +450,15 @@ def _bits(p: Pattern, g: Grid) -> Any:
     bits = _whole(g, p.names[0], 2)
     nb, nh = bits.shape[:2]
     b, h = np.arange(nb).reshape(-1, 1, 1, 1), np.arange(nh).reshape(1, -1, 1, 1)
-    return bits[b, h, g.row_i, g.row_j]
+    i, j = (np.clip(x, 0, n - 1) for x, n in zip((g.row_i, g.row_j), bits.shape[2:], strict=True))
+    return bits[b, h, i, j]
 
 
 def _moved_positions(p: Pattern, g: Grid) -> Any:
     def at(name: str, rows: Any) -> Any:
         t = _whole(g, name, 1)
         b, h = np.arange(t.shape[0]).reshape(-1, 1, 1, 1), np.arange(t.shape[1]).reshape(1, -1, 1, 1)
-        return t[b, h, rows].astype(np.int64)
+        return t[b, h, np.clip(rows, 0, t.shape[2] - 1)].astype(np.int64)
 
     i, j = at(p.names[0], g.row_i), at(p.names[1], g.row_j)
     return p.children[0].live(replace(g, i=i, j=j, row_i=i, row_j=j))

@@ -8,6 +8,7 @@ and owns what lies between them.
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from . import _core
 from ._compiled import kernel_of
 from ._emit import element_lines
-from ._scalars import Scalar, Tensor, Traced, _is_tensor, as_traced, capture_identity
+from ._scalars import Scalar, Tensor, Traced, _is_tensor, as_traced, capture_identity, ufunc_of
 from ._torchnames import torch_mode
 from ._trace import Wrapper, function_key
 
@@ -89,6 +90,24 @@ class TensorValue:
         from ._scalars import _load
 
         return _load(self, index)
+
+    def __len__(self) -> int:
+        return self.size(0)
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError("expected an op on a whole tensor of an hd.kernel function, but got an iteration over its rows")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"expected an op of heddle, arithmetic or hd.elementwise on a tensor of an hd.kernel function, but got "
+            f".{name}"
+        )
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Any:
+        function = ufunc_of(ufunc, method)
+        return elementwise(function, *inputs)
 
     def __repr__(self) -> str:
         return f"<tensor {self.name}: {self.type}>"
@@ -196,11 +215,23 @@ def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
     return method
 
 
-for _name in ("add", "sub", "mul", "truediv"):
+def _refused(symbol: str) -> Callable[..., Any]:
+    def method(self: TensorValue, *_: Any) -> Any:
+        raise TypeError(
+            f"expected arithmetic on tensors of an hd.kernel function, but got {symbol}; inside of hd.elementwise "
+            "numbers compare: hd.elementwise(lambda x: hd.select(x > 0, x, 0.0), x)"
+        )
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow"):
     setattr(TensorValue, f"__{_name}__", _operator(_name))
     setattr(TensorValue, f"__r{_name}__", _operator(_name, swapped=True))
 for _name in ("neg", "abs"):
     setattr(TensorValue, f"__{_name}__", _operator(_name))
+for _name, _symbol in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("matmul", "@"), ("floordiv", "//")):
+    setattr(TensorValue, f"__{_name}__", _refused(_symbol))
 
 
 def tensor_type(dtype: str, dims: Sequence[int | None]) -> str:
@@ -212,12 +243,14 @@ def tensor_type(dtype: str, dims: Sequence[int | None]) -> str:
 class Trace:
     """One function while it is written."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, fixed: set[tuple[str, int]] | None = None) -> None:
         self.name = name
+        self.fixed = fixed or set()  # captured tensor, axis: sizes that an earlier tracing asked for
         self.arguments: list[tuple[str, str]] = []  # SSA name, type
         self.sources: list[Source] = []
         self.lines: list[str] = []
         self.demands: set[tuple[int, int]] = set()  # argument, axis
+        self.asked: set[tuple[str, int]] = set()  # captured tensor, axis
         self.inputs: dict[str, int] = {}  # SSA name of an argument: its number among the function's own
         self.everything = False
         self.broadcasts = False  # which sizes are 1 matters
@@ -247,7 +280,9 @@ class Trace:
         if value.dims[axis] is not None:
             return
         n = self.inputs.get(value.name)
-        if n is None:
+        if value.name.startswith("%c"):
+            self.asked.add((value.name, axis))
+        elif n is None:
             self.everything = True  # of a result: it follows from all arguments
         else:
             self.demands.add((n, axis))
@@ -270,8 +305,10 @@ class Trace:
         if known is None:
             dtype, sizes, _, _ = _core.describe(x, "a captured tensor")
             check_dtype(dtype, "a captured tensor")
-            dims = [s if len(sizes) == 4 and axis == 3 else None for axis, s in enumerate(sizes)]
-            known = TensorValue(self, f"%c{len(self.sources)}", dtype, dims, sizes)
+            name = f"%c{len(self.sources)}"
+            last = len(sizes) == 4
+            dims = [s if (last and a == 3) or (name, a) in self.fixed else None for a, s in enumerate(sizes)]
+            known = TensorValue(self, name, dtype, dims, sizes)
             self._objects[id(identity)] = known
             self.arguments.append((known.name, known.type))
             self.sources.append(("object", x))
@@ -362,12 +399,36 @@ def run_op(
         trace = Trace(name)
         values = [trace.argument(n, t, axes) for n, (t, axes) in enumerate(zip(tensors, static, strict=True))]
         text = trace.text(build(trace, *values))
+        if len(_alone) >= _MAX_ENTRIES:
+            _alone.clear()
         found = _alone[tuple(signature)] = kernel_of(text)
     result = found.call(tensors, out)
     return result[0] if len(result) == 1 else result
 
 
 # Functions of several ops
+
+_MAX_ENTRIES = 1024
+
+
+def _shape_key(x: Any) -> Any:
+    """The sizes of a captured tensor: a function may read them."""
+    return tuple(x.shape) if _is_tensor(x) else None
+
+
+def _value_key(a: Any, n: int) -> Any:
+    """The key of an argument that is no tensor."""
+    if isinstance(a, (tuple, list)):
+        return (type(a), tuple(_value_key(x, n) for x in a))
+    if isinstance(a, TensorValue) or _is_tensor(a):
+        raise TypeError(f"expected tensors as arguments of their own, but got one inside of argument {n}")
+    try:
+        hash(a)
+    except TypeError:
+        raise TypeError(
+            f"expected a tensor, a scalar, a number, a string or a tuple as argument {n}, but got {type(a).__name__}"
+        ) from None
+    return (type(a), repr(a) if isinstance(a, float) else a)
 
 
 class _Entry:
@@ -388,8 +449,13 @@ class KernelFunction(Wrapper):
         self._demands: dict[Any, set[tuple[int, int]]] = {}
         self._entries: dict[Any, _Entry] = {}
 
-    def __call__(self, *args: Any, out: Any = None) -> Any:
-        """Runs the kernel for these tensors; a call inside of another `hd.kernel` function joins its spec."""
+    def __call__(self, *args: Any, out: Any = None, **named: Any) -> Any:
+        """Runs the kernel for these tensors; a call inside of another `hd.kernel` function joins its spec.
+
+        Arguments are tensors, `scalar`s, and values (numbers, strings, tuples, None) that the kernel is compiled for.
+        """
+        if named:
+            args = self._in_order(args, named)
         if trace_of(args) is not None:
             return self.function(*args)
         entry, values = self._find(args)
@@ -409,11 +475,18 @@ class KernelFunction(Wrapper):
     def reference(self, *args: Any) -> Any:
         """What the kernel should give, in float64 by the interpreter. Slow: for checks."""
         entry, values = self._find(args)
-        trace, _ = self._trace(args, self._statics(args))
+        _, returned, _ = self._traced(args, set())
         model = next(v for v in values if _is_tensor(v))
-        results = [_core.empty(model, list(v.sizes), "float64" if "float" in v.dtype else v.dtype) for v in trace[1]]
+        results = [_core.empty(model, list(v.sizes), "float64" if "float" in v.dtype else v.dtype) for v in returned]
         _core.reference(entry.text, values, results)
         return results[0] if len(results) == 1 else tuple(results)
+
+    def _in_order(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        bound = inspect.signature(self.function).bind(*args, **named)
+        bound.apply_defaults()
+        if bound.kwargs:
+            raise TypeError(f"expected parameters that have a place, but got {', '.join(bound.kwargs)} by keyword only")
+        return bound.args
 
     def _key(self, args: Sequence[Any]) -> tuple[Any, ...]:
         key: list[Any] = []
@@ -424,15 +497,17 @@ class KernelFunction(Wrapper):
                 dtype, sizes, _, _ = _core.describe(a, f"argument {n}")
                 key.append((dtype, len(sizes), sizes[3] if len(sizes) == 4 else 0))
             else:
-                key.append(("value", type(a), a))
+                key.append(_value_key(a, n))
         return tuple(key)
 
     def _statics(self, args: Sequence[Any]) -> set[tuple[int, int]]:
         return {(n, 3) for n, a in enumerate(args) if _is_tensor(a) and len(a.shape) == 4}
 
-    def _trace(self, args: Sequence[Any], static: set[tuple[int, int]]) -> tuple[tuple[Trace, Any], Any]:
+    def _trace(
+        self, args: Sequence[Any], static: set[tuple[int, int]], fixed: set[tuple[str, int]]
+    ) -> tuple[Trace, Sequence[TensorValue]]:
         name = re.sub(r"\W", "_", getattr(self.function, "__name__", "kernel")) or "kernel"
-        trace = Trace("kernel" if name == "_lambda_" else name)
+        trace = Trace("kernel" if name == "_lambda_" else name, fixed)
         values: list[Any] = []
         for n, a in enumerate(args):
             if isinstance(a, Scalar) or _is_tensor(a):
@@ -444,29 +519,25 @@ class KernelFunction(Wrapper):
         for v in returned:
             if not isinstance(v, TensorValue):
                 raise TypeError(f"expected an hd.kernel function that returns tensors, but got {type(v).__name__}")
-        return (trace, returned), None
+        return trace, returned
 
     def _find(self, args: Sequence[Any]) -> tuple[_Entry, list[Any]]:
         found = function_key(self.function)
-        base = None if found is None else (found[0], self._key(args))
+        own = self._key(args)
+        base = None if found is None else (found[0], own, tuple(_shape_key(c) for c in found[1]))
         demands = self._demands.get(base) if base is not None else None
         entry = None
         if base is not None and demands is not None:
             entry = self._entries.get((base, self._sizes(args, demands)))
         if entry is None:
-            static = self._statics(args) | (demands or set())
-            # A size that the function reads is part of the text: trace until no new one appears.
-            while True:
-                (trace, returned), _ = self._trace(args, static)
-                more = {(n, a) for n, x in enumerate(args) if _is_tensor(x) for a in range(len(x.shape))}
-                wanted = static | (more if trace.everything else trace.demands)
-                if trace.broadcasts:  # a size that is 1 may repeat: so whether it is belongs to the kernel
-                    wanted = wanted | {(n, -1 - a) for n, a in more}
-                if wanted == static:
-                    break
-                static = wanted
+            trace, returned, static = self._traced(args, demands or set())
             entry = _Entry(trace.text(returned), self._positions(trace, found))
-            if base is not None:
+            # What the function made of a tensor that it captures is no function of what the key says.
+            made = any(kind == "object" and _is_tensor(x) for kind, x in entry.sources)
+            if base is not None and found is not None and not (made and found[1]):
+                if len(self._entries) >= _MAX_ENTRIES:
+                    self._entries.clear()
+                    self._demands.clear()
                 self._demands[base] = static
                 self._entries[(base, self._sizes(args, static))] = entry
         captures = [] if found is None else found[1]
@@ -477,6 +548,22 @@ class KernelFunction(Wrapper):
                 value = value.data
             values.append(value.get() if isinstance(value, Scalar) else value)
         return entry, values
+
+    def _traced(
+        self, args: Sequence[Any], demands: set[tuple[int, int]]
+    ) -> tuple[Trace, Sequence[TensorValue], set[tuple[int, int]]]:
+        """The trace, what the function returns, and which sizes of the arguments it depends on."""
+        static, fixed = self._statics(args) | demands, set[tuple[str, int]]()
+        # A size that the function reads is part of the text: trace until no new one appears.
+        while True:
+            trace, returned = self._trace(args, static, fixed)
+            more = {(n, a) for n, x in enumerate(args) if _is_tensor(x) for a in range(len(x.shape))}
+            wanted = static | (more if trace.everything else trace.demands)
+            if trace.broadcasts:  # a size that is 1 may repeat: so whether it is belongs to the kernel
+                wanted = wanted | {(n, -1 - a) for n, a in more}
+            if wanted == static and trace.asked <= fixed:
+                return trace, returned, static
+            static, fixed = wanted, fixed | trace.asked
 
     @staticmethod
     def _sizes(args: Sequence[Any], demands: set[tuple[int, int]]) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import functools
 import math
+import operator
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -207,9 +208,23 @@ class Traced:
 
     __slots__ = ("args", "op", "type", "value")
 
-    # numpy must not try to broadcast over us.
-    __array_ufunc__ = None
     __hash__ = None  # type: ignore[assignment]
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Any:
+        function = ufunc_of(ufunc, method)
+        for x in inputs:
+            if getattr(x, "shape", ()) != ():
+                raise TypeError(
+                    f"expected traced scalars and numbers, but got an array of shape {list(x.shape)}; wrap it in "
+                    "hd.tensor(...) and index it"
+                )
+        return function(*inputs)
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(
+            "expected traced code, but got a traced scalar where NumPy wants values; wrap an array in hd.tensor(...) "
+            "to index it by traced values"
+        )
 
     def __init__(self, op: str, args: tuple[Any, ...], type: str, value: Any = None) -> None:
         self.op = op
@@ -725,3 +740,26 @@ def capture_identity(value: Any) -> Any:
     if isinstance(value, Scalar) and _is_tensor(value.value):
         return value.value
     return value
+
+
+_UFUNCS: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv,
+    "true_divide": operator.truediv, "floor_divide": operator.floordiv, "remainder": operator.mod,
+    "power": operator.pow, "float_power": operator.pow, "negative": operator.neg, "absolute": abs, "fabs": abs,
+    "less": operator.lt, "less_equal": operator.le, "greater": operator.gt, "greater_equal": operator.ge,
+    "equal": operator.eq, "not_equal": operator.ne, "bitwise_and": operator.and_, "bitwise_or": operator.or_,
+    "bitwise_xor": operator.xor, "logical_and": operator.and_, "logical_or": operator.or_, "invert": operator.invert,
+    "logical_not": operator.invert, "left_shift": operator.lshift, "right_shift": operator.rshift,
+    "maximum": maximum, "minimum": minimum, "fmax": maximum, "fmin": minimum, "exp": exp, "exp2": exp2, "log": log,
+    "sqrt": sqrt, "tanh": tanh, "floor": floor, "sin": sin, "cos": cos, "square": lambda x: x * x,
+}  # fmt: skip
+"""NumPy's functions by their names, on traced values."""
+
+
+def ufunc_of(ufunc: Any, method: str) -> Callable[..., Any]:
+    """What stands for a NumPy function while tracing."""
+    function = _UFUNCS.get(ufunc.__name__) if method == "__call__" else None
+    if function is None:
+        known = ", ".join(sorted(_UFUNCS))
+        raise TypeError(f"expected a function that can be traced ({known}), but got numpy.{ufunc.__name__}")
+    return function

@@ -203,6 +203,9 @@ def prepare(
         count = None
         shifts: tuple[int | None, ...] | None = None
         if g.dots is not None:
+            for pair in g.dots:
+                if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                    raise TypeError(f"expected dots as pairs (query, key), but got {type(pair).__name__}")
             count = len(g.dots)
             shifts = tuple(b.shift if isinstance(b, Relative) else None for _, b in g.dots)
             for a, b in g.dots:

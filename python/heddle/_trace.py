@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import builtins
 import functools
+import inspect
+import sys
 import types
 from collections import OrderedDict
 from collections.abc import Callable
@@ -28,6 +30,8 @@ class _Uncacheable(Exception):
     """The function reaches something that has no key."""
 
 
+_LIBRARIES = frozenset({*sys.stdlib_module_names, "heddle", "numpy", "torch"}) - {"__main__"}
+"""Modules whose attributes do not change."""
 _SIMPLE = (type(None), bool, builtins.int, builtins.float, str, bytes, complex)
 
 
@@ -50,6 +54,7 @@ class _Key:
         for cell in cells:
             try:
                 parts.append(self.value(cell.cell_contents))
+                self._attributes(cell.cell_contents, fn.__code__, parts)
             except ValueError as e:  # an empty cell
                 raise _Uncacheable from e
         parts.extend(self.value(d) for d in fn.__defaults__ or ())
@@ -61,11 +66,27 @@ class _Key:
         for name in code.co_names:
             if name in names:
                 parts.append((name, self.value(names[name])))
+                self._attributes(names[name], code, parts)
         for const in code.co_consts:
             if isinstance(const, types.CodeType):
                 self._globals(const, names, parts)
 
+    def _attributes(self, v: Any, code: types.CodeType, parts: list[Any]) -> None:
+        """What the code may read of a module or a class: attributes that have one of its names."""
+        if not isinstance(v, (types.ModuleType, type)) or id(v) in self.seen:
+            return
+        module = v.__name__ if isinstance(v, types.ModuleType) else v.__module__
+        if module.split(".")[0] in _LIBRARIES:
+            return
+        self.seen[id(v)] = len(self.seen)
+        for name in code.co_names:
+            if hasattr(v, name):
+                parts.append((name, self.value(getattr(v, name))))
+                self._attributes(getattr(v, name), code, parts)
+
     def value(self, v: Any) -> Any:
+        if isinstance(v, builtins.float):
+            return (type(v), repr(v))  # 0.0 == -0.0
         if isinstance(v, _SIMPLE):
             return (type(v), v)
         if isinstance(v, type) or (str(getattr(v, "__module__", "")).startswith(__package__) and callable(v)):
@@ -165,6 +186,24 @@ class _Entry:
         self.pinned = pinned
 
 
+_PARAMETERS = {"score": "one number for each dot, then b, h, i, j", "feature": "x"}
+
+
+def _check_parameters(fn: Callable[..., Any], kind: str, count: builtins.int) -> None:
+    """Raises TypeError where `fn` does not take `count` arguments."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        what = _PARAMETERS.get(kind, "b, h, i, j")
+        raise TypeError(
+            f"expected a {kind} function of {count} arguments ({what}), but got one of {signature}"
+        ) from None
+
+
 def run_traced(fn: Callable[..., Any], kind: str, dots: builtins.int = 1) -> Trace:
     """Traces `fn` of (b, h, i, j) (kind "mask" or "map"), of (dots…, b, h, i, j) ("score") or of x ("feature").
 
@@ -185,6 +224,7 @@ def run_traced(fn: Callable[..., Any], kind: str, dots: builtins.int = 1) -> Tra
         args = [Traced("dot", (), "float", n) for n in range(dots)] + args
     elif kind == "feature":
         args = [Traced("dot", (), "float", 0)]
+    _check_parameters(fn, kind, len(args))
     with torch_mode():
         result = fn(*args)
     root = as_traced(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import numpy as np
@@ -199,3 +200,71 @@ def test_a_function_that_reaches_another_kernel_is_traced_once() -> None:
         return doubled(x) * 2.0
 
     assert function_key(outer.function) is not None
+
+
+def test_captured_tensors_of_other_sizes_and_what_is_made_of_them() -> None:
+    x = rows(1, 2, 20, 16)
+    held: dict[str, Any] = {}
+
+    def check(kernel: Any, expected: Any, values: list[np.ndarray]) -> None:
+        for value in values:
+            held["t"] = value
+            np.testing.assert_allclose(kernel()(x), expected(value), atol=1e-4)
+
+    def closing(make: Any) -> Any:
+        return lambda: hd.kernel(make(held["t"]))
+
+    weights = [rows(1, 3, 16, 16, seed=1), rows(1, 4, 16, 8, seed=2), rows(2, 3, 16, seed=3)]
+    check(closing(lambda t: lambda x: hd.convolve(x, t)), lambda w: oracle.convolve(x, w)[0], weights)
+    biases = [rows(1, 2, 20, 1, seed=4), rows(1, 2, 20, 16, seed=5), rows(16, seed=6)]
+    check(closing(lambda t: lambda x: x + t), lambda b: x + b, biases)
+    sizes = [rows(1, 2, n, 4) for n in (4, 5)]
+    check(
+        closing(lambda t: lambda x: hd.pool(x, "sum", t.shape[2])),
+        lambda t: oracle.pool(x, "sum", t.shape[2])[0],
+        sizes,
+    )
+    # What tracing computes of a captured tensor is that tensor's.
+    check(closing(lambda t: lambda x: x + t * 2), lambda t: x + t * 2, [rows(16, seed=7), rows(16, seed=8)])
+
+    @hd.kernel
+    def one(x: Any) -> Any:
+        return hd.project(x, held["t"])
+
+    for held["t"] in (rows(20, 4), rows(20, 8), rows(1, 2, 20, 4)):
+        np.testing.assert_allclose(one(x), oracle.project(x, held["t"])[0], atol=1e-4)
+
+
+def test_attributes_of_modules_and_classes_are_part_of_the_key() -> None:
+    settings = types.ModuleType("settings")
+    names: dict[str, Any] = {"settings": settings, "hd": hd}
+    exec(
+        "def pooled(x): return hd.pool(x, 'sum', settings.size)\ndef mask(b, h, i, j): return i - j < settings.size",
+        names,
+    )
+    kernel, x = hd.kernel(names["pooled"]), rows(1, 2, 20, 8)
+    for settings.size in (4, 5):
+        np.testing.assert_allclose(kernel(x), oracle.pool(x, "sum", settings.size)[0], atol=1e-5)
+        expected = judge(x, [Segment(x, x, f"window({settings.size - 1}, inf)")])
+        np.testing.assert_allclose(hd.attend(x, x, x, where=names["mask"]), expected, atol=1e-5)
+
+
+def test_values_and_names_of_arguments() -> None:
+    kernel, x = hd.kernel(lambda x, size, kind="sum": hd.pool(x, kind, size)), rows(1, 2, 20, 8)
+    np.testing.assert_array_equal(kernel(x, size=4), kernel(x, 4))
+    np.testing.assert_array_equal(kernel(x, 4, kind="max"), kernel(x, 4, "max"))
+    np.testing.assert_allclose(hd.kernel(lambda x: x**2 + np.exp(-x))(x), x**2 + np.exp(-x), rtol=1e-5)
+    with pytest.raises(TypeError, match="expected tensors as arguments of their own, but got one inside of argument 0"):
+        hd.kernel(lambda pair: pair[0])([x, x])
+    with pytest.raises(TypeError, match="as argument 1, but got dict"):
+        kernel(x, {})
+    for wrong, message in (
+        (lambda x: [row for row in x], "but got an iteration over its rows"),
+        (lambda x: x > 0, "but got >; inside of hd.elementwise"),
+        (lambda x: x @ x, "but got @"),
+        (lambda x: x.sum(), r"but got \.sum"),
+        (lambda x: np.arctan(x), r"but got numpy\.arctan"),
+        (lambda x: {"a": x}, "returns tensors, but got dict"),
+    ):
+        with pytest.raises((TypeError, AttributeError), match=message):
+            hd.kernel(wrong)(x)

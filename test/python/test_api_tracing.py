@@ -405,3 +405,34 @@ def test_captured_tensors_are_checked() -> None:
         hd.tensor(np.zeros(3))
     with pytest.raises(TypeError, match="expected a NumPy array or a torch tensor, but got list"):
         hd.tensor([1.0, 2.0])
+
+
+def test_numpy_functions_are_traced_and_arrays_are_refused() -> None:
+    q = np.ones((1, 1, 4, 8), np.float32)
+    table = np.ones(4, np.float32)
+    by_ours = hd.attend(q, q, q, score=lambda s, b, h, i, j: hd.tanh(s) * 2)
+    np.testing.assert_array_equal(by_ours, hd.attend(q, q, q, score=lambda s, b, h, i, j: np.tanh(s) * np.float32(2)))
+    for score, message in (
+        (lambda s, b, h, i, j: s + table[i], r"wrap (the|an) array in hd\.tensor"),
+        (lambda s, b, h, i, j: s + table, r"but got a tensor of shape \[4\]; index it by b, h, i, j"),
+        (lambda s, b, h, i, j: np.arctan(s), r"but got numpy\.arctan"),
+        (lambda s: s, r"expected a score function of 5 arguments .* but got one of \(s\)"),
+    ):
+        with pytest.raises((TypeError, IndexError), match=message):
+            hd.attend(q, q, q, score=score)
+    with pytest.raises(
+        TypeError, match=r"expected a mask function of 4 arguments \(b, h, i, j\), but got one of \(i, j\)"
+    ):
+        hd.attend(q, q, q, where=lambda i, j: i >= j)
+    with pytest.raises(TypeError, match=r"expected dots as pairs \(query, key\), but got ndarray"):
+        hd.attend(q, segments=[hd.segment(q, q, dots=[q])])
+
+
+def test_signed_zeros_are_other_values() -> None:
+    q = np.ones((1, 1, 4, 8), np.float32)
+    v = np.eye(4, 8, dtype=np.float32)[None, None]
+
+    def run(zero: float) -> np.ndarray:
+        return hd.attend(q, q, v, score=lambda s, b, h, i, j: hd.select(1.0 / ((s * 0 + 1) * zero) > 0, s, -s * j))
+
+    assert not np.array_equal(run(0.0), run(-0.0))

@@ -1,8 +1,7 @@
 //===- AttendTiler.h - What the parts of the tiling pass share ------------===//
 //
 // The pass in TileAttend.cpp, as a class whose methods are spread over files by
-// subject: tiles, state and chunks in TileAttend.cpp, keys from run-time lists
-// and ids in GatheredKeys.cpp.
+// subject. A subject's methods stand together here, under the name of its file.
 //
 //===----------------------------------------------------------------------===//
 #ifndef HEDDLE_PASSES_ATTENDTILER_H
@@ -157,57 +156,76 @@ private:
   Uniform uniform(mlir::Value args, mlir::Value scratch, mlir::Value b, mlir::Value h);
 
   void emitTask();
-  void finishRow(const Uniform &u, mlir::Value lane, mlir::Value maxima, mlir::Value sums, mlir::Value acc);
-  void finishLanes(const Uniform &u, mlir::Value state, mlir::Value superState);
+
+  //===--- AttendTiles.cpp ---------------------------------------------------===//
+
   void emitGroup(int64_t n);
   void emitTile(const Uniform &u, int64_t n, llvm::ArrayRef<mlir::Value> digits, const Work &work);
   mlir::Value shiftLanes(const Uniform &u, mlir::Value empty, mlir::Value highest);
   mlir::Value shareLanes(const Uniform &u, const Work &work, mlir::Value highest);
+  void packQueries(const Uniform &u, const Strata &group);
   void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, mlir::Value minPosition);
   void emitStrata(const Uniform &u, const Strata &group, mlir::Value split, mlir::Value minPosition);
   /// True where a dead pair may meet a value: then its weight is 0, and 0 * NaN must not reach acc.
   bool mayLeak(const Stratum &s) { return maskable(s) || isScored(s.segment); }
-  mlir::Value notFinite(const Uniform &u);
-  void fetchOutput(const Uniform &u);
+
+  //===--- AttendState.cpp ---------------------------------------------------===//
+
   void clearState(const Uniform &u, mlir::Value state);
   void copyState(const Uniform &u, mlir::Value from, mlir::Value to);
-  void emitFold();
-  void packQueries(const Uniform &u, const Strata &group);
-  void mergeState(const Uniform &u, mlir::Value state, bool fresh);
   std::tuple<mlir::Value, mlir::Value, mlir::Value> mergeFactors(mlir::Value m, mlir::Value n);
+  void emitFold();
+  void mergeState(const Uniform &u, mlir::Value state, bool fresh);
+  mlir::Value notFinite(const Uniform &u);
+  void fetchOutput(const Uniform &u);
+  void finishRow(const Uniform &u, mlir::Value lane, mlir::Value maxima, mlir::Value sums, mlir::Value acc);
+  void finishLanes(const Uniform &u, mlir::Value state, mlir::Value superState);
+
+  //===--- AttendKeys.cpp ----------------------------------------------------===//
+
+  struct Range {
+    mlir::Value lo, hi, fullLo, fullHi; ///< over lanes: min of lower, max of upper, max of lower, min of upper
+  };
+  llvm::SmallVector<LaneInterval> intervals(const Stratum &s);
+  bool maskable(const Stratum &s);
+  /// `alive` (of the lanes' positions) leaves out further lanes; null: none.
+  llvm::SmallVector<Range> emitBounds(const Uniform &u, const Stratum &s, llvm::ArrayRef<LaneInterval> intervals,
+                                      llvm::function_ref<mlir::Value(mlir::Value)> alive = {});
+  void beginSegment(const Uniform &u, int64_t segment);
   void emitChoices(const Uniform &u, int64_t n, mlir::Value split, mlir::Value minPosition);
   void emitStratum(const Uniform &u, int64_t n, mlir::Value split, mlir::Value minPosition);
+  void emitWalk(const Uniform &u, int64_t n, size_t digit, mlir::Value base, mlir::Value full,
+                llvm::ArrayRef<Range> ranges, llvm::ArrayRef<mlir::Value> phases);
+  void emitRun(const Uniform &u, int64_t n, mlir::Value base, mlir::Value lo, mlir::Value hi, mlir::Value full,
+               const Range &all, const Range &own);
   void emitPush(int64_t n);
+
+  //===--- AttendResidual.cpp ------------------------------------------------===//
+
+  /// The parts of a stratum's condition that hoist() computes.
+  static llvm::SmallVector<Expr> hoistable(const Stratum &s);
+  void hoist(const Uniform &u, int64_t n);
+  void giveHoisted(const Uniform &u, int64_t n, mlir::Value lane, ExprScope &to);
+  mlir::Value emitBracket(const Uniform &u, const Stratum &s, Range &keys);
+
+  //===--- AttendChunk.cpp ---------------------------------------------------===//
+
   void emitFlush(int64_t n);
   void emitLive(int64_t n);
+  mlir::Value liveOf(const Uniform &u, mlir::Value lane) {
+    mlir::Value column = e.mul(e.floorDiv(lane, kColumn), slots * liveRow());
+    mlir::Value part = e.mul(e.floorDiv(e.floorMod(lane, kColumn), vl), liveWord());
+    return e.at(in(u, fLive), e.add(column, part));
+  }
+
+  //===--- AttendScore.cpp ---------------------------------------------------===//
+
   void emitScore(int64_t n, bool masked, bool byLane);
   /// Address of lanes [lane, lane + width) of the first key in S of dot `dot`.
   mlir::Value scoresOf(const Uniform &u, int64_t dot, mlir::Value lane) {
     mlir::Value column = e.mul(e.floorDiv(lane, kColumn), columnPitch());
     return e.at(in(u, fScores[dot]), e.add(column, e.mul(e.floorMod(lane, kColumn), 4)));
   }
-  mlir::Value liveOf(const Uniform &u, mlir::Value lane) {
-    mlir::Value column = e.mul(e.floorDiv(lane, kColumn), slots * liveRow());
-    mlir::Value part = e.mul(e.floorDiv(e.floorMod(lane, kColumn), vl), liveWord());
-    return e.at(in(u, fLive), e.add(column, part));
-  }
-  void beginSegment(const Uniform &u, int64_t segment);
-  void hoist(const Uniform &u, int64_t n);
-  void giveHoisted(const Uniform &u, int64_t n, mlir::Value lane, ExprScope &to);
-  llvm::SmallVector<LaneInterval> intervals(const Stratum &s);
-  bool maskable(const Stratum &s);
-
-  struct Range {
-    mlir::Value lo, hi, fullLo, fullHi; ///< over lanes: min of lower, max of upper, max of lower, min of upper
-  };
-  /// `alive` (of the lanes' positions) leaves out further lanes; null: none.
-  llvm::SmallVector<Range> emitBounds(const Uniform &u, const Stratum &s, llvm::ArrayRef<LaneInterval> intervals,
-                                      llvm::function_ref<mlir::Value(mlir::Value)> alive = {});
-  mlir::Value emitBracket(const Uniform &u, const Stratum &s, Range &keys);
-  void emitWalk(const Uniform &u, int64_t n, size_t digit, mlir::Value base, mlir::Value full,
-                llvm::ArrayRef<Range> ranges, llvm::ArrayRef<mlir::Value> phases);
-  void emitRun(const Uniform &u, int64_t n, mlir::Value base, mlir::Value lo, mlir::Value hi, mlir::Value full,
-               const Range &all, const Range &own);
   /// The score that a region computes of (dots.., b, h, i, j), each a scalar or lanes.
   mlir::Value emitRegion(mlir::Region &region, mlir::Value args, llvm::ArrayRef<mlir::Value> arguments);
 

@@ -1,0 +1,298 @@
+//===- AttendChunk.cpp - A chunk of keys -------------------------------===//
+//
+// What happens to a chunk when it is full: live bits, S = K Q, mask or score, online
+// softmax, acc += P V (AttendTiler.h).
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/AttendTiler.h"
+
+using namespace mlir;
+
+namespace heddle {
+using Values = Emitter::Values;
+
+void AttendTiler::emitFlush(int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  const SegmentSignature &segment = sig.segments[s.segment];
+  auto fn = function(name("flush", n), {e.ptr, e.ptr, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
+  Value masked = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fMasked), 8), e.c(0));
+  Type f32 = e.f32;
+  Value columns = in(u, fColumns), groups = in(u, fGroups), pitch = e.c(columnPitch());
+  Values scoreArgs{u.args, u.scratch, u.b, u.h};
+  auto everything = [&] {
+    Value end = e.floorDiv(e.add(lanes, kColumn - 1), kColumn);
+    Value last = e.toInt(end, e.i32);
+    e.loop(e.c(0), e.floorDiv(e.add(count, kKeyGroup - 1), e.c(kKeyGroup)), 1, [&](Value g) {
+      e.store(e.c32(0), e.at(groups, e.mul(g, 8)), 4);
+      e.store(last, e.at(groups, e.add(e.mul(g, 8), 4)), 4);
+    });
+    e.loop(e.c(0), end, 1, [&](Value column) {
+      e.store(e.c(0), e.at(columns, e.mul(column, 16)), 8);
+      e.store(count, e.at(columns, e.add(e.mul(column, 16), 8)), 8);
+    });
+  };
+  if (maskable(s)) {
+    e.ifElse(masked, [&] { e.call(name("live", n), {}, scoreArgs); }, everything);
+  } else {
+    everything();
+  }
+  bool scored = isScored(s.segment);
+  // Dots find the greatest score of each lane where nothing is to change it.
+  Value tops = in(u, fTops), unused = in(u, fUnusedTops);
+  e.loop(e.c(0), e.c(kLanes), vl,
+         [&](Value lane) { e.store(e.constant(e.vec(f32), -INFINITY), e.at(tops, e.mul(lane, 4)), 4); });
+  Value dotTops = scored ? unused : tops;
+  if (!scored && maskable(s)) {
+    dotTops = e.select(masked, unused, tops);
+  }
+  // Rows that are far apart fall into few sets of the cache, and no stream of the hardware fetches them.
+  Value values = in(u, fValueTable);
+  Value apart = e.sub(e.load(e.i64, e.at(values, 8), 8), e.load(e.i64, values, 8));
+  Value far = e.both(e.ge(count, e.c(2)), e.either(e.ge(apart, e.c(kFarRows)), e.le(apart, e.c(-kFarRows))));
+  e.ifThen(far, [&] {
+    e.loop(e.c(0), count, 1,
+           [&](Value k) { e.prefetch(e.load(e.ptr, e.at(values, e.mul(k, 8)), 8), sig.dv * bytes(), 2); });
+  });
+  // A tile that is the only one to read its keys runs at the speed of memory: values are fetched while the dots run
+  // and, for few queries, the keys that follow, if they lie as these do, while values are accumulated.
+  Value null = e.toPtr(e.c(0)), few, ahead, valuesAhead;
+  Value fetched = e.select(e.eq(slot(u.args, header::kTiles), e.c(1)), in(u, fValueTable), null);
+  if (e.target.registers >= 32 && !segment.dots.empty()) {
+    few = e.le(lanes, e.c(kColumn));
+    Value table = in(u, fKeyTable[0]);
+    ahead = e.mul(e.sub(e.load(e.i64, e.at(table, 8), 8), e.load(e.i64, table, 8)), count);
+    valuesAhead = e.mul(apart, count);
+  }
+  Type wide = this->wide();
+  for (auto [dot, source] : llvm::enumerate(segment.dots)) {
+    if (source.relative) {
+      e.call(name(("relative_" + Twine(dot)).str(), n), {}, {u.args, u.scratch, u.b, u.h});
+      continue;
+    }
+    int64_t record = sig.argSlot(source.k), d = source.d;
+    Value table = in(u, fKeyTable[dot]), stride = elementStride(u, record), buffer = in(u, fStageK[dot]);
+    // Rows whose elements are not adjacent, or not of the type that is multiplied, are copied once for the tile.
+    auto stage = [&] {
+      if (pairs) {
+        e.call(declareTileKernel(module, TileKernel::StageRows, d, sig.storage), {}, {table, count, stride, buffer});
+      } else {
+        e.call(declareTileKernel(module, TileKernel::Stage, d, sig.storage), {},
+               {table, count, stride, buffer, e.c(paddedRow(d) * 4), e.c(kValueBlock * 4)});
+      }
+    };
+    if (sig.storage.isF32() || (pairs && d % 2 == 0)) {
+      e.ifThen(e.cmp(arith::CmpIPredicate::ne, stride, e.c(bytes())), stage);
+    } else {
+      stage();
+    }
+    // The last group of keys is filled up with the last key; its rows of S are not used.
+    Value last = e.load(e.i64, e.at(table, e.mul(e.add(count, -1), 8)), 8);
+    e.loop(count, e.add(count, kFewKeys), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
+    Values operands{table, count, groups, in(u, packOf(s.segment, dot).at), in(u, fScores[dot]), pitch, dotTops};
+    auto dots = [&] {
+      Values more(operands);
+      more.push_back(dot == 0 ? fetched : null);
+      e.call(declareTileKernel(module, TileKernel::Dots, d, wide, sig.dv * bytes()), {}, more);
+    };
+    auto dotsFew = [&] {
+      Values more(operands);
+      more.append({in(u, fValueTable), valuesAhead});
+      e.call(declareTileKernel(module, TileKernel::DotsFew, d, wide, sig.dv * bytes()), {}, more);
+    };
+    if (few) {
+      e.ifElse(few, dotsFew, dots);
+    } else {
+      dots();
+    }
+  }
+  // What the scores still have to be multiplied with: a packed pair has no room for the scale.
+  Value factor = e.constant(f32, 1.0), scale = factor;
+  if (pairs && !segment.dots.empty()) {
+    Value signedScale = scaleOf(u, packOf(s.segment, 0));
+    factor = e.max(signedScale, e.sub(e.constant(f32, 0.0), signedScale));
+    scale = scored ? scale : factor;
+    if (!scored && maskable(s)) {
+      scale = e.select(masked, e.constant(f32, 1.0), factor);
+    }
+  }
+  auto callScore = [&](bool withMask) {
+    std::string what = withMask ? "score_masked" : "score";
+    auto callAs = [&](const std::string &callee) { e.call(name(callee, n), {}, Values{u.args, u.scratch, u.b, u.h}); };
+    if (!scoreDiffersByHead(s.segment)) {
+      return callAs(what);
+    }
+    Value several = e.lt(e.c(1), slot(u.args, header::kHeadsPerTile));
+    e.ifElse(several, [&] { callAs(what + "_heads"); }, [&] { callAs(what); });
+  };
+  if (scored && maskable(s)) {
+    e.ifElse(masked, [&] { callScore(true); }, [&] { callScore(false); });
+  } else if (scored) {
+    callScore(false);
+  } else if (maskable(s)) {
+    e.ifThen(masked, [&] { callScore(true); });
+  }
+  Value scores = in(u, fScores[0]);
+  if (softmax()) {
+    e.call(declareTileKernel(module, TileKernel::Softmax, sig.dv, wide), {},
+           {scores, columns, lanes, pitch, scale, tops, in(u, fTile), in(u, fTile + sumsAt(kLanes)),
+            in(u, fTile + accAt(kLanes))});
+  } else if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
+    e.call(declareTileKernel(module, TileKernel::Weights, sig.dv, f32), {},
+           {scores, columns, lanes, pitch, in(u, fTile + sumsAt(kLanes))});
+  }
+  // Values: in place where they lie well, else a copy in blocks of adjacent keys.
+  int64_t v = sig.argSlot(segment.v);
+  Value stride = elementStride(u, v), buffer = in(u, fStageV);
+  Value blockPitch = e.c(slots * kValueBlock * 4), rows = values, rowCount = count;
+  if (pairs) {
+    e.call(declareTileKernel(module, TileKernel::StagePairs, sig.dv, sig.storage), {},
+           {values, count, stride, buffer, blockPitch});
+    rows = buffer;
+    rowCount = e.floorDiv(e.add(count, 1), 2);
+  } else {
+    auto stage = [&] {
+      e.call(declareTileKernel(module, TileKernel::Stage, sig.dv, sig.storage), {},
+             {values, count, stride, buffer, e.c(kValueBlock * 4), blockPitch});
+    };
+    if (sig.storage.isF32()) {
+      Value staged = e.either(far, e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)));
+      e.ifThen(staged, stage);
+      blockPitch = e.select(staged, blockPitch, e.c(kValueBlock * 4));
+    } else {
+      stage();
+    }
+  }
+  auto accumulate = [&] {
+    Values operands{scores, columns, lanes, pitch, rows, blockPitch, in(u, fTile + accAt(kLanes))};
+    auto many = [&] { e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide), {}, operands); };
+    if (!few) {
+      return many();
+    }
+    auto accumulateFew = [&] {
+      Values more(operands);
+      more.append({in(u, fKeyTable[0]), ahead});
+      int64_t fetch = segment.dots[0].d * bytes();
+      e.call(declareTileKernel(module, TileKernel::AccumulateFew, sig.dv, wide, fetch), {}, more);
+    };
+    e.ifElse(few, accumulateFew, many);
+  };
+  auto exact = [&] {
+    // Pairs come from the rows themselves.
+    Value unit = pairs ? stride : e.c(4), block = pairs ? e.mul(stride, kValueBlock) : blockPitch;
+    e.call(declareTileKernel(module, TileKernel::AccumulateExact, sig.dv, wide), {},
+           {scores, columns, lanes, pitch, values, block, unit, in(u, fTile + accAt(kLanes))});
+  };
+  if (mayLeak(s)) {
+    Value careful = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fCareful), 8), e.c(0));
+    auto checked = [&] {
+      Value finite =
+          e.call(declareTileKernel(module, TileKernel::Finite, sig.dv, wide), {e.i1}, {rows, rowCount, blockPitch})[0];
+      e.ifElse(finite, accumulate, exact);
+    };
+    e.ifElse(careful, checked, accumulate);
+  } else {
+    accumulate();
+  }
+  e.store(e.c(0), in(u, fCount), 8);
+  e.store(e.c(0), in(u, fMasked), 8);
+  func::ReturnOp::create(builder, e.loc);
+}
+
+/// live(args, scratch, b, h): the live bits of each column and key of the chunk, each group's range of live columns,
+/// and each column's range of keys in live groups.
+void AttendTiler::emitLive(int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  auto fn = function(name("live", n), {e.ptr, e.ptr, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
+  Value groupCount = e.floorDiv(e.add(count, kKeyGroup - 1), e.c(kKeyGroup));
+  e.loop(e.c(0), groupCount, 1, [&](Value g) {
+    e.store(e.c32(kLanes / kColumn), e.at(in(u, fGroups), e.mul(g, 8)), 4);
+    e.store(e.c32(0), e.at(in(u, fGroups), e.add(e.mul(g, 8), 4)), 4);
+  });
+  SmallVector<LaneInterval> list = intervals(s);
+  Type word = builder.getIntegerType(std::max<int64_t>(vl, 8)), bits = builder.getIntegerType(vl);
+  Value columnEnd = e.floorDiv(e.add(lanes, kColumn - 1), kColumn);
+  e.loop(e.c(0), columnEnd, 1, [&](Value column) {
+    // Of each register of the column: the ends of its intervals, and what its condition shares.
+    struct Register {
+      Value live;
+      SmallVector<std::pair<Value, Value>> ends;
+      ExprScope at;
+    };
+    std::vector<Register> registers;
+    for (int64_t r = 0; r < kColumn; r += vl) {
+      Value lane = e.add(e.mul(column, kColumn), r), byte = e.mul(lane, 4);
+      Register reg{liveOf(u, lane), {}, scope(u, s.segment, {}, {})};
+      for (const LaneInterval &i : list) {
+        reg.ends.emplace_back(e.load(e.vec(e.i32), e.at(in(u, i.lo), byte), 4),
+                              e.load(e.vec(e.i32), e.at(in(u, i.hi), byte), 4));
+      }
+      if (s.residual) {
+        reg.at.query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+        giveHoisted(u, n, lane, reg.at);
+      }
+      registers.push_back(std::move(reg));
+    }
+    Values range = e.loop(e.c(0), groupCount, 1, {groupCount, e.c(0)}, [&](Value g, ValueRange found) {
+      Value from = e.mul(g, kKeyGroup), until = e.min(e.add(from, kKeyGroup), count);
+      Values any = e.loop(from, until, 1, {e.c32(0)}, [&](Value k, ValueRange seen) {
+        Value j32 = e.load(e.i32, e.at(in(u, fKeys), e.mul(k, 4)), 4);
+        Value j = e.toInt(j32, e.i64), all = seen[0];
+        // Of j in each interval; a sorted key's first interval is one of ranks.
+        Value place = s.ids ? e.load(e.i32, e.at(in(u, fRanks), e.mul(k, 4)), 4) : j32;
+        SmallVector<Value> places{e.splat(place)};
+        for (auto [m, d] : llvm::enumerate(s.key)) {
+          if (!list[m + 1].varies) {
+            places.emplace_back();
+            continue;
+          }
+          Value digit = e.floorDiv(j, d.radix);
+          if (m > 0 && d.extent > 0) {
+            digit = e.floorMod(digit, d.extent);
+          }
+          places.push_back(e.splat(e.toInt(digit, e.i32)));
+        }
+        for (Register &reg : registers) {
+          Value live;
+          auto require = [&](Value v) { live = live ? e.both(live, v) : v; };
+          for (auto [i, ends, place] : llvm::zip(list, reg.ends, places)) {
+            if (i.varies) {
+              require(e.le(ends.first, place));
+              require(e.lt(place, ends.second));
+            }
+          }
+          if (s.residual) {
+            reg.at.key = j;
+            require(e.splat(emitExpr(e, s.residual, reg.at)));
+          }
+          Value w = LLVM::BitcastOp::create(builder, e.loc, bits, live);
+          if (bits != word) {
+            w = arith::ExtUIOp::create(builder, e.loc, word, w);
+          }
+          e.store(w, e.at(reg.live, e.mul(k, liveRow())), 1);
+          all = e.either(all, arith::ExtUIOp::create(builder, e.loc, e.i32, w));
+        }
+        return Values{all};
+      });
+      Value hit = e.cmp(arith::CmpIPredicate::ne, any[0], e.c32(0));
+      Value at = e.at(in(u, fGroups), e.mul(g, 8));
+      e.ifThen(hit, [&] {
+        Value c = e.toInt(column, e.i32);
+        e.store(e.min(c, e.load(e.i32, at, 4)), at, 4);
+        e.store(e.add(c, e.c32(1)), e.at(at, 4), 4);
+      });
+      return Values{e.select(hit, e.min(found[0], g), found[0]), e.select(hit, e.add(g, 1), found[1])};
+    });
+    Value at = e.at(in(u, fColumns), e.mul(column, 16));
+    e.store(e.mul(range[0], kKeyGroup), at, 8);
+    e.store(e.min(e.mul(range[1], kKeyGroup), count), e.at(at, 8), 8);
+  });
+  func::ReturnOp::create(builder, e.loc);
+}
+} // namespace heddle

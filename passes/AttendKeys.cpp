@@ -1,0 +1,329 @@
+//===- AttendKeys.cpp - Keys of a stratum ------------------------------===//
+//
+// From the bounds of a stratum, lane by lane, to runs of keys that are pushed to the
+// chunk: nested loops over the key digits whose innermost is a run, in up to three
+// parts (masked, full, masked) (AttendTiler.h).
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "passes/AttendTiler.h"
+
+using namespace mlir;
+
+namespace heddle {
+using Values = Emitter::Values;
+
+SmallVector<LaneInterval> AttendTiler::intervals(const Stratum &s) {
+  SmallVector<LaneInterval> out;
+  bool varies = !s.lower.empty() || !s.upper.empty() || bool(s.guard) || bool(s.list) || bool(s.ids);
+  out.push_back({&s.lower, &s.upper, varies, fLower[0], fUpper[0]});
+  for (auto [n, d] : llvm::enumerate(s.key)) {
+    out.push_back({&d.lower, &d.upper, !d.lower.empty() || !d.upper.empty(), fLower[n + 1], fUpper[n + 1]});
+  }
+  return out;
+}
+
+/// True where some tile of the stratum may hold a pair that is not live.
+bool AttendTiler::maskable(const Stratum &s) {
+  return bool(s.residual) || llvm::any_of(intervals(s), [](const LaneInterval &i) { return i.varies; });
+}
+
+SmallVector<AttendTiler::Range> AttendTiler::emitBounds(const Uniform &u, const Stratum &s,
+                                                        ArrayRef<LaneInterval> intervals,
+                                                        llvm::function_ref<Value(Value)> alive) {
+  Type lanes = e.vec(e.i64);
+  Value plus = e.constant(lanes, kFar), minus = e.constant(lanes, -kFar);
+  Values init;
+  for (size_t n = 0; n < intervals.size(); ++n) {
+    init.append({plus, minus, minus, plus});
+  }
+  bool any = llvm::any_of(intervals, [](const LaneInterval &i) { return i.varies; });
+  Values reduced = init;
+  if (any) {
+    reduced = e.loop(e.c(0), e.c(kLanes), vl, init, [&](Value lane, ValueRange acc) {
+      Value query = e.load(lanes, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+      ExprScope at = scope(u, s.segment, query, {});
+      Value dead;
+      if (s.guard) {
+        Value live = e.splat(emitExpr(e, s.guard, at));
+        dead = arith::XOrIOp::create(builder, e.loc, live, e.constant(live.getType(), int64_t(1)));
+      }
+      if (alive) {
+        Value other = e.flip(e.splat(alive(query)));
+        dead = dead ? e.either(dead, other) : other;
+      }
+      SmallVector<std::pair<Value, Value>> ends;
+      for (const LaneInterval &i : intervals) {
+        Value lo = minus, hi = plus;
+        for (const Expr &x : *i.lower) {
+          lo = e.max(lo, e.splat(emitExpr(e, x, at)));
+        }
+        for (const Expr &x : *i.upper) {
+          hi = e.min(hi, e.splat(emitExpr(e, x, at)));
+        }
+        lo = e.min(lo, plus);
+        hi = e.max(hi, minus);
+        if (i.varies) {
+          Value empty = e.ge(lo, hi);
+          dead = dead ? e.either(dead, empty) : empty;
+        }
+        ends.emplace_back(lo, hi);
+      }
+      Values next;
+      for (auto [n, i] : llvm::enumerate(intervals)) {
+        // A lane without a live key widens nothing and lets no tile be full.
+        Value lo = e.select(dead, plus, ends[n].first), hi = e.select(dead, minus, ends[n].second);
+        next.append(
+            {e.min(acc[4 * n], lo), e.max(acc[4 * n + 1], hi), e.max(acc[4 * n + 2], lo), e.min(acc[4 * n + 3], hi)});
+        e.store(e.toInt(lo, e.i32), e.at(in(u, i.lo), e.mul(lane, 4)), 4);
+        e.store(e.toInt(hi, e.i32), e.at(in(u, i.hi), e.mul(lane, 4)), 4);
+      }
+      return next;
+    });
+  }
+  SmallVector<Range> out;
+  for (size_t n = 0; n < intervals.size(); ++n) {
+    if (!any) {
+      out.push_back({e.c(-kFar), e.c(kFar), e.c(-kFar), e.c(kFar)});
+      continue;
+    }
+    auto reduce = [&](vector::CombiningKind kind, Value v) {
+      return vector::ReductionOp::create(builder, e.loc, kind, v).getResult();
+    };
+    using Kind = vector::CombiningKind;
+    out.push_back({reduce(Kind::MINSI, reduced[4 * n]), reduce(Kind::MAXSI, reduced[4 * n + 1]),
+                   reduce(Kind::MAXSI, reduced[4 * n + 2]), reduce(Kind::MINSI, reduced[4 * n + 3])});
+  }
+  return out;
+}
+
+void AttendTiler::beginSegment(const Uniform &u, int64_t segment) {
+  const SegmentSignature &s = sig.segments[segment];
+  int64_t v = sig.argSlot(s.v);
+  e.store(headBase(u, v, true), in(u, fValueBase), 8);
+  e.store(rowStride(u, v), in(u, fValueStride), 8);
+  for (auto [n, dot] : llvm::enumerate(s.dots)) {
+    int64_t k = sig.argSlot(dot.k);
+    e.store(headBase(u, k, true), in(u, fKeyBase[n]), 8);
+    e.store(rowStride(u, k), in(u, fKeyStride[n]), 8);
+  }
+  e.store(e.c(0), in(u, fCount), 8);
+  e.store(e.c(0), in(u, fMasked), 8);
+}
+
+/// The stratum once for each of its choices.
+void AttendTiler::emitChoices(const Uniform &u, int64_t n, Value split, Value minPosition) {
+  if (schedule.strata[n].choices == 0) {
+    emitStratum(u, n, split, minPosition);
+    return;
+  }
+  e.loop(e.c(0), e.c(schedule.strata[n].choices), 1, [&](Value choice) {
+    e.store(choice, in(u, fChoice), 8);
+    emitStratum(u, n, split, minPosition);
+  });
+}
+
+void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value split, Value minPosition) {
+  const Stratum &s = schedule.strata[n];
+  if (bool(s.list) || bool(s.ids)) {
+    // Not split: the first split has all of them.
+    Value mine = splitKeys ? e.eq(split, e.c(0)) : e.constant(e.i1, int64_t(1));
+    e.ifThen(mine, [&] {
+      if (splitKeys) {
+        e.store(e.c(1), in(u, fTouched), 8);
+      }
+      if (byRow(s)) {
+        e.call(name("rows", n), {}, {u.args, u.scratch, u.b, u.h});
+      } else {
+        s.list ? emitShared(u, n) : emitSorted(u, n);
+      }
+    });
+    return;
+  }
+  SmallVector<LaneInterval> list = intervals(s);
+  SmallVector<Range> ranges = emitBounds(u, s, list);
+  // j itself is also clipped to the rows that exist, for all lanes alike.
+  Value koff = kOffset(u, s.segment);
+  Value rowsEnd = e.add(koff, keyRows(u, s.segment));
+  Value rowsFirst = koff;
+  if (splitKeys) {
+    Value keys = slot(u.args, header::kKeysPerSplit);
+    rowsFirst = e.add(koff, e.mul(split, keys));
+    rowsEnd = e.min(rowsEnd, e.add(rowsFirst, keys));
+  }
+  ranges[0].lo = e.max(ranges[0].lo, rowsFirst);
+  ranges[0].hi = e.min(ranges[0].hi, rowsEnd);
+  e.ifThen(e.lt(ranges[0].lo, ranges[0].hi), [&] {
+    if (splitKeys) {
+      e.store(e.c(1), in(u, fTouched), 8);
+    }
+    beginSegment(u, s.segment);
+    hoist(u, n);
+    SmallVector<Value> phases;
+    for (const KeyDigit &d : s.key) {
+      phases.push_back(d.phase ? emitExpr(e, d.phase, scope(u, s.segment, minPosition, {})) : e.c(0));
+    }
+    // With a condition per pair, no tile is full unless a bracket shows it.
+    Value full = s.residual ? emitBracket(u, s, ranges[0]) : e.constant(e.i1, int64_t(1));
+    emitWalk(u, n, 0, e.c(0), full, ranges, phases);
+    Value count = e.load(e.i64, in(u, fCount), 8);
+    e.ifThen(e.lt(e.c(0), count), [&] { e.call(name("flush", n), {}, {u.args, u.scratch, u.b, u.h}); });
+  });
+}
+
+/// Loops over the values of key digit `digit`; `base` is the position that the digits before it add up to, and
+/// `full` says that all lanes have them.
+void AttendTiler::emitWalk(const Uniform &u, int64_t n, size_t digit, Value base, Value full, ArrayRef<Range> ranges,
+                           ArrayRef<Value> phases) {
+  const Stratum &s = schedule.strata[n];
+  const KeyDigit &d = s.key[digit];
+  const Range &all = ranges[0], &own = ranges[digit + 1];
+  Value lo = e.max(own.lo, e.floorDiv(e.sub(all.lo, base), d.radix));
+  Value hi = e.min(own.hi, e.add(e.floorDiv(e.sub(e.add(all.hi, -1), base), d.radix), 1));
+  if (digit > 0 && d.extent > 0) {
+    lo = e.max(lo, e.c(0));
+    hi = e.min(hi, e.c(d.extent));
+  }
+  if (d.step > 1) {
+    lo = e.add(lo, e.floorMod(e.sub(phases[digit], lo), d.step));
+  }
+  if (digit + 1 < s.key.size()) {
+    e.loop(lo, hi, d.step, [&](Value value) {
+      Value inside = e.both(e.ge(value, own.fullLo), e.lt(value, own.fullHi));
+      emitWalk(u, n, digit + 1, e.add(base, e.mul(value, d.radix)), e.both(full, inside), ranges, phases);
+    });
+    return;
+  }
+  emitRun(u, n, base, lo, hi, full, all, own);
+}
+
+/// The last digit: a run lo, lo + step, ... < hi, of which [a, b) is live for every lane.
+void AttendTiler::emitRun(const Uniform &u, int64_t n, Value base, Value lo, Value hi, Value full, const Range &all,
+                          const Range &own) {
+  const Stratum &s = schedule.strata[n];
+  const KeyDigit &d = s.key.back();
+  auto steps = [&](Value length) { return e.max(e.floorDiv(e.add(length, d.step - 1), d.step), e.c(0)); };
+  auto push = [&](Value first, Value count, int64_t masked) {
+    e.call(name("push", n), {}, {u.args, u.scratch, u.b, u.h, e.add(base, first), count, e.c(masked), e.c(d.step)});
+  };
+  Value total = steps(e.sub(hi, lo));
+  if (!maskable(s)) {
+    push(lo, total, 0);
+    return;
+  }
+  Value a = e.max(e.max(lo, own.fullLo), e.sub(all.fullLo, base));
+  Value b = e.min(e.min(hi, own.fullHi), e.sub(all.fullHi, base));
+  Value before = e.min(steps(e.sub(a, lo)), total);
+  Value until = e.max(e.min(steps(e.sub(b, lo)), total), before);
+  before = e.select(full, before, total);
+  until = e.select(full, until, total);
+  push(lo, before, 1);
+  push(e.add(lo, e.mul(before, d.step)), e.sub(until, before), 0);
+  push(e.add(lo, e.mul(until, d.step)), e.sub(total, until), 1);
+}
+
+/// push(args, scratch, b, h, first position, count, masked, step): appends keys to the chunk, flushing it when full.
+void AttendTiler::emitPush(int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  const SegmentSignature &segment = sig.segments[s.segment];
+  auto fn = function(name("push", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Value first = a[4], total = a[5], masked = a[6], step = a[7];
+  Value koff = kOffset(u, s.segment);
+  // The position of number t of the run; the runs of sorted keys are ranks.
+  Value keyOrder = s.ids ? orderTable(u, orderOf(s), 1) : Value();
+  Value lastRank = s.ids ? e.add(keyRows(u, s.segment), -1) : Value();
+  auto placeOf = [&](Value number) {
+    return keyOrder ? e.add(gatherI32(keyOrder, e.min(number, lastRank)), koff) : number;
+  };
+  // Writes entry `at` of the tables for the key at `position`, number `number` of its order.
+  auto write = [&](Value at, Value position, Value number) {
+    Value row = e.sub(position, koff);
+    if (keyOrder) {
+      e.store(e.toInt(number, e.i32), e.at(in(u, fRanks), e.mul(at, 4)), 4);
+    }
+    e.store(e.toInt(position, e.i32), e.at(in(u, fKeys), e.mul(at, 4)), 4);
+    auto address = [&](int64_t base, int64_t stride, int64_t table) {
+      Value b = e.load(e.i64, in(u, base), 8), st = e.load(e.i64, in(u, stride), 8);
+      e.store(e.add(e.mul(row, st), b), e.at(in(u, table), e.mul(at, 8)), 8);
+    };
+    address(fValueBase, fValueStride, fValueTable);
+    for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
+      if (segment.dots[dot].relative) {
+        continue;
+      }
+      address(fKeyBase[dot], fKeyStride[dot], fKeyTable[dot]);
+    }
+  };
+  auto flushWhenFull = [&](Value count) {
+    e.store(count, in(u, fCount), 8);
+    e.ifThen(e.ge(count, e.c(schedule.keyChunk)), [&] { e.call(name("flush", n), {}, {u.args, u.scratch, u.b, u.h}); });
+  };
+  auto mark = [&] {
+    Value flag = e.load(e.i64, in(u, fMasked), 8);
+    e.store(e.either(flag, masked), in(u, fMasked), 8);
+  };
+  // Key by key, leaving out those that `wanted` rejects.
+  auto filtered = [&](llvm::function_ref<Value(Value)> wanted) {
+    e.loop(e.c(0), total, 1, [&](Value t) {
+      Value number = e.add(first, e.mul(t, step)), position = placeOf(number);
+      e.ifThen(wanted(position), [&] {
+        Value count = e.load(e.i64, in(u, fCount), 8);
+        mark();
+        write(count, position, number);
+        flushWhenFull(e.add(count, 1));
+      });
+    });
+  };
+  // while (done < total): fill what the chunk still holds.
+  auto bulk = [&] {
+    scf::WhileOp::create(
+        builder, e.loc, TypeRange{e.i64}, ValueRange{e.c(0)},
+        [&](OpBuilder &, Location, ValueRange v) { scf::ConditionOp::create(builder, e.loc, e.lt(v[0], total), v); },
+        [&](OpBuilder &, Location, ValueRange v) {
+          Value count = e.load(e.i64, in(u, fCount), 8);
+          Value take = e.min(e.sub(e.c(schedule.keyChunk), count), e.sub(total, v[0]));
+          mark();
+          Value start = e.add(first, e.mul(v[0], step));
+          // Whole registers: the tables have room behind the last key.
+          Value steps = e.mul(e.iota(), e.splat(step));
+          e.loop(e.c(0), take, vl, [&](Value t) {
+            Value number = e.add(e.splat(e.add(start, e.mul(t, step))), steps);
+            write(e.add(count, t), placeOf(number), number);
+          });
+          flushWhenFull(e.add(count, take));
+          scf::YieldOp::create(builder, e.loc, ValueRange{e.add(v[0], take)});
+        });
+  };
+  auto kept = [&](Value position) {
+    return s.keep ? emitExpr(e, s.keep, scope(u, s.segment, {}, position)) : e.constant(e.i1, int64_t(1));
+  };
+  // A condition on loaded tables is tried on the tile's lanes first: a key that none of them wants costs no more.
+  auto wantedByALane = [&](Value position) {
+    Value lanes = e.load(e.i64, in(u, fLanes), 8);
+    Value none = e.constant(e.vec(e.i1), int64_t(0));
+    Values any = e.loop(e.c(0), lanes, vl, {none}, [&](Value lane, ValueRange acc) {
+      Value query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+      ExprScope at = scope(u, s.segment, query, position);
+      giveHoisted(u, n, lane, at);
+      return Values{e.either(acc[0], e.splat(emitExpr(e, s.residual, at)))};
+    });
+    return e.both(kept(position), e.any(any[0]));
+  };
+  auto unfiltered = [&] {
+    if (s.keep) {
+      filtered(kept);
+    } else {
+      bulk();
+    }
+  };
+  if (bool(s.residual) && s.residual.hasLoad()) {
+    e.ifElse(e.cmp(arith::CmpIPredicate::ne, masked, e.c(0)), [&] { filtered(wantedByALane); }, unfiltered);
+  } else {
+    unfiltered();
+  }
+  func::ReturnOp::create(builder, e.loc);
+}
+} // namespace heddle

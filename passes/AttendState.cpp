@@ -1,0 +1,224 @@
+//===- AttendState.cpp - The state (m, l, acc) of a tile ---------------===//
+//
+// (m, l, acc) is a commutative monoid: it is cleared, merged with that of other
+// groups of strata or splits of the keys, and finished as out = acc / l and
+// lse = m + log l (AttendTiler.h).
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "passes/AttendTiler.h"
+
+using namespace mlir;
+
+namespace heddle {
+using Values = Emitter::Values;
+
+/// (m, l, acc) of a tile := (-inf, 0, 0), as far as it has queries.
+void AttendTiler::clearState(const Uniform &u, Value state) {
+  e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
+    Value at = e.at(state, e.mul(lane, 4));
+    e.store(e.constant(e.vec(e.f32), -INFINITY), at, 4);
+    e.store(e.constant(e.vec(e.f32), 0.0), e.at(at, sumsAt(kLanes)), 4);
+  });
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  Value rows = e.mul(e.floorDiv(e.add(lanes, kColumn - 1), kColumn), kColumn);
+  e.loop(e.c(accAt(kLanes)), e.add(e.mul(rows, accRow()), accAt(kLanes)), vl * 4,
+         [&](Value at) { e.store(e.constant(e.vec(e.f32), 0.0), e.at(state, at), 4); });
+}
+
+void AttendTiler::copyState(const Uniform &u, Value from, Value to) {
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  auto copy = [&](Value lo, Value hi) {
+    e.loop(lo, hi, vl * 4, [&](Value at) { e.store(e.loadRow(e.at(from, at)), e.at(to, at), 4); });
+  };
+  copy(e.c(0), e.c(accAt(kLanes)));
+  copy(e.c(accAt(kLanes)), e.add(e.mul(lanes, accRow()), accAt(kLanes)));
+}
+
+/// Two states merge to m' = max(m, n), l' = l 2^(m - m') + k 2^(n - m'), acc likewise: {m', 2^(m - m'), 2^(n - m')}.
+/// An empty state changes no bit of the other.
+std::tuple<Value, Value, Value> AttendTiler::mergeFactors(Value m, Value n) {
+  Value top = e.max(n, m);
+  Value dead = e.cmp(arith::CmpFPredicate::OEQ, top, e.constant(top.getType(), -INFINITY));
+  Value base = e.select(dead, e.constant(top.getType(), 0.0), top);
+  return {top, e.exp2(e.sub(m, base)), e.exp2(e.sub(n, base))};
+}
+
+/// fold(lanes, state, total): total := total merged with a state, row by row.
+void AttendTiler::emitFold() {
+  auto fn = function("attend_fold", {e.i64, e.ptr, e.ptr});
+  Value lanes = fn.getArgument(0), state = fn.getArgument(1), total = fn.getArgument(2);
+  auto rows = [&](Value lane, llvm::function_ref<Value(Value, Value, Value)> join) {
+    Value end = e.min(e.add(lane, vl), lanes);
+    e.loop(lane, end, 1, [&](Value row) {
+      Value first = e.add(e.mul(row, accRow()), accAt(kLanes));
+      e.loop(first, e.add(first, accRow()), vl * 4, [&](Value at) {
+        Value to = e.at(total, at);
+        e.store(join(row, e.loadRow(to), e.loadRow(e.at(state, at))), to, 4);
+      });
+    });
+  };
+  e.loop(e.c(0), lanes, vl, [&](Value lane) {
+    Value byte = e.mul(lane, 4);
+    Value mt = e.at(total, byte), ms = e.at(state, byte);
+    Value lt = e.at(mt, sumsAt(kLanes)), ls = e.at(ms, sumsAt(kLanes));
+    if (!softmax()) {
+      e.store(e.add(e.loadRow(lt), e.loadRow(ls)), lt, 4);
+      rows(lane, [&](Value, Value x, Value y) { return e.add(x, y); });
+      return;
+    }
+    auto [top, keep, take] = mergeFactors(e.loadRow(mt), e.loadRow(ms));
+    e.store(top, mt, 4);
+    e.store(e.fma(e.loadRow(lt), keep, e.mul(e.loadRow(ls), take)), lt, 4);
+    // The factors take the place of the state's m and l, which nobody needs any more.
+    e.store(keep, ms, 4);
+    e.store(take, ls, 4);
+    rows(lane, [&](Value row, Value x, Value y) {
+      Value at = e.at(state, e.mul(row, 4));
+      Value k = e.splat(e.load(e.f32, at, 4)), t = e.splat(e.load(e.f32, e.at(at, sumsAt(kLanes)), 4));
+      return e.fma(x, k, e.mul(y, t));
+    });
+  });
+  func::ReturnOp::create(builder, e.loc);
+}
+
+/// Merges the tile's (m, l, acc) into the rows of a super-tile's state, which the first group finds empty; the
+/// tile's m and l become those of the rows.
+void AttendTiler::mergeState(const Uniform &u, Value state, bool fresh) {
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  auto eachLane = [&](llvm::function_ref<void(Value, Value)> body) {
+    e.loop(e.c(0), lanes, 1, [&](Value lane) {
+      Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
+      e.ifThen(e.ge(row, e.c(0)), [&] { body(lane, row); });
+    });
+  };
+  auto cell = [&](int64_t offset, Value lane) { return e.at(in(u, offset), e.mul(lane, 4)); };
+  auto move = [&](Value from, Value to) { e.store(e.load(e.f32, from, 4), to, 4); };
+  int64_t tileSum = fTile + sumsAt(kLanes), keep = fTops, take = fUnusedTops;
+  auto maximum = [&](Value row) { return e.at(state, e.mul(row, 4)); };
+  auto sum = [&](Value row) { return e.at(maximum(row), sumsAt(stateRows())); };
+  if (!fresh) {
+    // The state's m and l beside the tile's, then both factors for all lanes at once.
+    eachLane([&](Value lane, Value row) {
+      move(maximum(row), cell(keep, lane));
+      move(sum(row), cell(take, lane));
+    });
+    e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
+      Value mine = e.loadRow(cell(fTile, lane)), theirs = e.loadRow(cell(keep, lane));
+      Value l = e.loadRow(cell(tileSum, lane)), other = e.loadRow(cell(take, lane));
+      if (!softmax()) {
+        e.store(e.add(l, other), cell(tileSum, lane), 4);
+        return;
+      }
+      auto [top, a, b] = mergeFactors(theirs, mine);
+      e.store(top, cell(fTile, lane), 4);
+      e.store(e.fma(other, a, e.mul(l, b)), cell(tileSum, lane), 4);
+      e.store(a, cell(keep, lane), 4);
+      e.store(b, cell(take, lane), 4);
+    });
+  }
+  eachLane([&](Value lane, Value row) {
+    move(cell(fTile, lane), maximum(row));
+    move(cell(tileSum, lane), sum(row));
+    Value from = e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow()));
+    Value to = e.at(e.at(state, accAt(stateRows())), e.mul(row, accRow()));
+    Value a, b;
+    if (!fresh && softmax()) {
+      a = e.splat(e.load(e.f32, cell(keep, lane), 4));
+      b = e.splat(e.load(e.f32, cell(take, lane), 4));
+    }
+    e.loop(e.c(0), e.c(accRow()), vl * 4, [&](Value d) {
+      Value x = e.loadRow(e.at(from, d));
+      if (!fresh) {
+        Value y = e.loadRow(e.at(to, d));
+        x = a ? e.fma(x, b, e.mul(y, a)) : e.add(x, y);
+      }
+      e.store(x, e.at(to, d), 4);
+    });
+  });
+}
+
+/// True where an element of the tile's acc is NaN or infinite: x * 0 is 0 otherwise.
+Value AttendTiler::notFinite(const Uniform &u) {
+  constexpr int64_t kUnroll = 4;
+  Value zero = e.constant(e.vec(e.f32), 0.0), lanes = e.load(e.i64, in(u, fLanes), 8);
+  Value bytes = e.mul(e.floorDiv(e.add(lanes, kColumn - 1), kColumn), kColumn * accRow());
+  Value acc = in(u, fTile + accAt(kLanes));
+  Values sums = e.loop(e.c(0), bytes, kUnroll * vl * 4, Values(kUnroll, zero), [&](Value at, ValueRange sum) {
+    Values next;
+    for (int64_t r = 0; r < kUnroll; ++r) {
+      next.push_back(e.fma(e.loadRow(e.at(acc, e.add(at, r * vl * 4))), zero, sum[r]));
+    }
+    return next;
+  });
+  Value sum = e.add(e.add(sums[0], sums[1]), e.add(sums[2], sums[3]));
+  return e.any(e.cmp(arith::CmpFPredicate::UNO, sum, sum));
+}
+
+/// Asks for the output rows, which are written when the tile is done.
+void AttendTiler::fetchOutput(const Uniform &u) {
+  int64_t record = sig.resultSlot(sig.out);
+  Value base = headBase(u, record, false), stride = rowStride(u, record);
+  e.loop(e.c(0), e.load(e.i64, in(u, fLanes), 8), 1, [&](Value lane) {
+    Value row = e.sub(e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8), u.qOffset);
+    e.prefetch(e.toPtr(e.add(base, e.mul(row, stride))), sig.dv * bytes(), 2);
+  });
+}
+
+/// out = acc / l, lse = m + log l; a sink joins the sum here.
+void AttendTiler::finishRow(const Uniform &u, Value lane, Value maxima, Value sums, Value acc) {
+  Value m = e.load(e.f32, e.at(maxima, e.mul(lane, 4)), 4), l = e.load(e.f32, e.at(sums, e.mul(lane, 4)), 4);
+  Value zero = e.constant(e.f32, 0.0), one = e.constant(e.f32, 1.0);
+  Value factor = one, lse;
+  Value q = e.sub(e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8), u.qOffset);
+  Uniform own = u;
+  own.h = e.load(e.i64, e.at(in(u, fHeads), e.mul(lane, 8)), 8);
+  if (sig.attend.getNormalizer() != attn::Normalizer::None) {
+    Value dead = e.cmp(arith::CmpFPredicate::OEQ, l, zero);
+    Value top = m, scaled = one;
+    if (sig.sink >= 0) {
+      int64_t record = sig.argSlot(sig.sink);
+      Value address = e.at(e.toPtr(slot(u.args, record)), e.mul(e.mul(own.h, slot(u.args, record + 5)), 4));
+      Value sink = e.mul(e.load(e.f32, address, 4), e.constant(e.f32, kLog2E));
+      top = e.max(sink, m);
+      // A sink of -inf, or a row without keys, must not make inf - inf.
+      Value safe = e.select(e.cmp(arith::CmpFPredicate::OEQ, top, e.constant(e.f32, -INFINITY)), zero, top);
+      scaled = math::Exp2Op::create(builder, e.loc, e.sub(m, safe));
+      l = e.add(e.mul(l, scaled), math::Exp2Op::create(builder, e.loc, e.sub(sink, safe)));
+    }
+    factor = e.select(dead, zero, arith::DivFOp::create(builder, e.loc, scaled, l));
+    if (sig.lse >= 0) {
+      Value log = e.add(top, math::Log2Op::create(builder, e.loc, l));
+      lse = e.select(dead, e.constant(e.f32, -INFINITY), e.mul(log, e.constant(e.f32, kLn2)));
+    }
+  }
+  int64_t out = sig.resultSlot(sig.out);
+  Value to = e.toPtr(e.add(headBase(own, out, false), e.mul(q, rowStride(u, out))));
+  e.call(declareTileKernel(module, TileKernel::Finish, sig.dv, sig.storage), {},
+         {acc, factor, to, elementStride(u, out)});
+  if (lse) {
+    int64_t record = sig.resultSlot(sig.lse);
+    Value base = slot(u.args, record);
+    e.ifThen(e.cmp(arith::CmpIPredicate::ne, base, e.c(0)), [&] {
+      Value offset = e.add(e.add(e.mul(u.b, slot(u.args, record + 5)), e.mul(own.h, slot(u.args, record + 6))),
+                           e.mul(q, slot(u.args, record + 7)));
+      e.store(lse, e.at(e.toPtr(base), e.mul(offset, 4)), 4);
+    });
+  }
+}
+
+/// Results of the lanes that hold a query, from m and l at `state`; their acc is in their own row of it, or in
+/// theirs of the super-tile's state.
+void AttendTiler::finishLanes(const Uniform &u, Value state, Value superState) {
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  e.loop(e.c(0), lanes, 1, [&](Value lane) {
+    Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
+    e.ifThen(e.ge(row, e.c(0)), [&] {
+      Value acc = superState ? e.at(e.at(superState, accAt(stateRows())), e.mul(row, accRow()))
+                             : e.at(e.at(state, accAt(kLanes)), e.mul(lane, accRow()));
+      finishRow(u, lane, state, e.at(state, sumsAt(kLanes)), acc);
+    });
+  });
+}
+} // namespace heddle

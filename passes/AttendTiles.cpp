@@ -1,0 +1,282 @@
+//===- AttendTiles.cpp - Tiles of queries ------------------------------===//
+//
+// A super-tile's queries tile by tile: positions and states of the lanes, packed Q,
+// the strata that a tile visits, and splits of the keys (AttendTiler.h).
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "passes/AttendTiler.h"
+
+using namespace mlir;
+
+namespace heddle {
+using Values = Emitter::Values;
+
+/// group(args, scratch, b, h, first, last, part, split, memory): the tiles of a super-tile are boxes of digits,
+/// numbered with the last digit fastest; a part is a run of them.
+void AttendTiler::emitGroup(int64_t n) {
+  auto fn = function(name("group", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64, e.i64, e.i64, e.ptr});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Work work{a[4], a[5], a[6], a[7], a[8]};
+  const Strata &group = groups[n];
+  e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) { e.store(e.splat(u.h), e.at(in(u, fHeads), e.mul(lane, 8)), 8); });
+  // The leading digit's tiles cover [first, last).
+  const QueryDigit &leading = group.query[0];
+  Value lowest = e.floorDiv(e.floorDiv(work.first, leading.radix), leading.tile);
+  Value highest = e.floorDiv(e.floorDiv(e.add(work.last, -1), leading.radix), leading.tile);
+  int64_t inner = 1;
+  for (const QueryDigit &d : ArrayRef<QueryDigit>(group.query).drop_front()) {
+    inner *= (d.extent + d.tile - 1) / d.tile;
+  }
+  Value total = e.mul(e.add(e.sub(highest, lowest), 1), inner), parts = slot(u.args, header::kParts);
+  auto end = [&](Value part) { return arith::DivSIOp::create(builder, e.loc, e.mul(part, total), parts).getResult(); };
+  e.loop(end(work.part), end(e.add(work.part, 1)), 1, [&](Value number) {
+    SmallVector<Value> digits(group.query.size());
+    for (size_t k = group.query.size(); k-- > 1;) {
+      const QueryDigit &d = group.query[k];
+      int64_t count = (d.extent + d.tile - 1) / d.tile;
+      digits[k] = e.mul(e.floorMod(number, count), d.tile);
+      number = e.floorDiv(number, count);
+    }
+    digits[0] = e.mul(e.add(lowest, number), leading.tile);
+    emitTile(u, n, digits, work);
+  });
+  func::ReturnOp::create(builder, e.loc);
+}
+
+void AttendTiler::emitTile(const Uniform &u, int64_t n, ArrayRef<Value> digits, const Work &work) {
+  const Strata &group = groups[n];
+  Value corner = e.c(0);
+  for (auto [d, digit] : llvm::zip(group.query, digits)) {
+    corner = e.add(corner, e.mul(digit, d.radix));
+  }
+  // Lane l holds the digits l mod tile, (l / tile) mod tile', ... of the box, the last digit fastest.
+  int64_t box = 1;
+  for (const QueryDigit &d : group.query) {
+    box *= d.tile;
+  }
+  Value positions = in(u, fPositions), state = in(u, fState);
+  Value farAway = e.constant(e.vec(e.i64), kFar), none = e.constant(e.vec(e.i64), int64_t(-1));
+  Value beyond = e.constant(e.vec(e.i64), kLanes);
+  Values found = e.loop(e.c(0), e.c(kLanes), vl, {farAway, none, beyond}, [&](Value lane, ValueRange acc) {
+    Value l = e.add(e.splat(lane), e.iota());
+    Value position = e.splat(corner), valid;
+    if (box < kLanes) {
+      valid = e.lt(l, e.constant(l.getType(), box));
+    }
+    int64_t inner = 1;
+    for (size_t k = group.query.size(); k-- > 0;) {
+      const QueryDigit &d = group.query[k];
+      if (d.tile > 1) {
+        Value digit = e.floorDiv(l, inner);
+        digit = e.floorMod(digit, d.tile);
+        position = e.add(position, e.mul(digit, d.radix));
+        if (k > 0 && d.extent % d.tile != 0) {
+          Value inside = e.lt(digit, e.splat(e.sub(e.c(d.extent), digits[k])));
+          valid = valid ? e.both(valid, inside) : inside;
+        }
+      }
+      inner *= d.tile;
+    }
+    Value inRows = e.both(e.ge(position, e.splat(work.first)), e.lt(position, e.splat(work.last)));
+    valid = valid ? e.both(valid, inRows) : inRows;
+    if (group.order >= 0) { // the positions so far are ranks
+      Value rank = e.select(valid, e.sub(position, u.qOffset), e.constant(e.vec(e.i64), int64_t(0)));
+      position = e.add(gatherI32(orderTable(u, group.order, 0), rank), u.qOffset);
+    }
+    e.store(position, e.at(positions, e.mul(lane, 8)), 8);
+    Value row = direct ? l : e.sub(position, e.splat(work.first));
+    e.store(e.select(valid, row, none), e.at(state, e.mul(lane, 8)), 8);
+    return Values{e.min(acc[0], e.select(valid, position, farAway)), e.max(acc[1], e.select(valid, l, none)),
+                  e.min(acc[2], e.select(valid, l, beyond))};
+  });
+  Value lowest = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MINSI, found[0]);
+  Value highest = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MAXSI, found[1]);
+  e.ifThen(e.ge(highest, e.c(0)), [&] {
+    Value empty = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MINSI, found[2]);
+    highest = shiftLanes(u, empty, highest);
+    if (groupHeads) {
+      highest = shareLanes(u, work, highest);
+    }
+    e.store(e.add(highest, 1), in(u, fLanes), 8);
+    // Lanes without a query take the position of one that has one, so that they widen no bound.
+    e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
+      Value at = e.at(positions, e.mul(lane, 8));
+      Value s = e.load(e.vec(e.i64), e.at(state, e.mul(lane, 8)), 8);
+      Value lost = e.lt(s, e.constant(e.vec(e.i64), int64_t(0)));
+      e.store(e.select(lost, e.splat(lowest), e.load(e.vec(e.i64), at, 8)), at, 8);
+    });
+    if (direct) {
+      emitDirectTile(u, group, work, lowest);
+      return;
+    }
+    packQueries(u, group);
+    emitStrata(u, group, work.split, lowest);
+    mergeState(u, work.memory, n == 0);
+    if (size_t(n + 1) == groups.size()) {
+      finishLanes(u, in(u, fTile), work.memory);
+    }
+  });
+}
+
+/// Moves a tile's queries past the empty lanes before them, by whole columns if they fill more than one (the same
+/// queries share a column whether others are there or not). Returns the last lane in use.
+Value AttendTiler::shiftLanes(const Uniform &u, Value empty, Value highest) {
+  Value several = e.lt(e.floorDiv(empty, kColumn), e.floorDiv(highest, kColumn));
+  Value shift = e.select(several, e.mul(e.floorDiv(empty, kColumn), kColumn), empty);
+  e.ifThen(e.lt(e.c(0), shift), [&] {
+    e.loop(e.c(0), e.c(kLanes), 1, [&](Value lane) {
+      Value from = e.add(lane, shift), inside = e.lt(from, e.c(kLanes));
+      from = e.mul(e.select(inside, from, lane), 8);
+      Value position = e.load(e.i64, e.at(in(u, fPositions), from), 8);
+      Value row = e.select(inside, e.load(e.i64, e.at(in(u, fState), from), 8), e.c(-1));
+      e.store(position, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+      e.store(row, e.at(in(u, fState), e.mul(lane, 8)), 8);
+    });
+  });
+  return e.sub(highest, shift);
+}
+
+/// Where a tile holds several heads: its queries move to the first lanes and are repeated for the other heads.
+/// Returns the last lane in use. The runtime sees to it that there are enough lanes.
+Value AttendTiler::shareLanes(const Uniform &u, const Work &work, Value highest) {
+  Value heads = slot(u.args, header::kHeadsPerTile);
+  Value positions = in(u, fPositions), state = in(u, fState), laneHeads = in(u, fHeads);
+  return e.ifElse(
+      e.lt(e.c(1), heads), {e.i64},
+      [&] {
+        Value rows = e.loop(e.c(0), e.add(highest, 1), 1, {e.c(0)}, [&](Value lane, ValueRange acc) {
+          Value position = e.load(e.i64, e.at(positions, e.mul(lane, 8)), 8);
+          Value valid = e.ge(e.load(e.i64, e.at(state, e.mul(lane, 8)), 8), e.c(0));
+          e.store(position, e.at(positions, e.mul(acc[0], 8)), 8); // acc[0] <= lane
+          return Values{e.add(acc[0], arith::ExtUIOp::create(builder, e.loc, e.i64, valid))};
+        })[0];
+        Value count = e.mul(rows, heads), span = e.sub(work.last, work.first);
+        e.loop(e.c(0), heads, 1, [&](Value head) {
+          e.loop(e.c(0), rows, 1, [&](Value row) {
+            Value lane = e.mul(e.add(e.mul(head, rows), row), 8);
+            Value position = e.load(e.i64, e.at(positions, e.mul(row, 8)), 8);
+            e.store(position, e.at(positions, lane), 8);
+            e.store(e.add(u.h, head), e.at(laneHeads, lane), 8);
+            Value own = direct ? e.add(e.mul(head, rows), row) : e.add(e.mul(head, span), e.sub(position, work.first));
+            e.store(own, e.at(state, lane), 8);
+          });
+        });
+        e.loop(count, e.c(kLanes), 1, [&](Value lane) {
+          e.store(u.h, e.at(laneHeads, e.mul(lane, 8)), 8);
+          e.store(e.c(-1), e.at(state, e.mul(lane, 8)), 8);
+        });
+        return Values{e.add(count, -1)};
+      },
+      [&] { return Values{highest}; })[0];
+}
+
+void AttendTiler::packQueries(const Uniform &u, const Strata &group) {
+  llvm::SmallDenseSet<int64_t> done;
+  for (int64_t n : group.members) {
+    int64_t g = schedule.strata[n].segment;
+    for (size_t dot = 0; dot < sig.segments[g].dots.size(); ++dot) {
+      Pack &pack = packOf(g, dot);
+      if (!done.insert(pack.at).second) {
+        continue;
+      }
+      int64_t record = sig.argSlot(pack.q);
+      Value stride = rowStride(u, record), headStride = e.mul(slot(u.args, record + 6), bytes());
+      Value batch = e.mul(e.mul(u.b, slot(u.args, record + 5)), bytes());
+      Value origin = e.sub(e.add(slot(u.args, record), batch), e.mul(u.qOffset, stride));
+      e.loop(e.c(0), e.c(kLanes), 1, [&](Value lane) {
+        Value position = e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+        Value head = e.load(e.i64, e.at(in(u, fHeads), e.mul(lane, 8)), 8);
+        Value row = e.add(origin, e.add(e.mul(position, stride), e.mul(head, headStride)));
+        e.store(row, e.at(in(u, fRows), e.mul(lane, 8)), 8);
+      });
+      e.call(declareTileKernel(module, pairs ? TileKernel::PackPairs : TileKernel::Pack, pack.d, sig.storage), {},
+             {in(u, fRows), elementStride(u, record), scaleOf(u, pack), in(u, pack.at)});
+    }
+  }
+}
+
+/// A tile that has its state to itself. With split keys, each split starts from an empty state, and the total is
+/// folded from the splits' states in their order, whoever made them: the bits are the same in all phases.
+void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Work &work, Value minPosition) {
+  Value tile = in(u, fTile);
+  if (!splitKeys) {
+    packQueries(u, group);
+    fetchOutput(u);
+    emitStrata(u, group, work.split, minPosition);
+    finishLanes(u, tile, {});
+    return;
+  }
+  Value total = in(u, fTotal), touched = in(u, fTouched);
+  Value phaseNow = slot(u.args, header::kPhase), splits = slot(u.args, header::kSplits);
+  Value partial = e.eq(phaseNow, e.c(phase::kPartial)), merging = e.eq(phaseNow, e.c(phase::kMerge));
+  Value alone = e.eq(splits, e.c(1));
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  e.ifThen(e.cmp(arith::CmpIPredicate::ne, phaseNow, e.c(phase::kMerge)), [&] { packQueries(u, group); });
+  e.ifThen(arith::XOrIOp::create(builder, e.loc, e.either(partial, alone), e.constant(e.i1, int64_t(1))),
+           [&] { clearState(u, total); });
+  Value from = e.select(partial, work.split, e.c(0)), to = e.select(partial, e.add(work.split, 1), splits);
+  e.loop(from, to, 1, [&](Value split) {
+    e.ifElse(
+        merging,
+        [&] {
+          Value state = e.at(work.memory, e.mul(split, memoryBytes()));
+          Value used = e.load(e.i64, e.at(state, stateBytes(kLanes)), 8);
+          e.ifThen(e.cmp(arith::CmpIPredicate::ne, used, e.c(0)),
+                   [&] { e.call("attend_fold", {}, {lanes, state, total}); });
+        },
+        [&] {
+          e.store(e.c(0), touched, 8);
+          emitStrata(u, group, split, minPosition);
+          Value used = e.load(e.i64, touched, 8);
+          e.ifThen(partial, [&] { e.store(used, e.at(work.memory, stateBytes(kLanes)), 8); });
+          Value moves = arith::XOrIOp::create(builder, e.loc, alone, e.constant(e.i1, int64_t(1)));
+          e.ifThen(e.both(moves, e.cmp(arith::CmpIPredicate::ne, used, e.c(0))), [&] {
+            e.ifElse(
+                partial, [&] { copyState(u, tile, work.memory); },
+                [&] { e.call("attend_fold", {}, {lanes, tile, total}); });
+          });
+        });
+  });
+  e.ifThen(arith::XOrIOp::create(builder, e.loc, partial, e.constant(e.i1, int64_t(1))),
+           [&] { finishLanes(u, e.select(alone, tile, total), {}); });
+}
+
+/// The tile's state := that of all strata of a group, on the lanes that are set up.
+void AttendTiler::emitStrata(const Uniform &u, const Strata &group, Value split, Value minPosition) {
+  auto visit = [&] {
+    clearState(u, in(u, fTile));
+    for (int64_t n : group.members) {
+      const Stratum &s = schedule.strata[n];
+      if (s.headPeriod <= 1) {
+        emitChoices(u, n, split, minPosition);
+        continue;
+      }
+      Value residue = arith::RemSIOp::create(builder, e.loc, u.h, e.c(s.headPeriod));
+      Value takes = e.constant(e.i1, int64_t(0));
+      for (int64_t h : s.heads) {
+        takes = e.either(takes, e.eq(residue, e.c(h)));
+      }
+      e.ifThen(takes, [&] { emitChoices(u, n, split, minPosition); });
+    }
+  };
+  if (llvm::none_of(group.members, [&](int64_t n) { return mayLeak(schedule.strata[n]); })) {
+    visit();
+    return;
+  }
+  // Where acc is not finite, perhaps by a value that some lane may not see, the tile is done again with care.
+  scf::WhileOp::create(
+      builder, e.loc, TypeRange{e.i64}, ValueRange{e.c(0)},
+      [&](OpBuilder &, Location, ValueRange v) {
+        e.store(v[0], in(u, fCareful), 8);
+        visit();
+        Value again = e.ifElse(
+            e.eq(v[0], e.c(0)), e.i1, [&] { return Values{notFinite(u)}; },
+            [&] { return Values{e.constant(e.i1, int64_t(0))}; })[0];
+        scf::ConditionOp::create(builder, e.loc, again, ValueRange{e.c(1)});
+      },
+      [&](OpBuilder &, Location, ValueRange v) { scf::YieldOp::create(builder, e.loc, v); });
+}
+} // namespace heddle

@@ -12,9 +12,9 @@
 #include "runtime/src/launch.h"
 #include "runtime/src/orders.h"
 #include "runtime/src/program.h"
+#include "runtime/src/scratch.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <tuple>
@@ -29,28 +29,10 @@ constexpr double workPerThread = 5e5;
 
 using EntryPoint = void (*)(const int64_t *args, int64_t task, void *scratch);
 
-/// Memory that a thread keeps for the kernels it runs.
-class Scratch {
-public:
-  ~Scratch() { std::free(memory); }
-  void *get(size_t wanted) {
-    if (wanted > size) {
-      std::free(memory);
-      size = (wanted + 63) / 64 * 64;
-      memory = std::aligned_alloc(64, size);
-      size = memory ? size : 0;
-    }
-    return memory;
-  }
-
-private:
-  void *memory = nullptr;
-  size_t size = 0;
-};
-
+/// Memory of one thread for the kernels it runs.
 void *threadScratch(size_t size) {
   thread_local Scratch scratch;
-  return scratch.get(std::max<size_t>(size, 64));
+  return scratch.get(size);
 }
 
 struct Job {

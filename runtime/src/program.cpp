@@ -2,10 +2,11 @@
 
 #include "runtime/src/program.h"
 
+#include "runtime/src/scratch.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 
 using namespace heddle::rt;
@@ -157,32 +158,6 @@ Error checkForm(const Argument &arg, const heddle_tensor &t) {
   }
   return invalidValue(text + "], but got " + shapeText(t));
 }
-
-/// Memory of one thread for the tensors between steps.
-class Arena {
-public:
-  ~Arena() { std::free(memory); }
-  void *get(size_t wanted) {
-    if (wanted > size) {
-      std::free(memory);
-      size = (wanted + 63) / 64 * 64;
-      memory = std::aligned_alloc(64, size);
-      size = memory ? size : 0;
-    }
-    return memory;
-  }
-  void trim() {
-    if (size > keptBytes) {
-      std::free(memory);
-      memory = nullptr;
-      size = 0;
-    }
-  }
-
-private:
-  void *memory = nullptr;
-  size_t size = 0;
-};
 
 /// The values of a program while it runs: arguments, then what the steps give.
 class Values {
@@ -387,7 +362,7 @@ Error heddle::rt::inferProgram(const Manifest &m, const KernelManifest &kernels,
 
 Error heddle::rt::runProgram(const Manifest &m, const KernelManifest &kernels, const RunKernel &run,
                              const heddle_tensor *args, const heddle_tensor *results) {
-  thread_local Arena arena;
+  thread_local Scratch scratch; // for the tensors between steps
   Values values(m, kernels, args);
   for (size_t a = 0; a < m.args.size(); ++a) {
     if (Error e = checkAgainst(m.args[a], args[a])) {
@@ -399,7 +374,7 @@ Error heddle::rt::runProgram(const Manifest &m, const KernelManifest &kernels, c
   }
   std::vector<size_t> offsets;
   size_t bytes = values.place(offsets);
-  auto *memory = static_cast<char *>(arena.get(std::max<size_t>(bytes, 64)));
+  auto *memory = static_cast<char *>(scratch.get(bytes));
   if (!memory) {
     return systemError("expected " + std::to_string(bytes) +
                        " bytes for the tensors between steps, but the allocation "
@@ -424,6 +399,6 @@ Error heddle::rt::runProgram(const Manifest &m, const KernelManifest &kernels, c
       return e;
     }
   }
-  arena.trim();
+  scratch.trim(keptBytes);
   return nullptr;
 }

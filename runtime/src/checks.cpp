@@ -2,6 +2,8 @@
 
 #include "runtime/src/checks.h"
 
+#include "runtime/src/integers.h"
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -9,17 +11,6 @@
 using namespace heddle::rt;
 
 namespace {
-
-int64_t readInteger(const heddle_tensor &t, int64_t offset) {
-  switch (t.dtype) {
-  case HEDDLE_I64:
-    return static_cast<const int64_t *>(t.data)[offset];
-  case HEDDLE_I32:
-    return static_cast<const int32_t *>(t.data)[offset];
-  default:
-    return static_cast<const int8_t *>(t.data)[offset];
-  }
-}
 
 /// Calls visit(indices, offset) for every index of the leading dimensions until it gives an error.
 template <typename Visit> Error eachList(const heddle_tensor &t, int32_t trailing, Visit visit) {

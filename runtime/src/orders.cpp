@@ -2,23 +2,14 @@
 
 #include "runtime/src/orders.h"
 
+#include "runtime/src/integers.h"
+
 #include <algorithm>
 #include <numeric>
 
 using namespace heddle::rt;
 
 namespace {
-
-int64_t readId(const heddle_tensor &t, int64_t offset) {
-  switch (t.dtype) {
-  case HEDDLE_I64:
-    return static_cast<const int64_t *>(t.data)[offset];
-  case HEDDLE_I32:
-    return static_cast<const int32_t *>(t.data)[offset];
-  default:
-    return static_cast<const int8_t *>(t.data)[offset];
-  }
-}
 
 /// Ids `[B, N]` or `[B, H, N]`; B and H may be 1.
 struct Ids {
@@ -35,7 +26,7 @@ struct Ids {
     }
     out.resize(size_t(rows()));
     for (int64_t n = 0; n < rows(); ++n) {
-      out[size_t(n)] = readId(*t, base + n * t->strides[t->rank - 1]);
+      out[size_t(n)] = readInteger(*t, base + n * t->strides[t->rank - 1]);
     }
   }
 };

@@ -80,6 +80,27 @@ static json::Array axisNames(const OperandUse &use, int64_t rank) {
   return list;
 }
 
+/// Name, type and sizes of an argument, without roles.
+static json::Object describeArgument(func::FuncOp fn, int64_t n) {
+  auto given = fn.getArgAttrOfType<StringAttr>(n, "heddle.name");
+  json::Object o{{"name", given ? given.str() : "arg" + std::to_string(n)}, {"roles", json::Array()}};
+  Type type = fn.getArgumentTypes()[n];
+  if (auto t = dyn_cast<RankedTensorType>(type)) {
+    o["type"] = typeName(t.getElementType());
+    o["dims"] = dims(t);
+    o["scalar"] = false;
+  } else {
+    o["type"] = typeName(type);
+    o["scalar"] = true;
+  }
+  return o;
+}
+
+static json::Object describeResult(Type type) {
+  auto t = cast<RankedTensorType>(type);
+  return json::Object{{"type", typeName(t.getElementType())}, {"dims", dims(t)}};
+}
+
 json::Object describeKernel(const KernelSignature &sig) {
   SmallVector<json::Array> roles(sig.numArgs());
   auto role = [&](int64_t arg, StringRef name, int64_t segment = -1, json::Object more = {}) {
@@ -158,28 +179,18 @@ json::Object describeKernel(const KernelSignature &sig) {
   }
 
   json::Array argList, resultList;
-  for (auto [n, type] : llvm::enumerate(sig.func.getArgumentTypes())) {
-    std::string name = "arg" + std::to_string(n);
-    if (auto given = sig.func.getArgAttrOfType<StringAttr>(n, "heddle.name")) {
-      name = given.str();
-    } else if (!roles[n].empty()) {
-      name = roles[n][0].getAsObject()->getString("role")->str();
+  for (int64_t n = 0; n < sig.numArgs(); ++n) {
+    json::Object o = describeArgument(sig.func, n);
+    if (!roles[n].empty() && !sig.func.getArgAttr(n, "heddle.name")) {
+      o["name"] = roles[n][0].getAsObject()->getString("role")->str();
     }
-    json::Object o{{"name", name}, {"roles", std::move(roles[n])}};
-    if (auto t = dyn_cast<RankedTensorType>(type)) {
-      o["type"] = typeName(t.getElementType());
-      o["dims"] = dims(t);
-      o["scalar"] = false;
-    } else {
-      o["type"] = typeName(type);
-      o["scalar"] = true;
-    }
+    o["roles"] = std::move(roles[n]);
     argList.push_back(std::move(o));
   }
   for (auto [n, type] : llvm::enumerate(sig.func.getResultTypes())) {
-    auto t = cast<RankedTensorType>(type);
-    resultList.push_back(json::Object{
-        {"type", typeName(t.getElementType())}, {"dims", dims(t)}, {"role", int64_t(n) == sig.out ? "out" : "lse"}});
+    json::Object o = describeResult(type);
+    o["role"] = int64_t(n) == sig.out ? "out" : "lse";
+    resultList.push_back(std::move(o));
   }
   json::Object offset = source(sig.qOffset);
   if (sig.qOffsetEnd) {
@@ -196,27 +207,6 @@ json::Object describeKernel(const KernelSignature &sig) {
                       {"segments", std::move(segments)},
                       {"args", std::move(argList)},
                       {"results", std::move(resultList)}};
-}
-
-/// Name, type and sizes of an argument, without roles.
-static json::Object describeArgument(func::FuncOp fn, int64_t n) {
-  auto given = fn.getArgAttrOfType<StringAttr>(n, "heddle.name");
-  json::Object o{{"name", given ? given.str() : "arg" + std::to_string(n)}, {"roles", json::Array()}};
-  Type type = fn.getArgumentTypes()[n];
-  if (auto t = dyn_cast<RankedTensorType>(type)) {
-    o["type"] = typeName(t.getElementType());
-    o["dims"] = dims(t);
-    o["scalar"] = false;
-  } else {
-    o["type"] = typeName(type);
-    o["scalar"] = true;
-  }
-  return o;
-}
-
-static json::Object describeResult(Type type) {
-  auto t = cast<RankedTensorType>(type);
-  return json::Object{{"type", typeName(t.getElementType())}, {"dims", dims(t)}};
 }
 
 /// An affine expression in postfix; symbol 4 a + n is "a<a>.<n>".

@@ -2,10 +2,11 @@
 
 #include "codegen/nvptx/NvptxTarget.h"
 
+#include "codegen/CleanUp.h"
+
 #include "llvm/ADT/SmallString.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
@@ -15,13 +16,6 @@
 #include "llvm/TargetParser/Triple.h"
 #include "llvm/Transforms/IPO/AlwaysInliner.h"
 #include "llvm/Transforms/IPO/GlobalDCE.h"
-#include "llvm/Transforms/InstCombine/InstCombine.h"
-#include "llvm/Transforms/Scalar/EarlyCSE.h"
-#include "llvm/Transforms/Scalar/LICM.h"
-#include "llvm/Transforms/Scalar/LoopPassManager.h"
-#include "llvm/Transforms/Scalar/LoopRotation.h"
-#include "llvm/Transforms/Scalar/SimplifyCFG.h"
-#include "llvm/Transforms/Utils/LoopSimplify.h"
 
 #include <mutex>
 
@@ -79,32 +73,10 @@ void optimize(Module &module, TargetMachine &machine, const NvptxTarget &target)
       }
     }
   }
-  LoopAnalysisManager lam;
-  FunctionAnalysisManager fam;
-  CGSCCAnalysisManager cgam;
-  ModuleAnalysisManager mam;
-  PassBuilder pb(&machine);
-  pb.registerModuleAnalyses(mam);
-  pb.registerCGSCCAnalyses(cgam);
-  pb.registerFunctionAnalyses(fam);
-  pb.registerLoopAnalyses(lam);
-  pb.crossRegisterProxies(lam, fam, cgam, mam);
-  FunctionPassManager fpm;
-  fpm.addPass(SimplifyCFGPass());
-  fpm.addPass(InstCombinePass());
-  fpm.addPass(EarlyCSEPass(true));
-  LoopPassManager loops;
-  loops.addPass(LoopRotatePass());
-  loops.addPass(LICMPass(LICMOptions()));
-  fpm.addPass(createFunctionToLoopPassAdaptor(std::move(loops), /*UseMemorySSA=*/true));
-  fpm.addPass(EarlyCSEPass(true));
-  fpm.addPass(InstCombinePass());
-  fpm.addPass(SimplifyCFGPass());
-  ModulePassManager mpm;
-  mpm.addPass(AlwaysInlinerPass());
-  mpm.addPass(GlobalDCEPass());
-  mpm.addPass(createModuleToFunctionPassAdaptor(std::move(fpm)));
-  mpm.run(module, mam);
+  cleanUp(module, machine, [](ModulePassManager &passes) {
+    passes.addPass(AlwaysInlinerPass());
+    passes.addPass(GlobalDCEPass());
+  });
 }
 
 bool emitPtx(Module &module, TargetMachine &machine, std::string &ptx) {

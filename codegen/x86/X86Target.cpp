@@ -2,21 +2,14 @@
 
 #include "codegen/x86/X86Target.h"
 
+#include "codegen/CleanUp.h"
 #include "heddle/runtime.h"
 
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/TargetParser/Host.h"
 #include "llvm/TargetParser/Triple.h"
-#include "llvm/Transforms/InstCombine/InstCombine.h"
-#include "llvm/Transforms/Scalar/EarlyCSE.h"
-#include "llvm/Transforms/Scalar/LICM.h"
-#include "llvm/Transforms/Scalar/LoopPassManager.h"
-#include "llvm/Transforms/Scalar/LoopRotation.h"
-#include "llvm/Transforms/Scalar/SimplifyCFG.h"
-#include "llvm/Transforms/Utils/LoopSimplify.h"
 
 #include <mutex>
 
@@ -83,32 +76,7 @@ void optimize(Module &module, TargetMachine &machine, const X86Target &target) {
       f.setLinkage(GlobalValue::InternalLinkage);
     }
   }
-  LoopAnalysisManager lam;
-  FunctionAnalysisManager fam;
-  CGSCCAnalysisManager cgam;
-  ModuleAnalysisManager mam;
-  PassBuilder pb(&machine);
-  pb.registerModuleAnalyses(mam);
-  pb.registerCGSCCAnalyses(cgam);
-  pb.registerFunctionAnalyses(fam);
-  pb.registerLoopAnalyses(lam);
-  pb.crossRegisterProxies(lam, fam, cgam, mam);
-  // The kernels come vectorised, unrolled and without allocas: they need clean-up, common subexpressions and
-  // loop-invariant code, not the whole of O2 (which costs twice the time and changes nothing measurable).
-  FunctionPassManager fpm;
-  fpm.addPass(SimplifyCFGPass());
-  fpm.addPass(InstCombinePass());
-  fpm.addPass(EarlyCSEPass(true));
-  LoopPassManager loops;
-  loops.addPass(LoopRotatePass());
-  loops.addPass(LICMPass(LICMOptions()));
-  fpm.addPass(createFunctionToLoopPassAdaptor(std::move(loops), /*UseMemorySSA=*/true));
-  fpm.addPass(EarlyCSEPass(true));
-  fpm.addPass(InstCombinePass());
-  fpm.addPass(SimplifyCFGPass());
-  ModulePassManager mpm;
-  mpm.addPass(createModuleToFunctionPassAdaptor(std::move(fpm)));
-  mpm.run(module, mam);
+  cleanUp(module, machine);
 }
 
 bool emit(Module &module, TargetMachine &machine, bool assembly, SmallVectorImpl<char> &out) {

@@ -141,4 +141,12 @@ FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
   return s;
 }
 
+FailureOr<KernelSignature> KernelSignature::readScheduled(func::FuncOp func) {
+  FailureOr<KernelSignature> signature = read(func);
+  if (succeeded(signature) && !signature->attend.getScheduleAttr()) {
+    return signature->attend.emitOpError() << "expected a schedule (--attn-annotate-schedule), but got none";
+  }
+  return signature;
+}
+
 } // namespace heddle

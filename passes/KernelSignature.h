@@ -71,6 +71,8 @@ struct KernelSignature {
   /// Diagnoses what cannot be compiled: an operand that is not an argument, a
   /// dynamic head dimension, ops beside the attend.
   static mlir::FailureOr<KernelSignature> read(mlir::func::FuncOp func);
+  /// The same; an attend without a schedule is diagnosed too.
+  static mlir::FailureOr<KernelSignature> readScheduled(mlir::func::FuncOp func);
 };
 
 } // namespace heddle

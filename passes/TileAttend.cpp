@@ -390,16 +390,11 @@ struct TileAttendPass : impl::TileAttendPassBase<TileAttendPass> {
       if (fn.isDeclaration()) {
         continue;
       }
-      FailureOr<KernelSignature> signature = KernelSignature::read(fn);
+      FailureOr<KernelSignature> signature = KernelSignature::readScheduled(fn);
       if (failed(signature)) {
         return signalPassFailure();
       }
-      auto schedule = signature->attend.getScheduleAttr();
-      if (!schedule) {
-        signature->attend.emitOpError() << "expected a schedule (--attn-annotate-schedule), but got none";
-        return signalPassFailure();
-      }
-      Schedule strata = schedule.getValue();
+      Schedule strata = signature->attend.getScheduleAttr().getValue();
       if (failed(AttendTiler(module, *signature, strata, vectorTarget(width, bf16)).run())) {
         return signalPassFailure();
       }

@@ -252,16 +252,11 @@ struct TileGpuPass : impl::TileGpuPassBase<TileGpuPass> {
       if (fn.isDeclaration()) {
         continue;
       }
-      FailureOr<KernelSignature> signature = KernelSignature::read(fn);
+      FailureOr<KernelSignature> signature = KernelSignature::readScheduled(fn);
       if (failed(signature)) {
         return signalPassFailure();
       }
-      auto schedule = signature->attend.getScheduleAttr();
-      if (!schedule) {
-        signature->attend.emitOpError() << "expected a schedule (--attn-annotate-schedule), but got none";
-        return signalPassFailure();
-      }
-      Schedule strata = schedule.getValue();
+      Schedule strata = signature->attend.getScheduleAttr().getValue();
       if (failed(GpuTiler(module, *signature, strata, sharedBytes).run())) {
         return signalPassFailure();
       }

@@ -4,115 +4,17 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "mlir/IR/IRMapping.h"
 #include "passes/AttendTiler.h"
+#include "passes/ScoreRegion.h"
 
 using namespace mlir;
 
 namespace heddle {
 using Values = Emitter::Values;
 
-namespace {
-/// Clones a score region's scalar code onto lanes: what depends on the query or on a dot is a vector, the rest
-/// stays scalar.
-class RegionEmitter {
-public:
-  RegionEmitter(Emitter &e, const KernelSignature &sig, Value args) : e(e), sig(sig), args(args) {}
-
-  Value emit(Region &region, ArrayRef<Value> arguments) {
-    for (auto [from, to] : llvm::zip(region.getArguments(), arguments)) {
-      map.map(from, to);
-    }
-    for (Operation &op : region.front()) {
-      if (auto yield = dyn_cast<attn::YieldOp>(op)) {
-        return e.splat(value(yield.getScore()));
-      }
-      clone(op);
-    }
-    llvm_unreachable("a score region without a yield");
-  }
-
-private:
-  Emitter &e;
-  const KernelSignature &sig;
-  Value args;
-  IRMapping map;
-
-  Type lowered(Type t) { return t.isIndex() ? Type(e.i64) : t; }
-
-  Value value(Value v) {
-    if (Value known = map.lookupOrNull(v)) {
-      return known;
-    }
-    if (auto constant = v.getDefiningOp<arith::ConstantOp>()) {
-      clone(*constant); // hoisted out of the region
-      return map.lookup(v);
-    }
-    // A captured scalar: its record points to a double or an i64.
-    int64_t slot = sig.argSlot(cast<BlockArgument>(v).getArgNumber());
-    Value address = e.toPtr(e.load(e.i64, e.at(args, slot * 8), 8));
-    if (isa<FloatType>(v.getType())) {
-      Value x = e.load(e.f64, address, 8);
-      return v.getType().isF64() ? x : arith::TruncFOp::create(e.b, e.loc, v.getType(), x).getResult();
-    }
-    return e.toInt(e.load(e.i64, address, 8), lowered(v.getType()));
-  }
-
-  void clone(Operation &op) {
-    if (auto load = dyn_cast<attn::LoadOp>(op)) {
-      auto type = cast<RankedTensorType>(load.getTensor().getType());
-      OperandRecord record{sig.argSlot(cast<BlockArgument>(load.getTensor()).getArgNumber()), type.getElementType(),
-                           type.getRank()};
-      SmallVector<Value> indices;
-      for (Value i : load.getIndices()) {
-        indices.push_back(value(i));
-      }
-      Value v = emitLoad(e, args, record, indices);
-      // A 16-bit float was widened to f32; uses in the region expect its own type.
-      Type element = type.getElementType();
-      if (isa<FloatType>(element) && Emitter::elementType(v) != element) {
-        v = arith::TruncFOp::create(e.b, e.loc, e.typeLike(v, element), v);
-      }
-      map.map(load.getResult(), v);
-      return;
-    }
-    if (auto constant = dyn_cast<arith::ConstantOp>(op)) {
-      auto attr = constant.getValue();
-      Value v = isa<IntegerAttr>(attr) && constant.getType().isIndex()
-                    ? e.c(cast<IntegerAttr>(attr).getInt())
-                    : arith::ConstantOp::create(e.b, e.loc, cast<TypedAttr>(attr)).getResult();
-      map.map(constant.getResult(), v);
-      return;
-    }
-    if (isa<arith::IndexCastOp, arith::IndexCastUIOp>(op)) {
-      map.map(op.getResult(0), e.toInt(value(op.getOperand(0)), lowered(op.getResult(0).getType())));
-      return;
-    }
-    SmallVector<Value> operands;
-    bool lanes = false;
-    for (Value v : op.getOperands()) {
-      operands.push_back(value(v));
-      lanes |= Emitter::isVector(operands.back());
-    }
-    if (lanes) {
-      for (Value &v : operands) {
-        v = e.splat(v);
-      }
-    }
-    OperationState state(e.loc, op.getName(), operands, {}, op.getAttrs());
-    for (Type t : op.getResultTypes()) {
-      state.addTypes(lanes ? Type(e.vec(lowered(t))) : lowered(t));
-    }
-    Operation *copy = e.b.create(state);
-    for (auto [from, to] : llvm::zip(op.getResults(), copy->getResults())) {
-      map.map(from, to);
-    }
-  }
-};
-} // namespace
-
 Value AttendTiler::emitRegion(Region &region, Value args, ArrayRef<Value> arguments) {
-  return RegionEmitter(e, sig, args).emit(region, arguments);
+  auto captured = [&](int64_t a) { return e.toPtr(slot(args, sig.argSlot(a))); };
+  return e.splat(emitScoreRegion(e, sig, args, region, arguments, captured));
 }
 
 /// score(args, scratch, b, h): S := the region's scores in base 2; masked: dead pairs become -inf (0 where

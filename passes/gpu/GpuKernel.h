@@ -169,10 +169,6 @@ private:
   bool regionIn(int64_t segment) const;
 };
 
-/// Scalar code of a score region with its arguments (dots, b, h, i, j) given; exp and its like become GPU code.
-mlir::Value emitScoreRegion(WarpEmitter &e, const KernelSignature &sig, mlir::Value args, mlir::Region &region,
-                            llvm::ArrayRef<mlir::Value> arguments);
-
 } // namespace heddle
 
 #endif // HEDDLE_PASSES_GPU_GPUKERNEL_H

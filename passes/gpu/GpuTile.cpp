@@ -10,6 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "passes/ScoreRegion.h"
 #include "passes/gpu/GpuKernel.h"
 
 #include <cmath>
@@ -202,7 +203,9 @@ Values GpuKernel::scores(size_t source, Value stage, Value table) {
     Value column = e.add(e.shl(quad, 1), (n / 4) * 8 + n % 2);
     Value j = e.add(e.wide(e.loadShared(e.i32, e.add(table, e.shl(column, 2)), 4)), sources[source].kOffset);
     arguments.append({b, h, rows[(n / 2) % 2], j});
-    Value x = emitScoreRegion(e, sig, args, *region, arguments);
+    // A scalar's value stands in its record (docs/abi.md).
+    auto captured = [&](int64_t a) { return e.at(args, (sig.argSlot(a) + 1) * 8); };
+    Value x = emitScoreRegion(e, sig, args, *region, arguments, captured);
     out.push_back(softmaxed() ? e.mul(x, e.f(kLog2E)) : x);
   }
   return out;

@@ -12,111 +12,149 @@ using namespace mlir;
 namespace heddle {
 using Values = Emitter::Values;
 
+/// flush(args, scratch, b, h): the chunk's part of (m, l, acc), after which it is empty.
 void AttendTiler::emitFlush(int64_t n) {
   const Stratum &s = schedule.strata[n];
-  const SegmentSignature &segment = sig.segments[s.segment];
   auto fn = function(name("flush", n), {e.ptr, e.ptr, e.i64, e.i64});
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
-  Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
-  Value masked = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fMasked), 8), e.c(0));
-  Type f32 = e.f32;
-  Value columns = in(u, fColumns), groups = in(u, fGroups), pitch = e.c(columnPitch());
-  Values scoreArgs{u.args, u.scratch, u.b, u.h};
-  auto everything = [&] {
-    Value end = e.floorDiv(e.add(lanes, kColumn - 1), kColumn);
-    Value last = e.toInt(end, e.i32);
-    e.loop(e.c(0), e.floorDiv(e.add(count, kKeyGroup - 1), e.c(kKeyGroup)), 1, [&](Value g) {
-      e.store(e.c32(0), e.at(groups, e.mul(g, 8)), 4);
-      e.store(last, e.at(groups, e.add(e.mul(g, 8), 4)), 4);
-    });
-    e.loop(e.c(0), end, 1, [&](Value column) {
-      e.store(e.c(0), e.at(columns, e.mul(column, 16)), 8);
-      e.store(count, e.at(columns, e.add(e.mul(column, 16), 8)), 8);
-    });
-  };
-  if (maskable(s)) {
-    e.ifElse(masked, [&] { e.call(name("live", n), {}, scoreArgs); }, everything);
-  } else {
-    everything();
-  }
+  Chunk c;
+  c.count = e.load(e.i64, in(u, fCount), 8);
+  c.lanes = e.load(e.i64, in(u, fLanes), 8);
+  c.masked = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fMasked), 8), e.c(0));
+  c.columns = in(u, fColumns);
+  c.groups = in(u, fGroups);
+  c.pitch = e.c(columnPitch());
+  emitRanges(u, n, c);
   bool scored = isScored(s.segment);
   // Dots find the greatest score of each lane where nothing is to change it.
   Value tops = in(u, fTops), unused = in(u, fUnusedTops);
   e.loop(e.c(0), e.c(kLanes), vl,
-         [&](Value lane) { e.store(e.constant(e.vec(f32), -INFINITY), e.at(tops, e.mul(lane, 4)), 4); });
+         [&](Value lane) { e.store(e.constant(e.vec(e.f32), -INFINITY), e.at(tops, e.mul(lane, 4)), 4); });
   Value dotTops = scored ? unused : tops;
   if (!scored && maskable(s)) {
-    dotTops = e.select(masked, unused, tops);
+    dotTops = e.select(c.masked, unused, tops);
   }
+  fetchAhead(u, s.segment, c);
+  for (size_t dot = 0; dot < sig.segments[s.segment].dots.size(); ++dot) {
+    emitDots(u, n, dot, c, dotTops);
+  }
+  Value scale = emitScores(u, n, c);
+  c.scores = in(u, fScores[0]);
+  if (softmax()) {
+    e.call(declareTileKernel(module, TileKernel::Softmax, sig.dv, wide()), {},
+           {c.scores, c.columns, c.lanes, c.pitch, scale, tops, in(u, fTile), in(u, fTile + sumsAt(kLanes)),
+            in(u, fTile + accAt(kLanes))});
+  } else if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
+    e.call(declareTileKernel(module, TileKernel::Weights, sig.dv, e.f32), {},
+           {c.scores, c.columns, c.lanes, c.pitch, in(u, fTile + sumsAt(kLanes))});
+  }
+  emitValues(u, n, c);
+  e.store(e.c(0), in(u, fCount), 8);
+  e.store(e.c(0), in(u, fMasked), 8);
+  func::ReturnOp::create(builder, e.loc);
+}
+
+/// Which columns each group of keys needs, and which keys each column needs: all, or what is live.
+void AttendTiler::emitRanges(const Uniform &u, int64_t n, const Chunk &c) {
+  auto everything = [&] {
+    Value end = e.floorDiv(e.add(c.lanes, kColumn - 1), kColumn);
+    Value last = e.toInt(end, e.i32);
+    e.loop(e.c(0), e.floorDiv(e.add(c.count, kKeyGroup - 1), e.c(kKeyGroup)), 1, [&](Value g) {
+      e.store(e.c32(0), e.at(c.groups, e.mul(g, 8)), 4);
+      e.store(last, e.at(c.groups, e.add(e.mul(g, 8), 4)), 4);
+    });
+    e.loop(e.c(0), end, 1, [&](Value column) {
+      e.store(e.c(0), e.at(c.columns, e.mul(column, 16)), 8);
+      e.store(c.count, e.at(c.columns, e.add(e.mul(column, 16), 8)), 8);
+    });
+  };
+  if (maskable(schedule.strata[n])) {
+    e.ifElse(c.masked, [&] { e.call(name("live", n), {}, {u.args, u.scratch, u.b, u.h}); }, everything);
+  } else {
+    everything();
+  }
+}
+
+/// What is asked for before it is used, and how far the next chunk's rows lie.
+void AttendTiler::fetchAhead(const Uniform &u, int64_t segment, Chunk &c) {
   // Rows that are far apart fall into few sets of the cache, and no stream of the hardware fetches them.
-  Value values = in(u, fValueTable);
-  Value apart = e.sub(e.load(e.i64, e.at(values, 8), 8), e.load(e.i64, values, 8));
-  Value far = e.both(e.ge(count, e.c(2)), e.either(e.ge(apart, e.c(kFarRows)), e.le(apart, e.c(-kFarRows))));
-  e.ifThen(far, [&] {
-    e.loop(e.c(0), count, 1,
-           [&](Value k) { e.prefetch(e.load(e.ptr, e.at(values, e.mul(k, 8)), 8), sig.dv * bytes(), 2); });
+  c.values = in(u, fValueTable);
+  Value apart = e.sub(e.load(e.i64, e.at(c.values, 8), 8), e.load(e.i64, c.values, 8));
+  c.far = e.both(e.ge(c.count, e.c(2)), e.either(e.ge(apart, e.c(kFarRows)), e.le(apart, e.c(-kFarRows))));
+  e.ifThen(c.far, [&] {
+    e.loop(e.c(0), c.count, 1,
+           [&](Value k) { e.prefetch(e.load(e.ptr, e.at(c.values, e.mul(k, 8)), 8), sig.dv * bytes(), 2); });
   });
   // A tile that is the only one to read its keys runs at the speed of memory: values are fetched while the dots run
   // and, for few queries, the keys that follow, if they lie as these do, while values are accumulated.
-  Value null = e.toPtr(e.c(0)), few, ahead, valuesAhead;
-  Value fetched = e.select(e.eq(slot(u.args, header::kTiles), e.c(1)), in(u, fValueTable), null);
-  if (e.target.registers >= 32 && !segment.dots.empty()) {
-    few = e.le(lanes, e.c(kColumn));
+  c.null = e.toPtr(e.c(0));
+  c.fetched = e.select(e.eq(slot(u.args, header::kTiles), e.c(1)), in(u, fValueTable), c.null);
+  if (e.target.registers >= 32 && !sig.segments[segment].dots.empty()) {
+    c.few = e.le(c.lanes, e.c(kColumn));
     Value table = in(u, fKeyTable[0]);
-    ahead = e.mul(e.sub(e.load(e.i64, e.at(table, 8), 8), e.load(e.i64, table, 8)), count);
-    valuesAhead = e.mul(apart, count);
+    c.ahead = e.mul(e.sub(e.load(e.i64, e.at(table, 8), 8), e.load(e.i64, table, 8)), c.count);
+    c.valuesAhead = e.mul(apart, c.count);
   }
-  Type wide = this->wide();
-  for (auto [dot, source] : llvm::enumerate(segment.dots)) {
-    if (source.relative) {
-      e.call(name(("relative_" + Twine(dot)).str(), n), {}, {u.args, u.scratch, u.b, u.h});
-      continue;
-    }
-    int64_t record = sig.argSlot(source.k), d = source.d;
-    Value table = in(u, fKeyTable[dot]), stride = elementStride(u, record), buffer = in(u, fStageK[dot]);
-    // Rows whose elements are not adjacent, or not of the type that is multiplied, are copied once for the tile.
-    auto stage = [&] {
-      if (pairs) {
-        e.call(declareTileKernel(module, TileKernel::StageRows, d, sig.storage), {}, {table, count, stride, buffer});
-      } else {
-        e.call(declareTileKernel(module, TileKernel::Stage, d, sig.storage), {},
-               {table, count, stride, buffer, e.c(paddedRow(d) * 4), e.c(kValueBlock * 4)});
-      }
-    };
-    if (sig.storage.isF32() || (pairs && d % 2 == 0)) {
-      e.ifThen(e.cmp(arith::CmpIPredicate::ne, stride, e.c(bytes())), stage);
-    } else {
-      stage();
-    }
-    // The last group of keys is filled up with the last key; its rows of S are not used.
-    Value last = e.load(e.i64, e.at(table, e.mul(e.add(count, -1), 8)), 8);
-    e.loop(count, e.add(count, kFewKeys), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
-    Values operands{table, count, groups, in(u, packOf(s.segment, dot).at), in(u, fScores[dot]), pitch, dotTops};
-    auto dots = [&] {
-      Values more(operands);
-      more.push_back(dot == 0 ? fetched : null);
-      e.call(declareTileKernel(module, TileKernel::Dots, d, wide, sig.dv * bytes()), {}, more);
-    };
-    auto dotsFew = [&] {
-      Values more(operands);
-      more.append({in(u, fValueTable), valuesAhead});
-      e.call(declareTileKernel(module, TileKernel::DotsFew, d, wide, sig.dv * bytes()), {}, more);
-    };
-    if (few) {
-      e.ifElse(few, dotsFew, dots);
-    } else {
-      dots();
-    }
+}
+
+/// S := K Q of one dot.
+void AttendTiler::emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk &c, Value tops) {
+  int64_t segment = schedule.strata[n].segment;
+  const DotSource &source = sig.segments[segment].dots[dot];
+  if (source.relative) {
+    e.call(name(("relative_" + Twine(dot)).str(), n), {}, {u.args, u.scratch, u.b, u.h});
+    return;
   }
-  // What the scores still have to be multiplied with: a packed pair has no room for the scale.
-  Value factor = e.constant(f32, 1.0), scale = factor;
-  if (pairs && !segment.dots.empty()) {
+  int64_t record = sig.argSlot(source.k), d = source.d;
+  Value table = in(u, fKeyTable[dot]), stride = elementStride(u, record), buffer = in(u, fStageK[dot]);
+  // Rows whose elements are not adjacent, or not of the type that is multiplied, are copied once for the tile.
+  auto stage = [&] {
+    if (pairs) {
+      e.call(declareTileKernel(module, TileKernel::StageRows, d, sig.storage), {}, {table, c.count, stride, buffer});
+    } else {
+      e.call(declareTileKernel(module, TileKernel::Stage, d, sig.storage), {},
+             {table, c.count, stride, buffer, e.c(paddedRow(d) * 4), e.c(kValueBlock * 4)});
+    }
+  };
+  if (sig.storage.isF32() || (pairs && d % 2 == 0)) {
+    e.ifThen(e.cmp(arith::CmpIPredicate::ne, stride, e.c(bytes())), stage);
+  } else {
+    stage();
+  }
+  // The last group of keys is filled up with the last key; its rows of S are not used.
+  Value last = e.load(e.i64, e.at(table, e.mul(e.add(c.count, -1), 8)), 8);
+  e.loop(c.count, e.add(c.count, kFewKeys), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
+  Values operands{table, c.count, c.groups, in(u, packOf(segment, dot).at), in(u, fScores[dot]), c.pitch, tops};
+  auto dots = [&] {
+    Values more(operands);
+    more.push_back(dot == 0 ? c.fetched : c.null);
+    e.call(declareTileKernel(module, TileKernel::Dots, d, wide(), sig.dv * bytes()), {}, more);
+  };
+  auto dotsFew = [&] {
+    Values more(operands);
+    more.append({in(u, fValueTable), c.valuesAhead});
+    e.call(declareTileKernel(module, TileKernel::DotsFew, d, wide(), sig.dv * bytes()), {}, more);
+  };
+  if (c.few) {
+    e.ifElse(c.few, dotsFew, dots);
+  } else {
+    dots();
+  }
+}
+
+/// Score regions, sums of dots, and dead pairs. Returns what softmax still has to multiply the scores with: a packed
+/// pair has no room for the scale.
+Value AttendTiler::emitScores(const Uniform &u, int64_t n, const Chunk &c) {
+  const Stratum &s = schedule.strata[n];
+  bool scored = isScored(s.segment);
+  Value factor = e.constant(e.f32, 1.0), scale = factor;
+  if (pairs && !sig.segments[s.segment].dots.empty()) {
     Value signedScale = scaleOf(u, packOf(s.segment, 0));
-    factor = e.max(signedScale, e.sub(e.constant(f32, 0.0), signedScale));
+    factor = e.max(signedScale, e.sub(e.constant(e.f32, 0.0), signedScale));
     scale = scored ? scale : factor;
     if (!scored && maskable(s)) {
-      scale = e.select(masked, e.constant(f32, 1.0), factor);
+      scale = e.select(c.masked, e.constant(e.f32, 1.0), factor);
     }
   }
   auto callScore = [&](bool withMask) {
@@ -129,37 +167,34 @@ void AttendTiler::emitFlush(int64_t n) {
     e.ifElse(several, [&] { callAs(what + "_heads"); }, [&] { callAs(what); });
   };
   if (scored && maskable(s)) {
-    e.ifElse(masked, [&] { callScore(true); }, [&] { callScore(false); });
+    e.ifElse(c.masked, [&] { callScore(true); }, [&] { callScore(false); });
   } else if (scored) {
     callScore(false);
   } else if (maskable(s)) {
-    e.ifThen(masked, [&] { callScore(true); });
+    e.ifThen(c.masked, [&] { callScore(true); });
   }
-  Value scores = in(u, fScores[0]);
-  if (softmax()) {
-    e.call(declareTileKernel(module, TileKernel::Softmax, sig.dv, wide), {},
-           {scores, columns, lanes, pitch, scale, tops, in(u, fTile), in(u, fTile + sumsAt(kLanes)),
-            in(u, fTile + accAt(kLanes))});
-  } else if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
-    e.call(declareTileKernel(module, TileKernel::Weights, sig.dv, f32), {},
-           {scores, columns, lanes, pitch, in(u, fTile + sumsAt(kLanes))});
-  }
-  // Values: in place where they lie well, else a copy in blocks of adjacent keys.
+  return scale;
+}
+
+/// acc += P V; values in place where they lie well, else a copy in blocks of adjacent keys.
+void AttendTiler::emitValues(const Uniform &u, int64_t n, const Chunk &c) {
+  const Stratum &s = schedule.strata[n];
+  const SegmentSignature &segment = sig.segments[s.segment];
   int64_t v = sig.argSlot(segment.v);
   Value stride = elementStride(u, v), buffer = in(u, fStageV);
-  Value blockPitch = e.c(slots * kValueBlock * 4), rows = values, rowCount = count;
+  Value blockPitch = e.c(slots * kValueBlock * 4), rows = c.values, rowCount = c.count;
   if (pairs) {
     e.call(declareTileKernel(module, TileKernel::StagePairs, sig.dv, sig.storage), {},
-           {values, count, stride, buffer, blockPitch});
+           {c.values, c.count, stride, buffer, blockPitch});
     rows = buffer;
-    rowCount = e.floorDiv(e.add(count, 1), 2);
+    rowCount = e.floorDiv(e.add(c.count, 1), 2);
   } else {
     auto stage = [&] {
       e.call(declareTileKernel(module, TileKernel::Stage, sig.dv, sig.storage), {},
-             {values, count, stride, buffer, e.c(kValueBlock * 4), blockPitch});
+             {c.values, c.count, stride, buffer, e.c(kValueBlock * 4), blockPitch});
     };
     if (sig.storage.isF32()) {
-      Value staged = e.either(far, e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)));
+      Value staged = e.either(c.far, e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)));
       e.ifThen(staged, stage);
       blockPitch = e.select(staged, blockPitch, e.c(kValueBlock * 4));
     } else {
@@ -167,39 +202,35 @@ void AttendTiler::emitFlush(int64_t n) {
     }
   }
   auto accumulate = [&] {
-    Values operands{scores, columns, lanes, pitch, rows, blockPitch, in(u, fTile + accAt(kLanes))};
-    auto many = [&] { e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide), {}, operands); };
-    if (!few) {
+    Values operands{c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes))};
+    auto many = [&] { e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide()), {}, operands); };
+    if (!c.few) {
       return many();
     }
     auto accumulateFew = [&] {
       Values more(operands);
-      more.append({in(u, fKeyTable[0]), ahead});
+      more.append({in(u, fKeyTable[0]), c.ahead});
       int64_t fetch = segment.dots[0].d * bytes();
-      e.call(declareTileKernel(module, TileKernel::AccumulateFew, sig.dv, wide, fetch), {}, more);
+      e.call(declareTileKernel(module, TileKernel::AccumulateFew, sig.dv, wide(), fetch), {}, more);
     };
-    e.ifElse(few, accumulateFew, many);
+    e.ifElse(c.few, accumulateFew, many);
   };
+  if (!mayLeak(s)) {
+    return accumulate();
+  }
   auto exact = [&] {
     // Pairs come from the rows themselves.
     Value unit = pairs ? stride : e.c(4), block = pairs ? e.mul(stride, kValueBlock) : blockPitch;
-    e.call(declareTileKernel(module, TileKernel::AccumulateExact, sig.dv, wide), {},
-           {scores, columns, lanes, pitch, values, block, unit, in(u, fTile + accAt(kLanes))});
+    e.call(declareTileKernel(module, TileKernel::AccumulateExact, sig.dv, wide()), {},
+           {c.scores, c.columns, c.lanes, c.pitch, c.values, block, unit, in(u, fTile + accAt(kLanes))});
   };
-  if (mayLeak(s)) {
-    Value careful = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fCareful), 8), e.c(0));
-    auto checked = [&] {
-      Value finite =
-          e.call(declareTileKernel(module, TileKernel::Finite, sig.dv, wide), {e.i1}, {rows, rowCount, blockPitch})[0];
-      e.ifElse(finite, accumulate, exact);
-    };
-    e.ifElse(careful, checked, accumulate);
-  } else {
-    accumulate();
-  }
-  e.store(e.c(0), in(u, fCount), 8);
-  e.store(e.c(0), in(u, fMasked), 8);
-  func::ReturnOp::create(builder, e.loc);
+  auto checked = [&] {
+    Value finite =
+        e.call(declareTileKernel(module, TileKernel::Finite, sig.dv, wide()), {e.i1}, {rows, rowCount, blockPitch})[0];
+    e.ifElse(finite, accumulate, exact);
+  };
+  Value careful = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fCareful), 8), e.c(0));
+  e.ifElse(careful, checked, accumulate);
 }
 
 /// live(args, scratch, b, h): the live bits of each column and key of the chunk, each group's range of live columns,

@@ -210,7 +210,22 @@ private:
 
   //===--- AttendChunk.cpp ---------------------------------------------------===//
 
+  /// A full chunk, and what its steps hand on.
+  struct Chunk {
+    mlir::Value count, lanes, masked;   ///< keys, lanes of the tile, whether a pair may be dead
+    mlir::Value columns, groups, pitch; ///< ranges of keys and of columns; bytes of a column of S
+    mlir::Value values, far;            ///< rows of V, and whether they are far apart
+    mlir::Value null, fetched;          ///< no address; the rows of V if the dots are to fetch them
+    mlir::Value few, ahead,
+        valuesAhead;    ///< the tile has one column (null: no kernels for that); bytes to the next rows
+    mlir::Value scores; ///< S of the first dot
+  };
   void emitFlush(int64_t n);
+  void emitRanges(const Uniform &u, int64_t n, const Chunk &c);
+  void fetchAhead(const Uniform &u, int64_t segment, Chunk &c);
+  void emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk &c, mlir::Value tops);
+  mlir::Value emitScores(const Uniform &u, int64_t n, const Chunk &c);
+  void emitValues(const Uniform &u, int64_t n, const Chunk &c);
   void emitLive(int64_t n);
   mlir::Value liveOf(const Uniform &u, mlir::Value lane) {
     mlir::Value column = e.mul(e.floorDiv(lane, kColumn), slots * liveRow());

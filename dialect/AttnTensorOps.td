@@ -1,6 +1,6 @@
 //===- AttnTensorOps.td - Ops on whole tensors -----------------*- tablegen -*-===//
 //
-// Summaries (pool, convolve, project), linear attention, and row classes (group,
+// Summaries (pool, scan, convolve, project), linear attention, and row classes (group,
 // gather_rows, scatter_rows, merge): what stands around attend in a spec of
 // several ops. A summary is just a tensor that becomes the K or V of a segment.
 // Included by AttnOps.td.
@@ -43,6 +43,35 @@ def Attn_PoolOp : Attn_Op<"pool", [Pure]> {
   let extraClassDeclaration = [{
     int64_t getStep() { return getStride().value_or(getSize()); }
   }];
+}
+
+def Attn_ScanOp : Attn_Op<"scan", [Pure]> {
+  let summary = "running maximum, mean or sum of rows";
+  let description = [{
+    ```
+    W_n           = { t <= n : (n - t) mod stride = 0, t floordiv block = n floordiv block }   (t >= n with `reverse`)
+    y[b, h, n, d] = max, mean or sum over t in W_n of x[b, h, t, d]                            (t != n with `exclusive`)
+    ```
+
+    A summary of all that lies before (or behind) each row: of its residue class
+    modulo `stride` where that is given (a column of an image of that width), and
+    of its own block of `block` rows where that is given (a row of the image).
+    An empty W_n gives the identity: -inf for the maximum, 0 for mean and sum. x and
+    y are `[B, H, N, D]` of one element type; sums are f32, in the order of the
+    scan, and a result is rounded once.
+
+    ```mlir
+    %above = attn.scan max %k stride(64) exclusive : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+    ```
+  }];
+  let arguments = (ins Attn_PoolKind:$kind, AnyRankedTensor:$input, DefaultValuedAttr<I64Attr, "1">:$stride,
+                       OptionalAttr<I64Attr>:$block, UnitAttr:$reverse, UnitAttr:$exclusive);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = [{
+    $kind $input (`stride` `(` $stride^ `)`)? (`block` `(` $block^ `)`)? (`reverse` $reverse^)?
+    (`exclusive` $exclusive^)? attr-dict `:` type($input) `->` type($result)
+  }];
+  let hasVerifier = 1;
 }
 
 def Attn_ConvolveOp : Attn_Op<"convolve", [Pure]> {

@@ -134,6 +134,21 @@ LogicalResult PoolOp::verify() {
                      {{dim(getInput(), 0)}, {dim(getInput(), 1)}, {m}, {dim(getInput(), 3)}});
 }
 
+LogicalResult ScanOp::verify() {
+  // scan_c1: x is [B, H, N, D] of a storage type, y has its type.
+  if (failed(expectRows(*this, "x", getInput())) ||
+      failed(expectElement(*this, "the result", getResult(), typeOf(getInput()).getElementType())) ||
+      failed(expectShape(*this, "the result", getResult(),
+                         {{dim(getInput(), 0)}, {dim(getInput(), 1)}, {dim(getInput(), 2)}, {dim(getInput(), 3)}}))) {
+    return failure();
+  }
+  // scan_c2: stride and block are at least 1.
+  if (failed(expectPositive(*this, "a stride", getStride()))) {
+    return failure();
+  }
+  return expectPositive(*this, "a block", getBlock().value_or(1));
+}
+
 LogicalResult ConvolveOp::verify() {
   // convolve_c1: x is [B, H, N, D] of a storage type, y has its element type.
   if (failed(expectRows(*this, "x", getInput())) ||

@@ -29,7 +29,7 @@ public:
 
   bool run(Operation *op) {
     return llvm::TypeSwitch<Operation *, bool>(op)
-        .Case<PoolOp, ConvolveOp, ProjectOp, LinearAttendOp, GroupOp, GatherRowsOp, ScatterRowsOp, MergeOp,
+        .Case<PoolOp, ScanOp, ConvolveOp, ProjectOp, LinearAttendOp, GroupOp, GatherRowsOp, ScatterRowsOp, MergeOp,
               linalg::GenericOp>([&](auto known) { return runOp(known); })
         .Default([&](Operation *other) {
           return fail("unknown operation '" + other->getName().getStringRef().str() + "'");
@@ -86,6 +86,30 @@ private:
           }
           double value = op.getKind() == PoolKind::Max ? best : op.getKind() == PoolKind::Mean ? sum / count : sum;
           y.at({b, h, r, d}) = count == 0 ? 0 : value;
+        }
+      }
+    });
+    return true;
+  }
+
+  bool runOp(ScanOp op) {
+    Tensor &x = in[0];
+    int64_t n = x.shape[2], step = op.getReverse() ? op.getStride() : -op.getStride();
+    Tensor &y = out.emplace_back(x.shape);
+    forEachHead(x, [&](int64_t b, int64_t h) {
+      for (int64_t r = 0; r < n; ++r) {
+        int64_t block = op.getBlock().value_or(n), lo = r / block * block, hi = std::min(lo + block, n);
+        for (int64_t d = 0; d < x.shape[3]; ++d) {
+          double best = -infinity, sum = 0;
+          int64_t count = 0;
+          for (int64_t t = op.getExclusive() ? r + step : r; lo <= t && t < hi; t += step) {
+            double v = x.at({b, h, t, d});
+            best = std::isnan(v) || std::isnan(best) ? NAN : std::max(best, v);
+            sum += v;
+            ++count;
+          }
+          bool mean = op.getKind() == PoolKind::Mean && count > 0;
+          y.at({b, h, r, d}) = op.getKind() == PoolKind::Max ? best : mean ? sum / count : sum;
         }
       }
     });
@@ -475,7 +499,7 @@ private:
 } // namespace
 
 bool heddle::isTensorOp(Operation *op) {
-  return isa<PoolOp, ConvolveOp, ProjectOp, LinearAttendOp, GroupOp, GatherRowsOp, ScatterRowsOp, MergeOp,
+  return isa<PoolOp, ScanOp, ConvolveOp, ProjectOp, LinearAttendOp, GroupOp, GatherRowsOp, ScatterRowsOp, MergeOp,
              linalg::GenericOp>(op);
 }
 

@@ -8,7 +8,9 @@ A folder with `example.py` (Heddle), `oracle.py` (the formula in NumPy, float64,
 `README.md` is an example. `example.py` gives SYSTEM, SPEC, COST, VARIANTS (settings by name), `inputs(rng, n,
 **settings)` and `run(*inputs, **settings)`; `oracle.py` gives `oracle(*inputs, **settings)`. The spec is of the variant
 SPEC_VARIANT (the first by default) and for SPEC_LENGTHS (all by default); `spec_args(*inputs)` and `from_spec(out,
-*inputs)` do what the host framework would do around it.
+*inputs)` do what the host framework would do around it, or `run_with(kernel, *inputs, **settings)` all of it. Some have
+a second witness: `witness.py` with PACKAGE and `witness(*inputs, **settings)`, the result of somebody else's code, or
+None for a variant that it does not have.
 """
 
 from __future__ import annotations
@@ -40,10 +42,11 @@ class Check:
     n: int
     form: str
     error: float
+    tolerance: float = TOLERANCE
 
     @property
     def ok(self) -> bool:
-        return self.error <= TOLERANCE
+        return self.error <= self.tolerance
 
 
 def names() -> list[str]:
@@ -72,19 +75,43 @@ def compare(got: Any, expected: np.ndarray) -> float:
 def checks(name: str, lengths: tuple[int, ...] = LENGTHS) -> Iterator[Check]:
     """Every variant at every length, by the Python form; and the spec's variant by spec.mlir."""
     example, oracle = load(name, "example"), load(name, "oracle")
+    tolerance = getattr(example, "TOLERANCE", TOLERANCE)
     of_spec = getattr(example, "SPEC_VARIANT", next(iter(example.VARIANTS)))
     kernel = hd.compile(HERE / name / "spec.mlir")
     for variant, settings in example.VARIANTS.items():
         for n in sorted({*lengths, *getattr(example, "SPEC_LENGTHS", ())}):
             inputs = example.inputs(np.random.default_rng(n), n, **settings)
             expected = oracle.oracle(*inputs, **settings)
-            yield Check(variant, n, "python", compare(example.run(*inputs, **settings), expected))
+            yield Check(variant, n, "python", compare(example.run(*inputs, **settings), expected), tolerance)
             if variant == of_spec and n in getattr(example, "SPEC_LENGTHS", lengths):
-                args = example.spec_args(*inputs) if hasattr(example, "spec_args") else inputs
-                out = kernel(*args)
-                if hasattr(example, "from_spec"):
-                    out = example.from_spec(out, *inputs)
-                yield Check(variant, n, "spec", compare(out, expected))
+                got = by_spec(example, kernel, inputs, settings)
+                yield Check(variant, n, "spec", compare(got, expected), tolerance)
+
+
+def by_spec(example: Any, kernel: Any, inputs: tuple[Any, ...], settings: dict[str, Any]) -> Any:
+    """The result of an example whose attention is a compiled spec."""
+    if hasattr(example, "run_with"):
+        return example.run_with(kernel, *inputs, **settings)
+    out = kernel(*(example.spec_args(*inputs) if hasattr(example, "spec_args") else inputs))
+    return example.from_spec(out, *inputs) if hasattr(example, "from_spec") else out
+
+
+def witnesses(name: str, lengths: tuple[int, ...] = (17, 96)) -> Iterator[Check]:
+    """Somebody else's code against the oracle, where it is there to run."""
+    if not (HERE / name / "witness.py").exists():
+        return
+    try:
+        other = load(name, "witness")
+    except ImportError:
+        return
+    example, oracle = load(name, "example"), load(name, "oracle")
+    for variant, settings in example.VARIANTS.items():
+        for n in lengths:
+            inputs = example.inputs(np.random.default_rng(n), n, **settings)
+            got = other.witness(*inputs, **settings)
+            if got is not None:
+                error = compare(got, oracle.oracle(*inputs, **settings))
+                yield Check(variant, n, other.PACKAGE, error, getattr(other, "TOLERANCE", TOLERANCE))
 
 
 def measured() -> dict[str, list[dict[str, Any]]]:

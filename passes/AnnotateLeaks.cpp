@@ -22,15 +22,24 @@ namespace heddle {
 #define GEN_PASS_DEF_ANNOTATELEAKSPASS
 #include "passes/Passes.h.inc"
 
-/// Tokens of summary row m: from m * step + offset, `size` of them; size 0: all tokens.
+/// Tokens of summary row m: from m * step + offset, `size` of them; size 0: up to the last token.
 struct SummaryWindow {
   int64_t size, step, offset;
+  StringRef what = "a projection, each of which mixes the whole sequence";
 };
 
 static std::optional<SummaryWindow> windowOf(Value rows) {
   Operation *op = rows.getDefiningOp();
   if (auto pool = dyn_cast_or_null<attn::PoolOp>(op)) {
     return SummaryWindow{int64_t(pool.getSize()), pool.getStep(), int64_t(pool.getOffset())};
+  }
+  if (auto scan = dyn_cast_or_null<attn::ScanOp>(op)) {
+    // Forward, row m holds tokens up to m; in reverse all to the end, unless blocks bound it.
+    if (scan.getReverse() && scan.getBlock()) {
+      return std::nullopt;
+    }
+    return scan.getReverse() ? SummaryWindow{0, 1, 0, "a scan in reverse, each of which holds all later tokens"}
+                             : SummaryWindow{1, 1, scan.getExclusive() ? -1 : 0};
   }
   if (auto convolve = dyn_cast_or_null<attn::ConvolveOp>(op)) {
     auto taps = cast<RankedTensorType>(convolve.getWeights().getType());
@@ -83,9 +92,8 @@ struct AnnotateLeaksPass : impl::AnnotateLeaksPassBase<AnnotateLeaksPass> {
       return; // nobody asks for causality
     }
     if (window.size == 0) {
-      op.emitWarning() << "the pattern of segment " << g
-                       << " is causal, but its rows are a projection, each of which mixes the whole sequence: "
-                          "every query sees the future through them (there is no causal form)";
+      op.emitWarning() << "the pattern of segment " << g << " is causal, but its rows are " << window.what
+                       << ": every query sees the future through them (there is no causal form)";
       return;
     }
     const int64_t last = window.size + std::max<int64_t>(window.offset, 0);

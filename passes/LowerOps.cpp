@@ -47,7 +47,7 @@ struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
           op->emitOpError("expected the head dimension of q or k to be static, but got ") << linear.getK().getType();
           return signalPassFailure();
         }
-      } else if (!isa<attn::PoolOp, attn::ConvolveOp, attn::ProjectOp, attn::GroupOp, attn::GatherRowsOp,
+      } else if (!isa<attn::PoolOp, attn::ScanOp, attn::ConvolveOp, attn::ProjectOp, attn::GroupOp, attn::GatherRowsOp,
                       attn::ScatterRowsOp, attn::MergeOp, linalg::GenericOp>(op)) {
         op->emitOpError("expected an op that has a CPU kernel, but got this one");
         return signalPassFailure();
@@ -58,6 +58,7 @@ struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
       llvm::TypeSwitch<Operation *>(op)
           .Case([&](linalg::GenericOp glue) { good = succeeded(lowerGlue(glue, kernel)); })
           .Case([&](attn::PoolOp pool) { lowerPool(pool, kernel); })
+          .Case([&](attn::ScanOp scan) { lowerScan(scan, kernel); })
           .Case([&](attn::ConvolveOp convolve) { lowerConvolve(convolve, kernel); })
           .Case([&](attn::ProjectOp project) { lowerProject(project, kernel); })
           .Case([&](attn::LinearAttendOp linear) { lowerLinearAttend(linear, kernel); })

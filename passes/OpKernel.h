@@ -113,6 +113,7 @@ private:
 
 // One lowering an op, each in a file of its own.
 void lowerPool(attn::PoolOp op, OpKernel &kernel);
+void lowerScan(attn::ScanOp op, OpKernel &kernel);
 void lowerConvolve(attn::ConvolveOp op, OpKernel &kernel);
 void lowerProject(attn::ProjectOp op, OpKernel &kernel);
 void lowerLinearAttend(attn::LinearAttendOp op, OpKernel &kernel);

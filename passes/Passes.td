@@ -7,8 +7,8 @@ include "mlir/Pass/PassBase.td"
 def AnnotateLeaksPass : Pass<"attn-annotate-leaks", "::mlir::ModuleOp"> {
   let summary = "warn of causal patterns on summaries that show the future";
   let description = [{
-    Where the rows of a segment come from `attn.pool`, `attn.convolve` or
-    `attn.project` and the segment's pattern is within `causal`, warns of a query
+    Where the rows of a segment come from `attn.pool`, `attn.scan`, `attn.convolve`
+    or `attn.project` and the segment's pattern is within `causal`, warns of a query
     that sees a summary with later tokens in it. Changes nothing.
 
     ```mlir

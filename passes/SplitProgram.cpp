@@ -17,6 +17,7 @@
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
 #include "passes/Passes.h"
+#include "llvm/ADT/MapVector.h"
 
 using namespace mlir;
 
@@ -135,6 +136,31 @@ private:
     return "the result of " + v.getDefiningOp()->getName().getStringRef().str();
   }
 
+  /// Gives each region of an op its own copies of constants from outside, which CSE may have shared between ops.
+  static void ownConstants(Operation *op) {
+    for (Region &region : op->getRegions()) {
+      llvm::MapVector<Operation *, SmallVector<OpOperand *>> uses;
+      region.walk([&](Operation *inner) {
+        for (OpOperand &use : inner->getOpOperands()) {
+          Operation *def = use.get().getDefiningOp();
+          if (def && def->hasTrait<OpTrait::ConstantLike>() && def->getBlock() == op->getBlock()) {
+            uses[def].push_back(&use);
+          }
+        }
+      });
+      for (auto &[constant, operands] : uses) {
+        OpBuilder b = OpBuilder::atBlockBegin(&region.front());
+        Value own = b.clone(*constant)->getResult(0);
+        for (OpOperand *use : operands) {
+          use->set(own);
+        }
+        if (constant->use_empty()) {
+          constant->erase();
+        }
+      }
+    }
+  }
+
   LogicalResult outline(func::FuncOp fn, Operation &op, int64_t step) {
     SmallVector<Value> inputs;
     SmallVector<Operation *> constants;
@@ -203,6 +229,9 @@ private:
     }
     Operation *copy = b.clone(op, map);
     func::ReturnOp::create(b, op.getLoc(), copy->getResults());
+    if (!glue) {
+      ownConstants(copy);
+    }
     return success();
   }
 };

@@ -11,7 +11,8 @@ import heddle as hd
 SYSTEM = "AFT"
 SPEC = "normaliser none, score exp(w) loaded, over [exp(k) v, exp(k)]; totals for the background weight 1"
 COST = "O(n^2), O(n), O(n s), O(n s)"
-VARIANTS: dict[str, dict[str, Any]] = {kind: {"kind": kind} for kind in ("full", "simple", "local", "conv")}
+KINDS = ("full", "simple", "local", "conv", "full causal", "simple causal")
+VARIANTS: dict[str, dict[str, Any]] = {kind: {"kind": kind} for kind in KINDS}
 S = 5
 
 
@@ -31,8 +32,11 @@ def run(q: Any, k: Any, v: Any, w: Any, kind: str) -> Any:
     both = np.concatenate([e * v, e], -1)
     weight = hd.tensor(w)
     window = hd.window(S - 1, S - 1)
-    if kind == "full":
-        sums = mix(q, both, hd.full, lambda b, h, i, j: hd.exp(weight[i, j]))
+    if kind in ("full", "full causal"):
+        past = hd.causal if kind == "full causal" else hd.full
+        sums = mix(q, both, past, lambda b, h, i, j: hd.exp(weight[i, j]))
+    elif kind == "simple causal":
+        sums = hd.scan(both, "sum")
     else:
         sums = hd.project(both, np.ones((both.shape[2], 1), np.float32))
     if kind == "local":

@@ -19,14 +19,18 @@ R = 6
 
 
 def oracle(*x: Any) -> np.ndarray:
-    q, kll, vll, kgl, vgl, qg, klg, vlg, kgg, vgg, bias = (t.astype(np.float64) for t in x[:11])
-    ll, lg, gg, gl = x[11:]
+    q, kll, vll, kgl, vgl, qg, klg, vlg, kgg, vgg, table, bias = (t.astype(np.float64) for t in x[:12])
+    ll, lg, gg, gl = x[12:]
     n, d = q.shape[2:]
     near = abs(np.arange(n)[:, None] - np.arange(n)[None]) <= R
 
     def scores(a: np.ndarray, b: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        own = np.stack([[bias[h, ids[batch]] for h in range(len(bias))] for batch in range(len(ids))])
-        return a @ b.swapaxes(-1, -2) / np.sqrt(d) + own
+        out = np.empty((*a.shape[:3], b.shape[2]))
+        for batch, h in np.ndindex(*a.shape[:2]):
+            rows = table[h, ids[batch]]  # [queries, keys, d]
+            dots = a[batch, h] @ b[batch, h].T + np.einsum("id,ijd->ij", a[batch, h], rows)
+            out[batch, h] = dots / np.sqrt(d) + bias[h, ids[batch]]
+        return out
 
     long = np.concatenate([np.where(near, scores(q, kll, ll), -np.inf), scores(q, klg, lg)], -1)
     few = np.concatenate([scores(qg, kgg, gg), scores(qg, kgl, gl)], -1)

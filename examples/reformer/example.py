@@ -12,7 +12,11 @@ import heddle as hd
 SYSTEM = "Reformer"
 SPEC = "per round: group, gather_rows, same(buckets) & coarse(m, offsets([0, 1])); bias -log N_ij, self -1e5; merge"
 COST = "O(n log n)"
-VARIANTS: dict[str, dict[str, Any]] = {"causal": {"causal": True}, "full": {"causal": False}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "causal": {"causal": True},
+    "full": {"causal": False},
+    "packages": {"causal": True, "packages": True},
+}
 ROUNDS, BUCKETS, CHUNK = 2, 8, 8
 
 
@@ -20,7 +24,8 @@ def rows(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def inputs(rng: np.random.Generator, n: int, causal: bool) -> tuple[Any, ...]:
+def inputs(rng: np.random.Generator, n: int, causal: bool, packages: bool = False) -> tuple[Any, ...]:
+    n = -(-n // CHUNK) * CHUNK if packages else n  # whole chunks
     q, v = rows(rng, 2, 2, n, 32), rows(rng, 2, 2, n, 32)
     k = q / np.linalg.norm(q, axis=-1, keepdims=True)
     buckets, ranks = [], []
@@ -31,6 +36,22 @@ def inputs(rng: np.random.Generator, n: int, causal: bool) -> tuple[Any, ...]:
         buckets.append(bucket)
         ranks.append(np.argsort(order, axis=-1).astype(np.int32))
     return q, k.astype(np.float32), v, *buckets, *ranks
+
+
+def trax(q: Any, k: Any, v: Any, ranks: tuple[Any, ...], causal: bool) -> Any:
+    """As trax and its kin: any bucket, no counts, and one circle through the chunks of all rounds."""
+
+    def part(own: Any, other: Any, chunks: hd.Pattern) -> Any:
+        where = hd.positions(own, other, chunks)
+        score = lambda s, b, h, i, j: hd.select(i == j, -1e5, s)  # noqa: E731
+        return hd.segment(k, v, where & hd.causal if causal else where, score=score, scale=1.0)
+
+    near = hd.coarse(CHUNK, hd.offsets([0, 1]))
+    # The first chunk of a round looks back at the last one of the round before.
+    around = hd.queries([(0, CHUNK)]) & hd.keys([(hd.end - CHUNK, hd.end)])
+    parts = [part(r, r, near) for r in ranks]
+    parts += [part(r, ranks[n - 1], around) for n, r in enumerate(ranks)]
+    return hd.attend(q, segments=parts)
 
 
 @hd.kernel
@@ -59,5 +80,7 @@ def self_and_rounds(theirs: Any) -> Any:
     return score
 
 
-def run(q: Any, k: Any, v: Any, b0: Any, b1: Any, r0: Any, r1: Any, causal: bool) -> Any:
+def run(q: Any, k: Any, v: Any, b0: Any, b1: Any, r0: Any, r1: Any, causal: bool, packages: bool = False) -> Any:
+    if packages:
+        return trax(q, k, v, (r0, r1), causal)
     return attend(q, k, v, b0, b1, r0, r1, causal)

@@ -26,6 +26,11 @@ def oracle(q: Any, k: Any, v: Any, kind: str) -> np.ndarray:
         live = local | strided
     elif kind == "fixed":
         live = (j <= i) & ((i // L == j // L) | (j % L >= L - C))
+    elif kind == "fixed heads":
+        columns = [(j % L >= L - C * m) & (j % L < L - C * (m - 1)) for m in (1, 2)]
+        live = (j <= i) & ((i // L == j // L) | np.stack(columns))
+    elif kind == "paper":
+        live = (j <= i) & ((i - L <= j) | ((i - j) % L == 0))
     else:
         live = np.stack([local, strided])
     s = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])

@@ -21,6 +21,10 @@ def oracle(q: Any, k: Any, v: Any, r: Any, *rest: Any, kind: str) -> np.ndarray:
     s = r
     if kind == "mixture":
         s = 0.75 * (q @ k.swapaxes(-1, -2)) / np.sqrt(q.shape[-1]) + 0.25 * r
+    if kind == "plus":
+        s = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]) + r
+    if kind == "causal":
+        s = np.where(np.tri(n, dtype=bool), r, -np.inf)
     if kind == "factorised random":
         s = r @ rest[0].astype(np.float64).swapaxes(-1, -2)
     if kind == "factorised dense":

@@ -27,6 +27,9 @@ def oracle(q: Any, k: Any, v: Any, r: Any, u: Any, w: Any, kind: str) -> np.ndar
         js = np.arange(first, i + 1)
         distance = np.minimum(i - js, r.shape[2] - 1)
         content = np.einsum("bhd,bhjd->bhj", q[:, :, i] + u[:, 0], k[:, :, js + MEM])
-        position = np.einsum("bhd,bhjd->bhj", q[:, :, i] + w[:, 0], r[:, :, distance] + 0 * k[:, :, js + MEM])
+        own = q[:, :, i] if kind == "learned" else q[:, :, i] + w[:, 0]
+        position = np.einsum("bhd,bhjd->bhj", own, r[:, :, distance] + 0 * k[:, :, js + MEM])
+        if kind == "learned":
+            position = position + w[:, distance]
         out[:, :, i] = np.einsum("bhj,bhjd->bhd", softmax((content + position) / np.sqrt(d)), v[:, :, js + MEM])
     return out

@@ -19,7 +19,7 @@ from ._kernel import (
     num_threads,
     set_num_threads,
 )
-from ._ops import convolve, gather_rows, group, linear_attend, merge, pool, project, scatter_rows
+from ._ops import convolve, gather_rows, group, linear_attend, merge, pool, project, scan, scatter_rows
 from ._pattern import (
     Pattern,
     affine_set,
@@ -156,6 +156,7 @@ __all__ = [
     "remap",
     "same",
     "scalar",
+    "scan",
     "scatter_rows",
     "segment",
     "select",

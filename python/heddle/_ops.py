@@ -93,6 +93,44 @@ def _window_clauses(stride: int | None, offset: int, partial: bool) -> str:
     return text + (" partial" if partial else "")
 
 
+def scan(
+    x: Any, kind: str, *, stride: int = 1, block: int | None = None, reverse: bool = False, exclusive: bool = False,
+    out: Any = None,
+) -> Any:  # fmt: skip
+    """Running maximum, mean or sum of rows: a summary of all that lies before each row.
+
+    y[b, h, n] is of the rows t <= n of x with (n - t) mod stride = 0 and t floordiv block = n floordiv block.
+
+    Parameters
+    ----------
+    x
+        ``[B, H, N, D]``.
+    kind
+        "max", "mean" or "sum"; of no rows at all, -inf for "max" and 0 for the others.
+    stride
+        Residue classes: with the width of an image, each column is a sequence of its own.
+    block
+        Rows after which the scan begins anew: with the width of an image, each row is a sequence of its own.
+    reverse
+        t >= n instead: what lies behind each row.
+    exclusive
+        Without row n itself.
+    """
+    if kind not in ("max", "mean", "sum"):
+        raise ValueError(f"expected a kind among max, mean, sum, but got {kind!r}")
+    stride = _positive(stride, "stride")
+    block = None if block is None else _positive(block, "block")
+    _rank(x, "x", 4)
+
+    def build(trace: Trace, x: TensorValue) -> tuple[TensorValue, ...]:
+        text = f"attn.scan {kind} {x.name}" + (f" stride({stride})" if stride != 1 else "")
+        text += "" if block is None else f" block({block})"
+        text += " reverse" * reverse + " exclusive" * exclusive
+        return trace.op(f"{text} : {x.type} -> {x.type}", [(x.dtype, x.dims, x.sizes)])
+
+    return run_op("scan", (kind, stride, block, reverse, exclusive), [x], [set()], build, out)
+
+
 def convolve(
     x: Any, weights: Any, bias: Any = None, *, stride: int | None = None, offset: int = 0, partial: bool = False,
     out: Any = None,
@@ -371,4 +409,5 @@ def merge(parts: Sequence[tuple[Any, Any]]) -> Any:
     return run_op("merge", len(parts), [*outs, *lses], [set()] * (2 * len(parts)), build)
 
 
-__all__ = ["convolve", "gather_rows", "group", "linear_attend", "merge", "pool", "project", "scatter_rows"]
+__all__ = ["convolve", "gather_rows", "group", "linear_attend", "merge", "pool", "project", "scan",
+           "scatter_rows"]

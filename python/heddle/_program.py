@@ -583,9 +583,10 @@ class KernelFunction(Wrapper):
 def kernel(function: Callable[..., Any]) -> KernelFunction:
     """Makes one kernel of a Python function of tensors.
 
-    The function is traced with symbolic tensors: `attend`, `pool`, `convolve`, `project`, `linear_attend`, `group`,
-    `gather_rows`, `scatter_rows` and `merge` become ops of one spec, compiled as one unit for each combination of
-    dtypes and head dimensions (and of sizes that the function reads). Tensors that it captures are run-time operands.
+    The function is traced with symbolic tensors: `attend`, `pool`, `scan`, `convolve`, `project`, `linear_attend`,
+    `group`, `gather_rows`, `scatter_rows` and `merge` become ops of one spec, compiled as one unit for each combination
+    of dtypes and head dimensions (and of sizes that the function reads). Tensors that it captures are run-time
+    operands.
 
     Examples
     --------

@@ -322,3 +322,27 @@ func.func @merge_c1() {
   %r:2 = "attn.merge"() : () -> (tensor<?x4x?x8xf32>, tensor<?x4x?xf32>)
   return
 }
+
+// -----
+
+func.func @scan_c1(%x: tensor<?x4x10x8xf32>) {
+  // expected-error@+1 {{'attn.scan' op expected the result to have shape [?, 4, 10, 8], but got 'tensor<?x4x9x8xf32>'}}
+  %r = attn.scan max %x : tensor<?x4x10x8xf32> -> tensor<?x4x9x8xf32>
+  return
+}
+
+// -----
+
+func.func @scan_c2(%x: tensor<?x4x?x8xf32>) {
+  // expected-error@+1 {{'attn.scan' op expected a stride of at least 1, but got 0}}
+  %r = attn.scan max %x stride(0) : tensor<?x4x?x8xf32> -> tensor<?x4x?x8xf32>
+  return
+}
+
+// -----
+
+func.func @scan_c2_block(%x: tensor<?x4x?x8xf32>) {
+  // expected-error@+1 {{'attn.scan' op expected a block of at least 1, but got 0}}
+  %r = attn.scan max %x block(0) : tensor<?x4x?x8xf32> -> tensor<?x4x?x8xf32>
+  return
+}

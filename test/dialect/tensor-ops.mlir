@@ -9,6 +9,10 @@ func.func @summaries(%k: tensor<?x8x?x64xf32>, %w: tensor<8x3x64x64xf32>, %d: te
   %0 = attn.pool max %k size(64) : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
   // CHECK: attn.pool mean %{{.*}} size(4) stride(2) offset(-1) partial : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
   %1 = attn.pool mean %k size(4) stride(2) offset(-1) partial : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  // CHECK: attn.scan max %{{.*}} stride(64) exclusive : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  %6 = attn.scan max %k stride(64) exclusive : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  // CHECK: attn.scan mean %{{.*}} block(16) reverse : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  %7 = attn.scan mean %k block(16) reverse : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
   // CHECK: attn.convolve %{{.*}}, %{{.*}} bias(%{{.*}}) : tensor<?x8x?x64xf32>, tensor<8x3x64x64xf32> bias(tensor<8x64xf32>) -> tensor<?x8x?x64xf32>
   %2 = attn.convolve %k, %w bias(%b) : tensor<?x8x?x64xf32>, tensor<8x3x64x64xf32> bias(tensor<8x64xf32>) -> tensor<?x8x?x64xf32>
   // CHECK: attn.convolve %{{.*}}, %{{.*}} stride(1) offset(-2) partial : tensor<?x8x?x64xf32>, tensor<1x3x64xf32> -> tensor<?x8x?x64xf32>

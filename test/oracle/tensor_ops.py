@@ -40,6 +40,29 @@ def pool(
     return (np.stack(values, 2), np.stack(sizes, 2)) if values else (empty, empty)
 
 
+def scan(
+    x: np.ndarray, kind: str, stride: int = 1, block: int | None = None, reverse: bool = False, exclusive: bool = False
+) -> Pair:
+    """Running maximum, mean or sum; of nothing, -inf or 0."""
+    x = x.astype(np.float64)
+    n = x.shape[2]
+    value, size = np.zeros_like(x), np.zeros_like(x)
+    for r in range(n):
+        seen = [
+            t for t in range(n)
+            if (t >= r if reverse else t <= r) and (r - t) % stride == 0
+            and (block is None or t // block == r // block) and not (exclusive and t == r)
+        ]  # fmt: skip
+        if not seen:
+            value[:, :, r] = -np.inf if kind == "max" else 0
+            continue
+        w = x[:, :, seen]
+        value[:, :, r] = {"max": w.max, "mean": w.mean, "sum": w.sum}[kind](axis=2)
+        size[:, :, r] = np.abs(w).max(axis=2) if kind == "max" else np.abs(w).sum(axis=2)
+        size[:, :, r] /= len(seen) if kind == "mean" else 1
+    return value, size
+
+
 def convolve(
     x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None, stride: int | None = None, offset: int = 0,
     partial: bool = False,

@@ -32,3 +32,13 @@ func.func @projected(%q: !rows, %k: !rows, %v: !rows, %e: tensor<?x16xf32>) -> !
   %o = attn.attend %q segment(%s, %t) where(causal) q_offset(0) : !rows segment(tensor<?x4x16x8xf32>, tensor<?x4x16x8xf32>) -> !rows
   return %o : !rows
 }
+
+// Running summaries: past ones are causal, later ones are not.
+func.func @scanned(%q: !rows, %k: !rows) -> (!rows, !rows) {
+  %a = attn.scan max %k : !rows -> !rows
+  %o = attn.attend %q segment(%a, %a) where(causal) q_offset(0) : !rows segment(!rows, !rows) -> !rows
+  %b = attn.scan sum %k reverse : !rows -> !rows
+  // expected-warning@+1 {{the pattern of segment 0 is causal, but its rows are a scan in reverse, each of which holds all later tokens: every query sees the future through them (there is no causal form)}}
+  %p = attn.attend %q segment(%b, %b) where(causal) q_offset(0) : !rows segment(!rows, !rows) -> !rows
+  return %o, %p : !rows, !rows
+}

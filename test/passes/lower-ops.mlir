@@ -15,6 +15,19 @@ func.func @pool(%k: tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32> {
 
 // -----
 
+// Chains of one residue class of one block; the running value stays in registers.
+// CHECK: heddle.launch = {checks = [], results = [#{{.*}}]
+// CHECK: func.func @heddle_task
+// CHECK: scf.for {{.*}} iter_args
+// CHECK: arith.maximumf %{{.*}} : vector<16xf32>
+// CHECK: vector.store
+func.func @scan(%k: tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32> {
+  %s = attn.scan max %k stride(64) exclusive : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  return %s : tensor<?x8x?x64xf32>
+}
+
+// -----
+
 // CHECK: heddle.launch = {checks = [{arg = 0 : i64, axis = 2 : i64, kind = "is"
 // CHECK: func.func private @multiply(
 // CHECK-COUNT-24: math.fma %{{.*}} : vector<16xf32>

@@ -74,3 +74,22 @@ func.func @glue(%x: tensor<?x?xf32>, %a: f32) -> tensor<?x?xf32> {
   } -> tensor<?x?xf32>
   return %y : tensor<?x?xf32>
 }
+
+// -----
+
+// A constant that a score and what stands before it share (after CSE): the score has its own.
+// CHECK: module @step1
+// CHECK: func.func @shared(
+// CHECK-NEXT: attn.attend
+// CHECK: arith.constant 2 : index
+func.func @shared(%x: tensor<?x8x?x64xf32>, %n: tensor<?x?xi64>) -> tensor<?x8x?x64xf32> {
+  %c2 = arith.constant 2 : index
+  %s = attn.pool mean %x size(64) : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
+  %o = attn.attend %x segment(%s, %s) score(%t, %b, %h, %i, %j) {
+      %w = arith.muli %j, %c2 : index
+      %y = arith.index_cast %w : index to i64
+      %z = arith.sitofp %y : i64 to f32
+      attn.yield %z : f32
+    } : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}

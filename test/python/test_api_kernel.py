@@ -77,6 +77,44 @@ def test_run_time_scalars_captures_and_lse() -> None:
         count = hd.compile_count()
 
 
+def test_one_tensor_in_several_roles() -> None:
+    """Operand of a pattern, capture of a score, a dot's side: its type stands in the op once."""
+
+    @hd.kernel
+    def weighed(q: Any, k: Any, v: Any, lo: Any, hi: Any) -> Any:
+        def score(s: Any, t: Any, b: Any, h: Any, i: Any, j: Any) -> Any:
+            return s + t / (hi[b, i] - lo[b, i] + 1) + 0.25 * q[b, h, i, 0]
+
+        segment = hd.segment(k, v, hd.between(lo, hi), score=score, dots=[(q, k), (q, v)])
+        return hd.attend(hd.attend(q, k, v), segments=[segment])
+
+    q, k, v = (rows(2, 3, 40, 8, seed=s) for s in range(3))
+    lo = np.random.default_rng(3).integers(0, 40, (2, 40))
+    hi = lo + np.random.default_rng(4).integers(0, 9, (2, 40))
+    at, j = np.arange(40)[:, None], np.arange(40)
+    live = (lo[:, None, :, None] <= j) & (j < hi[:, None, :, None])
+    s = (q @ k.swapaxes(-1, -2) + q @ v.swapaxes(-1, -2) / (hi - lo + 1)[:, None, :, None]) / 8**0.5
+    s = np.where(live, s + 0.25 * q[:, :, at, 0], -np.inf)
+    p = np.exp(s - np.where(live.any(-1, keepdims=True), s.max(-1, keepdims=True), 0))
+    expected = (p / np.maximum(p.sum(-1, keepdims=True), 1e-30)) @ v
+    np.testing.assert_allclose(weighed(q, k, v, lo, hi), expected, rtol=0, atol=2e-5)
+
+
+def test_constants_of_scores_beside_those_of_glue() -> None:
+    """Constants that an op's region and the glue before it share stay with each of them."""
+
+    @hd.kernel
+    def shifted(q: Any, k: Any, v: Any) -> Any:
+        return hd.attend(q, k * 2.0, v, where=hd.causal, score=lambda s, b, h, i, j: s * 2.0 + (j + 1) * (i - 2))
+
+    q, k, v = (rows(1, 2, 33, 8, seed=s) / 4 for s in range(3))
+    i, j = np.arange(33)[:, None], np.arange(33)
+    s = 4.0 * q.astype(np.float64) @ k.swapaxes(-1, -2) / 8**0.5 + (j + 1) * (i - 2)
+    s = np.where(j <= i, s, -np.inf)
+    p = np.exp(s - s.max(-1, keepdims=True))
+    np.testing.assert_allclose(shifted(q, k, v), p / p.sum(-1, keepdims=True) @ v, rtol=0, atol=2e-5)
+
+
 def test_sizes_that_the_function_reads_are_part_of_the_kernel() -> None:
     @hd.kernel
     def quarters(x: Any) -> Any:

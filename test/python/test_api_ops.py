@@ -67,6 +67,45 @@ def test_pool(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["max", "mean", "sum"])
+@pytest.mark.parametrize(
+    ("shape", "stride", "block", "reverse", "exclusive", "strided"),
+    [
+        ((2, 3, 100, 64), 1, None, False, False, "no"),
+        ((2, 1, 100, 64), 7, None, False, True, "rows"),
+        ((1, 2, 50, 17), 1, 8, True, True, "gaps"),
+        ((1, 1, 37, 80), 3, 10, True, False, "reversed"),
+        ((1, 1, 37, 8), 5, 3, False, False, "no"),  # a stride beyond the block: each row alone
+        ((1, 1, 3, 8), 40, None, False, True, "no"),
+        ((1, 1, 1, 8), 1, 1, False, False, "no"),
+        ((0, 1, 9, 8), 2, None, False, False, "no"),
+    ],
+)
+def test_scan(
+    dtype: str, kind: str, shape: tuple[int, ...], stride: int, block: int | None, reverse: bool, exclusive: bool,
+    strided: str,
+) -> None:  # fmt: skip
+    x = rows(*shape, dtype=dtype, strided=strided)
+    got = hd.scan(x, kind, stride=stride, block=block, reverse=reverse, exclusive=exclusive)
+    value, size = oracle.scan(wide(x), kind, stride, block, reverse, exclusive)
+    empty = np.isneginf(value)
+    np.testing.assert_array_equal(np.isneginf(wide(got)), empty)
+    close(torch.where(torch.from_numpy(empty), torch.zeros_like(got), got), (np.where(empty, 0, value), size), 100,
+          dtype)  # fmt: skip
+    again = hd.kernel(lambda x: hd.scan(x, kind, stride=stride, block=block, reverse=reverse, exclusive=exclusive))
+    if shape[0]:
+        np.testing.assert_allclose(again.reference(x).numpy(), value, rtol=1e-9, atol=1e-12)
+
+
+def test_a_scan_keeps_nan_to_its_chain() -> None:
+    x = rows(1, 1, 12, 8)
+    x[0, 0, 5] = np.nan
+    got = hd.scan(x, "max", stride=3)
+    assert np.isnan(wide(got[0, 0, 5::3])).all()
+    assert np.isfinite(wide(got[0, 0, [0, 1, 2, 3, 4, 6, 7, 9, 10]])).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("shape", "w", "bias", "stride", "offset", "partial", "strided"),
     [
@@ -127,6 +166,9 @@ def test_lengths_do_not_recompile() -> None:
     [
         (lambda x: hd.pool(x, "median", 4), ValueError, "expected a kind among max, mean, sum, but got 'median'"),
         (lambda x: hd.pool(x, "max", 0), ValueError, "expected size of at least 1, but got 0"),
+        (lambda x: hd.scan(x, "min"), ValueError, "expected a kind among max, mean, sum, but got 'min'"),
+        (lambda x: hd.scan(x, "max", stride=0), ValueError, "expected stride of at least 1, but got 0"),
+        (lambda x: hd.scan(x, "max", block=2.5), TypeError, "expected an integer for block, but got float"),
         (lambda x: hd.pool(x[0], "max", 4), ValueError, "expected x with 4 dimensions"),
         (lambda x: hd.pool(x.double(), "max", 4), TypeError, "float64"),
         (lambda x: hd.project(x, rows(39, 5)), ValueError, "expected dimension 2 of .* to be 39, but got 40"),

@@ -34,10 +34,19 @@ def test_example(name: str) -> None:
     assert not wrong, wrong
 
 
+@pytest.mark.parametrize("name", [n for n in zoo.names() if (ROOT / "examples" / n / "witness.py").exists()])
+def test_a_witness_agrees(name: str) -> None:
+    done = list(zoo.witnesses(name))
+    if not done:
+        pytest.skip("its package is not installed")
+    wrong = [c for c in done if not c.ok]
+    assert not wrong, wrong
+
+
 @pytest.mark.parametrize("name", zoo.names())
 def test_an_oracle_knows_nothing_of_heddle(name: str) -> None:
     text = (ROOT / "examples" / name / "oracle.py").read_text(encoding="utf-8")
-    assert set(re.findall(r"^(?:import|from) (\w+)", text, re.M)) <= {"__future__", "typing", "numpy"}
+    assert set(re.findall(r"^(?:import|from) (\w+)", text, re.M)) <= {"__future__", "math", "typing", "numpy"}
 
 
 def test_a_wrong_result_fails() -> None:

@@ -1,0 +1,5 @@
+// The attention of R-Transformer: causal, without positions.
+func.func @attention(%q: tensor<?x?x?x32xf32>, %k: tensor<?x?x?x32xf32>, %v: tensor<?x?x?x32xf32>) -> tensor<?x?x?x32xf32> {
+  %o = attn.attend %q segment(%k, %v) where(causal) : tensor<?x?x?x32xf32> segment(tensor<?x?x?x32xf32>, tensor<?x?x?x32xf32>) -> tensor<?x?x?x32xf32>
+  return %o : tensor<?x?x?x32xf32>
+}

@@ -23,8 +23,9 @@ HEADS, DIM = 2, 64
 MASKED = 8192  # longest n with a mask
 # Examples without a row: what they add to a measured one is not attention.
 UNMEASURED = {
-    "albert", "bert", "combiner_axial", "dkt_convolutions", "mixed_precision", "r_transformer", "sparse_mlp",
-    "survey_patterns", "transformer", "tree", "universal_transformer",
+    "albert", "bert", "combiner_axial", "dkt_convolutions", "graph_attention", "longt5", "mixed_precision",
+    "native_sparse", "nystromformer", "performer", "r_transformer", "relative_values", "sparse_mlp", "survey_patterns",
+    "swin", "transformer", "tree", "universal_transformer",
 }  # fmt: skip
 F = torch.nn.functional
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -306,7 +307,8 @@ def etc(n: int, r: int = 128, count: int = 128) -> Case:
         kp, vp = (F.pad(x, (0, 0, r, r)).flatten(0, 1).unfold(1, wide, c) for x in (kll, vll))
         out, lse = flash(in_blocks(q, c), kp.mT, vp.mT, mask=add)
         band = out.reshape(q.shape), lse.reshape(q.shape[:3])
-        long_rows = merge([band, flash(q, klg, vlg, mask=(bias[:, lg[0].long()] + own.gather(-1, lg.long().expand(HEADS, -1, -1)))[None])])
+        far = bias[:, lg[0].long()] + own.gather(-1, lg.long().expand(HEADS, -1, -1))
+        long_rows = merge([band, flash(q, klg, vlg, mask=far[None])])
         keys, values = torch.cat([kgg, kgl], 2), torch.cat([vgg, vgl], 2)
         joint = torch.cat([gg[0], gl[0]], -1).long()
         both = bias[:, joint][None] + (qg @ table.mT).gather(-1, joint.expand(1, HEADS, -1, -1)) * DIM**-0.5

@@ -41,6 +41,7 @@ def summaries(q: Any, k: Any, v: Any, kind: str) -> Any:
         return hd.segment(key, hd.attend(top, k, v, where=ABOVE), seen)
     if kind == "rowmajor":  # summary (r, c): row r as (r, c) sees it; query (r', c) sees those of its column
         return hd.segment(k, hd.attend(q, k, v, where=hd.block(W)), ABOVE)
+
     # horizontal: summary (r, c): row r without column c; query (r', c) sees those of its column.
     def others(x: Any) -> Any:
         left, right = (hd.scan(x, "max", block=W, reverse=back, exclusive=True) for back in (False, True))

@@ -16,7 +16,6 @@ SPEC = (
 COST = "O(n (r + g))"
 VARIANTS: dict[str, dict[str, Any]] = {"": {}}
 R, GLOBALS, IDS = 6, 5, 9
-SCALE = 32**-0.5
 
 
 def rows(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -38,10 +37,10 @@ def inputs(rng: np.random.Generator, n: int) -> tuple[Any, ...]:
 def attention(q: Any, near: Any, far: Any, table: Any, bias: Any, near_ids: Any, far_ids: Any, where: Any) -> Any:
     """One softmax over two kinds of keys; near and far are (k, v)."""
     # q_i . E[id] for each id of the vocabulary once, a product with the table; the score loads the one it needs.
-    products = hd.convolve(q, table)
+    products, scale = hd.convolve(q, table), q.shape[-1] ** -0.5
 
     def relative(ids: Any) -> Any:
-        return lambda s, b, h, i, j: s + SCALE * products[b, h, i, ids[b, i, j]] + bias[h, ids[b, i, j]]
+        return lambda s, b, h, i, j: s + scale * products[b, h, i, ids[b, i, j]] + bias[h, ids[b, i, j]]
 
     segments = [hd.segment(*near, where, score=relative(near_ids)), hd.segment(*far, score=relative(far_ids))]
     return hd.attend(q, segments=segments, q_offset=0)

@@ -18,9 +18,7 @@ def softmax(s: np.ndarray) -> np.ndarray:
 def oracle(
     qn: Any, kn: Any, vn: Any, ql: Any, kl: Any, vl: Any, w: Any, down: Any, across: Any, nodes: Any, leaves: Any
 ) -> np.ndarray:
-    qn, kn, vn, ql, kl, vl, w, down, across = (
-        x.astype(np.float64) for x in (qn, kn, vn, ql, kl, vl, w, down, across)
-    )
+    qn, kn, vn, ql, kl, vl, w, down, across = (x.astype(np.float64) for x in (qn, kn, vn, ql, kl, vl, w, down, across))
     root = np.sqrt(qn.shape[-1])
     out_n = np.zeros_like(vn)
     for b in range(len(nodes)):

@@ -180,7 +180,8 @@ class Partial:
                 )
             x = as_traced(x)
             if x.type != "int":
-                raise TypeError(f"expected integer indices of a captured tensor, but got a traced {x.type}")
+                cure = "; x.int() drops the fraction" if x.type == "float" else "; x.int() makes 0 or 1 of it"
+                raise TypeError(f"expected integer indices of a captured tensor, but got a traced {x.type}{cure}")
             at = (*at, x)
         rank = len(self.data.shape)
         if len(at) > rank:

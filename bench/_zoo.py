@@ -23,7 +23,7 @@ HEADS, DIM = 2, 64
 MASKED = 8192  # longest n with a mask
 # Examples without a row: what they add to a measured one is not attention.
 UNMEASURED = {
-    "albert", "bert", "combiner_axial", "dkt_convolutions", "graph_attention", "longt5", "mixed_precision",
+    "albert", "bert", "bigbird", "combiner_axial", "dkt_convolutions", "graph_attention", "longt5", "mixed_precision",
     "native_sparse", "nystromformer", "performer", "r_transformer", "relative_values", "sparse_mlp", "survey_patterns",
     "swin", "transformer", "tree", "universal_transformer",
 }  # fmt: skip

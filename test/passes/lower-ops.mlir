@@ -20,7 +20,7 @@ func.func @pool(%k: tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32> {
 // CHECK: func.func @heddle_task
 // CHECK: scf.for {{.*}} iter_args
 // CHECK: arith.maximumf %{{.*}} : vector<16xf32>
-// CHECK: vector.store
+// CHECK: llvm.store %{{.*}} : vector<16xf32>
 func.func @scan(%k: tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32> {
   %s = attn.scan max %k stride(64) exclusive : tensor<?x8x?x64xf32> -> tensor<?x8x?x64xf32>
   return %s : tensor<?x8x?x64xf32>

@@ -9,7 +9,7 @@ import numpy as np
 import heddle as hd
 
 SYSTEM = "BigBird"
-SPEC = "coarse(b, window(1, 1) | listed(%random)) | global_tokens([0 to b, end - b to end]); or random_blocks(b, r, seed)"
+SPEC = "coarse(b, window(1, 1) | listed(%random)) | global_tokens([0 to b, end - b to end]); or random_blocks"
 COST = "O(n b)"
 BEYOND = True
 VARIANTS: dict[str, dict[str, Any]] = {"listed": {"drawn": False}, "drawn": {"drawn": True}}

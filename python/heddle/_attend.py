@@ -10,6 +10,7 @@ from typing import Any
 from . import _core
 from ._compiled import kernel_of
 from ._cuda import GpuKernel, attend_on, driver, on_gpu
+from ._errors import in_words
 from ._gpu import Bundle
 from ._pattern import compiling, full
 from ._program import MLIR_TYPES, TensorValue
@@ -175,7 +176,8 @@ def attend(
         check_waste(formula, plan, call, max_waste)
     if on_gpu(q):
         return attend_gpu(formula, call, out)
-    result = plan.run(call.values, out)
+    with in_words(formula.words):
+        result = plan.run(call.values, out)
     if type(q).__module__ in ("numpy", "torch") or out is not None:
         return result
     return _like(q, result)

@@ -157,16 +157,16 @@ def convolve(
     taps = _rank(weights, "weights", 3, 4)[1]
     step = taps if stride is None else _positive(stride, "stride")
 
-    def build(trace: Trace, x: TensorValue, w: TensorValue, *rest: TensorValue) -> tuple[TensorValue, ...]:
+    def build(trace: Trace, x: TensorValue, weights: TensorValue, *rest: TensorValue) -> tuple[TensorValue, ...]:
         b, h, n, _ = x.sizes
-        e = w.dims[3] if len(w.dims) == 4 else x.dims[3]
+        e = weights.dims[3] if len(weights.dims) == 4 else x.dims[3]
         dims = (x.dims[0], x.dims[1], None, e)
         m = _windows(n, taps, step, offset, partial)
-        text = f"attn.convolve {x.name}, {w.name}" + (f" bias({rest[0].name})" if rest else "")
+        text = f"attn.convolve {x.name}, {weights.name}" + (f" bias({rest[0].name})" if rest else "")
         text += _window_clauses(stride, offset, partial)
-        text += f" : {x.type}, {w.type}" + (f" bias({rest[0].type})" if rest else "")
+        text += f" : {x.type}, {weights.type}" + (f" bias({rest[0].type})" if rest else "")
         return trace.op(
-            f"{text} -> {tensor_type(x.dtype, dims)}", [(x.dtype, dims, (b, h, m, (w if e else x).sizes[-1]))]
+            f"{text} -> {tensor_type(x.dtype, dims)}", [(x.dtype, dims, (b, h, m, (weights if e else x).sizes[-1]))]
         )
 
     tensors = [x, weights] if bias is None else [x, weights, bias]
@@ -192,12 +192,14 @@ def project(x: Any, weights: Any, *, block: int = 1, out: Any = None) -> Any:
     _rank(x, "x", 4)
     _rank(weights, "weights", 2, 3, 4)
 
-    def build(trace: Trace, x: TensorValue, e: TensorValue) -> tuple[TensorValue, ...]:
-        r = e.dims[-1]
+    def build(trace: Trace, x: TensorValue, weights: TensorValue) -> tuple[TensorValue, ...]:
+        r = weights.dims[-1]
         dims = (x.dims[0], x.dims[1], None if r is None else r * block, x.dims[3])
-        sizes = (x.sizes[0], x.sizes[1], e.sizes[-1] * block, x.sizes[3])
+        sizes = (x.sizes[0], x.sizes[1], weights.sizes[-1] * block, x.sizes[3])
         clause = f" block({block})" if block > 1 else ""
-        text = f"attn.project {x.name}, {e.name}{clause} : {x.type}, {e.type} -> {tensor_type(x.dtype, dims)}"
+        text = (
+            f"attn.project {x.name}, {weights.name}{clause} : {x.type}, {weights.type} -> {tensor_type(x.dtype, dims)}"
+        )
         return trace.op(text, [(x.dtype, dims, sizes)])
 
     return run_op("project", block, [x, weights], [set(), set()], build, out)
@@ -409,5 +411,4 @@ def merge(parts: Sequence[tuple[Any, Any]]) -> Any:
     return run_op("merge", len(parts), [*outs, *lses], [set()] * (2 * len(parts)), build)
 
 
-__all__ = ["convolve", "gather_rows", "group", "linear_attend", "merge", "pool", "project", "scan",
-           "scatter_rows"]
+__all__ = ["convolve", "gather_rows", "group", "linear_attend", "merge", "pool", "project", "scan", "scatter_rows"]

@@ -531,7 +531,8 @@ def as_pattern(x: Any) -> Pattern:
         return holds(x.mask_mod)
     if callable(x):
         return holds(x)
-    raise TypeError(f"expected a pattern or a function of (b, h, i, j), but got {type(x).__name__}")
+    cure = "; a boolean matrix is hd.mask(x)" if hasattr(x, "dtype") else ""
+    raise TypeError(f"expected a pattern or a function of (b, h, i, j), but got {type(x).__name__}{cure}")
 
 
 # Closed-form patterns
@@ -591,7 +592,10 @@ def _flags(kind: str, data: Any) -> Pattern:
     if dtype_name(data) != "bool":
         raise TypeError(f"expected a list of positions or boolean flags [B, N] for {kind}, but got {data.dtype}")
     if len(data.shape) != 2:
-        raise ValueError(f"expected flags of shape [B, N] for {kind}, but got {list(data.shape)}")
+        cure = ""
+        if len(data.shape) == 3 and kind == "keys":
+            cure = "; by head: hd.same(x, y), x zeros of the queries [1, 1, Nq], y 0 where live and -1 elsewhere"
+        raise ValueError(f"expected flags of shape [B, N] for {kind}, but got {list(data.shape)}{cure}")
     if kind == "global_tokens":
         return keys(data) | queries(data)
     builder = _Builder()

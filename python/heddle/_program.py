@@ -17,6 +17,7 @@ from typing import Any
 from . import _core
 from ._compiled import kernel_of
 from ._emit import element_lines
+from ._errors import in_words, parameter_names
 from ._scalars import Scalar, Tensor, Traced, _is_tensor, as_traced, capture_identity, ufunc_of
 from ._torchnames import torch_mode
 from ._trace import Wrapper, function_key
@@ -104,6 +105,10 @@ class TensorValue:
             f"expected an op of heddle, arithmetic or hd.elementwise on a tensor of an hd.kernel function, but got "
             f".{name}"
         )
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return elementwise(lambda *x: function(*x, **(kwargs or {})), *args)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Any:
         function = ufunc_of(ufunc, method)
@@ -402,7 +407,8 @@ def run_op(
         if len(_alone) >= _MAX_ENTRIES:
             _alone.clear()
         found = _alone[tuple(signature)] = kernel_of(text)
-    result = found.call(tensors, out)
+    with in_words(lambda: parameter_names(build, skip=1)):
+        result = found.call(tensors, out)
     return result[0] if len(result) == 1 else result
 
 
@@ -461,8 +467,12 @@ class KernelFunction(Wrapper):
         entry, values = self._find(args)
         if entry.core is None:
             entry.core = kernel_of(entry.text)
-        result = entry.core.call(values, out)
+        with in_words(self._words):
+            result = entry.core.call(values, out)
         return result[0] if len(result) == 1 else result
+
+    def _words(self) -> dict[str, str]:
+        return parameter_names(self.function)
 
     def spec(self, *args: Any) -> Any:
         """The spec for arguments like these: `hd.compile` takes it, `str` is the dialect's text."""

@@ -9,6 +9,7 @@ canonical form share it.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -341,6 +342,15 @@ class Formula:
         ]
         arguments = [(kind, g, what) for kind, g, what, _ in self.arguments]
         return _core.Plan(arguments, rules, self.rows_first, self.lse, compile)
+
+    def words(self) -> dict[str, str]:
+        """What errors call the arguments: operands of patterns with the primitive that has them."""
+        found = {name: what for _, _, what, name in self.arguments}
+        for s in self.segments:
+            text = s.pattern.core.text([f"p{n}" for n in s.operands]).replace("%", "")
+            for call in re.findall(r"\w+\([^()]*\)", text):
+                found |= {name: f"{name} of {call}" for name in re.findall(r"\bp\d+\b", call)}
+        return found
 
     def types(self, signature: Sequence[int], heads: tuple[int, ...] | None = None) -> dict[str, str]:
         """MLIR types by SSA name. `heads`: (Hq, Hk[, Hv]), where they are to be static."""

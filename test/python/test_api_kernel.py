@@ -100,6 +100,28 @@ def test_one_tensor_in_several_roles() -> None:
     np.testing.assert_allclose(weighed(q, k, v, lo, hi), expected, rtol=0, atol=2e-5)
 
 
+def test_errors_name_the_parameters_of_the_function() -> None:
+    @hd.kernel
+    def lowered(q: Any, keys: Any, values: Any, weights: Any) -> Any:
+        return hd.attend(q, hd.project(keys, weights), hd.project(values, weights))
+
+    q, k, v = (rows(1, 2, 33, 8, seed=s) for s in range(3))
+    with pytest.raises(ValueError, match="expected dimension 2 of keys to be 32, but got 33"):
+        lowered(q, k, v, rows(32, 4))
+    with pytest.raises(ValueError, match="expected dimension 2 of x to be 32, but got 33"):
+        hd.project(k, rows(32, 4))
+
+
+def test_functions_of_torch_are_elementwise() -> None:
+    @hd.kernel
+    def gated(q: Any, k: Any, v: Any) -> Any:
+        return hd.attend(torch.relu(q), k, v) * torch.sigmoid(q)
+
+    q, k, v = (torch.from_numpy(rows(1, 2, 33, 8, seed=s)) for s in range(3))
+    expected = judge(np.maximum(q.numpy(), 0), [Segment(k.numpy(), v.numpy())]) * torch.sigmoid(q).numpy()
+    np.testing.assert_allclose(gated(q, k, v).numpy(), expected, rtol=0, atol=2e-5)
+
+
 def test_constants_of_scores_beside_those_of_glue() -> None:
     """Constants that an op's region and the glue before it share stay with each of them."""
 

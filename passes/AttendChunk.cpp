@@ -35,7 +35,7 @@ void AttendTiler::emitFlush(int64_t n) {
   if (!scored && maskable(s)) {
     dotTops = e.select(c.masked, unused, tops);
   }
-  fetchAhead(u, s.segment, c);
+  findRows(u, s.segment, c);
   for (size_t dot = 0; dot < sig.segments[s.segment].dots.size(); ++dot) {
     emitDots(u, n, dot, c, dotTops);
   }
@@ -76,26 +76,46 @@ void AttendTiler::emitRanges(const Uniform &u, int64_t n, const Chunk &c) {
   }
 }
 
-/// What is asked for before it is used, and how far the next chunk's rows lie.
-void AttendTiler::fetchAhead(const Uniform &u, int64_t segment, Chunk &c) {
+/// Where the chunk's rows lie, and how far the next chunk's are.
+void AttendTiler::findRows(const Uniform &u, int64_t segment, Chunk &c) {
   // Rows that are far apart fall into few sets of the cache, and no stream of the hardware fetches them.
   c.values = in(u, fValueTable);
   Value apart = e.sub(e.load(e.i64, e.at(c.values, 8), 8), e.load(e.i64, c.values, 8));
   c.far = e.both(e.ge(c.count, e.c(2)), e.either(e.ge(apart, e.c(kFarRows)), e.le(apart, e.c(-kFarRows))));
-  e.ifThen(c.far, [&] {
-    e.loop(e.c(0), c.count, 1,
-           [&](Value k) { e.prefetch(e.load(e.ptr, e.at(c.values, e.mul(k, 8)), 8), sig.dv * bytes(), 2); });
-  });
-  // A tile that is the only one to read its keys runs at the speed of memory: values are fetched while the dots run
-  // and, for few queries, the keys that follow, if they lie as these do, while values are accumulated.
-  c.null = e.toPtr(e.c(0));
-  c.fetched = e.select(e.eq(slot(u.args, header::kTiles), e.c(1)), in(u, fValueTable), c.null);
   if (e.target.registers >= 32 && !sig.segments[segment].dots.empty()) {
+    // For few queries, the keys that follow are fetched while values are accumulated, if they lie as these do.
     c.few = e.le(c.lanes, e.c(kColumn));
     Value table = in(u, fKeyTable[0]);
     c.ahead = e.mul(e.sub(e.load(e.i64, e.at(table, 8), 8), e.load(e.i64, table, 8)), c.count);
     c.valuesAhead = e.mul(apart, c.count);
   }
+}
+
+/// The record of what the dots of a chunk fetch: the rows of noteAhead; its values, if few tiles read them; where keys
+/// lie far apart, so that no stream of the hardware fetches them, the next tile's, which are these, moved as its
+/// queries are.
+void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
+  Value record = in(u, fFetch), rows = e.load(e.i64, in(u, fRowsAhead), 8), toNext = e.load(e.i64, in(u, fToNext), 8);
+  e.store(e.c(0), in(u, fRowsAhead), 8); // once a tile
+  int64_t kinds = 0;
+  auto kind = [&](int64_t table, Value away, Value rows) {
+    Value at = e.at(record, 8 + kinds++ * fetch::kKindBytes);
+    e.store(in(u, table), e.at(at, fetch::kTable), 8);
+    e.store(away, e.at(at, fetch::kAway), 8);
+    e.store(rows, e.at(at, fetch::kRows), 8);
+  };
+  auto away = [&](int64_t stride) { return e.mul(toNext, e.load(e.i64, in(u, stride), 8)); };
+  kind(fRows, e.load(e.i64, in(u, fQueriesAway), 8), rows);
+  if (direct) {
+    kind(fOutRows, e.c(0), rows);
+  }
+  Value wanted = e.select(e.lt(e.c(0), rows), e.c(kinds), e.c(0));
+  kind(fValueTable, e.c(0), c.count);
+  Value few = longStrata[n] ? e.eq(slot(u.args, header::kTiles), e.c(1)) : e.constant(e.i1, int64_t(1));
+  wanted = e.select(few, e.c(kinds), wanted);
+  kind(fKeyTable[0], away(fKeyStride[0]), c.count);
+  kind(fValueTable, away(fValueStride), c.count);
+  e.store(e.select(c.far, e.c(kinds), wanted), record, 8);
 }
 
 /// S := K Q of one dot.
@@ -127,8 +147,13 @@ void AttendTiler::emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk 
   e.loop(c.count, e.add(c.count, kFewKeys), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
   Values operands{table, c.count, c.groups, in(u, packOf(segment, dot).at), in(u, fScores[dot]), c.pitch, tops};
   auto dots = [&] {
+    if (dot == 0) {
+      setFetch(u, n, c);
+    } else {
+      e.store(e.c(0), in(u, fFetch), 8);
+    }
     Values more(operands);
-    more.push_back(dot == 0 ? c.fetched : c.null);
+    more.push_back(in(u, fFetch));
     e.call(declareTileKernel(module, TileKernel::Dots, d, wide(), sig.dv * bytes()), {}, more);
   };
   auto dotsFew = [&] {

@@ -156,16 +156,6 @@ Value AttendTiler::notFinite(const Uniform &u) {
   return e.any(e.cmp(arith::CmpFPredicate::UNO, sum, sum));
 }
 
-/// Asks for the output rows, which are written when the tile is done.
-void AttendTiler::fetchOutput(const Uniform &u) {
-  int64_t record = sig.resultSlot(sig.out);
-  Value base = headBase(u, record, false), stride = rowStride(u, record);
-  e.loop(e.c(0), e.load(e.i64, in(u, fLanes), 8), 1, [&](Value lane) {
-    Value row = e.sub(e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8), u.qOffset);
-    e.prefetch(e.toPtr(e.add(base, e.mul(row, stride))), sig.dv * bytes(), 2);
-  });
-}
-
 /// out = acc / l, lse = m + log l; a sink joins the sum here.
 void AttendTiler::finishRow(const Uniform &u, Value lane, Value maxima, Value sums, Value acc) {
   Value m = e.load(e.f32, e.at(maxima, e.mul(lane, 4)), 4), l = e.load(e.f32, e.at(sums, e.mul(lane, 4)), 4);

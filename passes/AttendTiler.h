@@ -92,10 +92,13 @@ private:
   bool splitKeys = false;
   /// No stratum differs by head: a tile's lanes may be queries of several heads that share keys.
   bool groupHeads = false;
+  /// Of each stratum: some rows may have more keys than a split.
+  llvm::SmallVector<bool> longStrata;
   // Offsets in the frame.
   int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
           fPositions = 0, fHeads = 0, fState = 0, fStageV = 0, fTile = 0, fTotal = 0, fSuper = 0, fTouched = 0,
-          fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0, fCareful = 0;
+          fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0, fCareful = 0, fToNext = 0,
+          fRowsAhead = 0, fQueriesAway = 0, fFetch = 0, fOutRows = 0;
   // A state is m of its rows, l, then acc.
   int64_t sumsAt(int64_t rows) const { return rows * 4; }
   int64_t accAt(int64_t rows) const { return rows * 8; }
@@ -160,11 +163,14 @@ private:
   //===--- AttendTiles.cpp ---------------------------------------------------===//
 
   void emitGroup(int64_t n);
-  void emitTile(const Uniform &u, int64_t n, llvm::ArrayRef<mlir::Value> digits, const Work &work);
+  void emitTile(const Uniform &u, int64_t n, mlir::Value corner, llvm::ArrayRef<mlir::Value> digits, mlir::Value toNext,
+                const Work &work);
   mlir::Value shiftLanes(const Uniform &u, mlir::Value empty, mlir::Value highest);
   mlir::Value shareLanes(const Uniform &u, const Work &work, mlir::Value highest);
-  void packQueries(const Uniform &u, const Strata &group);
-  void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, mlir::Value minPosition);
+  int64_t packQueries(const Uniform &u, const Strata &group);
+  void noteAhead(const Uniform &u, int64_t packed, mlir::Value toNext);
+  void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, mlir::Value minPosition,
+                      mlir::Value toNext);
   void emitStrata(const Uniform &u, const Strata &group, mlir::Value split, mlir::Value minPosition);
   /// True where a dead pair may meet a value: then its weight is 0, and 0 * NaN must not reach acc.
   bool mayLeak(const Stratum &s) { return maskable(s) || isScored(s.segment); }
@@ -177,7 +183,6 @@ private:
   void emitFold();
   void mergeState(const Uniform &u, mlir::Value state, bool fresh);
   mlir::Value notFinite(const Uniform &u);
-  void fetchOutput(const Uniform &u);
   void finishRow(const Uniform &u, mlir::Value lane, mlir::Value maxima, mlir::Value sums, mlir::Value acc);
   void finishLanes(const Uniform &u, mlir::Value state, mlir::Value superState);
 
@@ -215,14 +220,14 @@ private:
     mlir::Value count, lanes, masked;   ///< keys, lanes of the tile, whether a pair may be dead
     mlir::Value columns, groups, pitch; ///< ranges of keys and of columns; bytes of a column of S
     mlir::Value values, far;            ///< rows of V, and whether they are far apart
-    mlir::Value null, fetched;          ///< no address; the rows of V if the dots are to fetch them
     mlir::Value few, ahead,
         valuesAhead;    ///< the tile has one column (null: no kernels for that); bytes to the next rows
     mlir::Value scores; ///< S of the first dot
   };
   void emitFlush(int64_t n);
   void emitRanges(const Uniform &u, int64_t n, const Chunk &c);
-  void fetchAhead(const Uniform &u, int64_t segment, Chunk &c);
+  void findRows(const Uniform &u, int64_t segment, Chunk &c);
+  void setFetch(const Uniform &u, int64_t n, const Chunk &c);
   void emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk &c, mlir::Value tops);
   mlir::Value emitScores(const Uniform &u, int64_t n, const Chunk &c);
   void emitValues(const Uniform &u, int64_t n, const Chunk &c);

@@ -32,7 +32,7 @@ void AttendTiler::emitGroup(int64_t n) {
   }
   Value total = e.mul(e.add(e.sub(highest, lowest), 1), inner), parts = slot(u.args, header::kParts);
   auto end = [&](Value part) { return arith::DivSIOp::create(builder, e.loc, e.mul(part, total), parts).getResult(); };
-  e.loop(end(work.part), end(e.add(work.part, 1)), 1, [&](Value number) {
+  auto digitsOf = [&](Value number) {
     SmallVector<Value> digits(group.query.size());
     for (size_t k = group.query.size(); k-- > 1;) {
       const QueryDigit &d = group.query[k];
@@ -41,17 +41,33 @@ void AttendTiler::emitGroup(int64_t n) {
       number = e.floorDiv(number, count);
     }
     digits[0] = e.mul(e.add(lowest, number), leading.tile);
-    emitTile(u, n, digits, work);
+    return digits;
+  };
+  auto cornerOf = [&](ArrayRef<Value> digits) {
+    Value corner = e.c(0);
+    for (auto [d, digit] : llvm::zip(group.query, digits)) {
+      corner = e.add(corner, e.mul(digit, d.radix));
+    }
+    return corner;
+  };
+  Value from = end(work.part), to = end(e.add(work.part, 1));
+  // The next task begins with the part before this one or, of the super-tile before, the last.
+  Value lastPart = e.sub(cornerOf(digitsOf(end(e.add(parts, -1)))), e.c(schedule.superTile));
+  Value partBefore = cornerOf(digitsOf(end(e.max(e.add(work.part, -1), e.c(0)))));
+  Value after = e.select(e.eq(work.part, e.c(0)), lastPart, partBefore);
+  e.loop(from, to, 1, [&](Value number) {
+    SmallVector<Value> digits = digitsOf(number);
+    Value corner = cornerOf(digits), following = e.add(number, 1);
+    Value next = e.select(e.lt(following, to), cornerOf(digitsOf(following)), after);
+    emitTile(u, n, corner, digits, e.sub(next, corner), work);
   });
   func::ReturnOp::create(builder, e.loc);
 }
 
-void AttendTiler::emitTile(const Uniform &u, int64_t n, ArrayRef<Value> digits, const Work &work) {
+/// The tile whose box of digits begins at the position `corner`; the next one begins `toNext` positions on.
+void AttendTiler::emitTile(const Uniform &u, int64_t n, Value corner, ArrayRef<Value> digits, Value toNext,
+                           const Work &work) {
   const Strata &group = groups[n];
-  Value corner = e.c(0);
-  for (auto [d, digit] : llvm::zip(group.query, digits)) {
-    corner = e.add(corner, e.mul(digit, d.radix));
-  }
   // Lane l holds the digits l mod tile, (l / tile) mod tile', ... of the box, the last digit fastest.
   int64_t box = 1;
   for (const QueryDigit &d : group.query) {
@@ -109,10 +125,10 @@ void AttendTiler::emitTile(const Uniform &u, int64_t n, ArrayRef<Value> digits, 
       e.store(e.select(lost, e.splat(lowest), e.load(e.vec(e.i64), at, 8)), at, 8);
     });
     if (direct) {
-      emitDirectTile(u, group, work, lowest);
+      emitDirectTile(u, group, work, lowest, toNext);
       return;
     }
-    packQueries(u, group);
+    noteAhead(u, packQueries(u, group), toNext);
     emitStrata(u, group, work.split, lowest);
     mergeState(u, work.memory, n == 0);
     if (size_t(n + 1) == groups.size()) {
@@ -173,7 +189,9 @@ Value AttendTiler::shareLanes(const Uniform &u, const Work &work, Value highest)
       [&] { return Values{highest}; })[0];
 }
 
-void AttendTiler::packQueries(const Uniform &u, const Strata &group) {
+/// Returns the record of the last rows that were packed, -1 where there are none.
+int64_t AttendTiler::packQueries(const Uniform &u, const Strata &group) {
+  int64_t last = -1;
   llvm::SmallDenseSet<int64_t> done;
   for (int64_t n : group.members) {
     int64_t g = schedule.strata[n].segment;
@@ -192,19 +210,38 @@ void AttendTiler::packQueries(const Uniform &u, const Strata &group) {
         Value row = e.add(origin, e.add(e.mul(position, stride), e.mul(head, headStride)));
         e.store(row, e.at(in(u, fRows), e.mul(lane, 8)), 8);
       });
+      last = record;
       e.call(declareTileKernel(module, pairs ? TileKernel::PackPairs : TileKernel::Pack, pack.d, sig.storage), {},
              {in(u, fRows), elementStride(u, record), scaleOf(u, pack), in(u, pack.at)});
     }
   }
+  return last;
+}
+
+/// Notes what the tile's first dots fetch: its output rows, which are written when it is done, and the queries of the
+/// next tile (`packed`: their record, or -1).
+void AttendTiler::noteAhead(const Uniform &u, int64_t packed, Value toNext) {
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  if (direct) {
+    int64_t record = sig.resultSlot(sig.out);
+    Value stride = rowStride(u, record), base = e.sub(headBase(u, record, false), e.mul(u.qOffset, stride));
+    e.loop(e.c(0), lanes, vl, [&](Value lane) {
+      Value position = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+      e.store(e.add(e.mul(position, e.splat(stride)), e.splat(base)), e.at(in(u, fOutRows), e.mul(lane, 8)), 8);
+    });
+  }
+  e.store(toNext, in(u, fToNext), 8);
+  e.store(packed < 0 ? e.c(0) : e.mul(toNext, rowStride(u, packed)), in(u, fQueriesAway), 8);
+  e.store(lanes, in(u, fRowsAhead), 8);
 }
 
 /// A tile that has its state to itself. With split keys, each split starts from an empty state, and the total is
 /// folded from the splits' states in their order, whoever made them: the bits are the same in all phases.
-void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Work &work, Value minPosition) {
+void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Work &work, Value minPosition,
+                                 Value toNext) {
   Value tile = in(u, fTile);
   if (!splitKeys) {
-    packQueries(u, group);
-    fetchOutput(u);
+    noteAhead(u, packQueries(u, group), toNext);
     emitStrata(u, group, work.split, minPosition);
     finishLanes(u, tile, {});
     return;
@@ -214,7 +251,8 @@ void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Wo
   Value partial = e.eq(phaseNow, e.c(phase::kPartial)), merging = e.eq(phaseNow, e.c(phase::kMerge));
   Value alone = e.eq(splits, e.c(1));
   Value lanes = e.load(e.i64, in(u, fLanes), 8);
-  e.ifThen(e.cmp(arith::CmpIPredicate::ne, phaseNow, e.c(phase::kMerge)), [&] { packQueries(u, group); });
+  e.ifThen(e.cmp(arith::CmpIPredicate::ne, phaseNow, e.c(phase::kMerge)),
+           [&] { noteAhead(u, packQueries(u, group), toNext); });
   e.ifThen(arith::XOrIOp::create(builder, e.loc, e.either(partial, alone), e.constant(e.i1, int64_t(1))),
            [&] { clearState(u, total); });
   Value from = e.select(partial, work.split, e.c(0)), to = e.select(partial, e.add(work.split, 1), splits);

@@ -81,7 +81,12 @@ void AttendTiler::layout() {
   fValueBase = frame.allocate(8);
   fValueStride = frame.allocate(8);
   fLanes = frame.allocate(8);
-  fRows = frame.allocate(kLanes * 8);
+  fRows = frame.allocate((kLanes + kKeyGroup) * 8);
+  fOutRows = frame.allocate((kLanes + kKeyGroup) * 8);
+  fToNext = frame.allocate(8);
+  fRowsAhead = frame.allocate(8);
+  fQueriesAway = frame.allocate(8);
+  fFetch = frame.allocate(fetch::kBytes);
   fPositions = frame.allocate(kLanes * 8);
   fHeads = frame.allocate(kLanes * 8);
   fState = frame.allocate(kLanes * 8);
@@ -181,9 +186,12 @@ void AttendTiler::plan() {
     groups.push_back({{QueryDigit()}, {}}); // no pair is live: rows are finished all the same
   }
   direct = groups.size() == 1;
+  for (const Stratum &s : schedule.strata) {
+    longStrata.push_back(mayBeLong(s));
+  }
   const QueryDigit &leading = groups[0].query[0];
   splitKeys = direct && groups[0].query.size() == 1 && schedule.superTile == leading.radix * leading.tile &&
-              llvm::any_of(schedule.strata, mayBeLong);
+              llvm::is_contained(longStrata, true);
   groupHeads = llvm::none_of(schedule.strata, differsByHead) && !hasRelative();
   for (int64_t a : sig.patternOperands) {
     Type type = sig.func.getArgumentTypes()[a];

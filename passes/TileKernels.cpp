@@ -2,6 +2,8 @@
 
 #include "passes/TileKernels.h"
 
+#include <functional>
+
 using namespace mlir;
 
 namespace heddle {
@@ -142,6 +144,7 @@ private:
   int64_t bytes; ///< of a storage element
   bool pairs;    ///< native: two bf16 in a 32-bit word are multiplied at once
 
+  static constexpr int64_t kStep = 160;        ///< words of a row that are multiplied at once
   static constexpr int64_t kTurn = 8;          ///< words of a row between requests for the next
   static constexpr int64_t kRow = kColumn * 4; ///< bytes of a key in a column of S
 
@@ -162,11 +165,17 @@ private:
   Value interleave(Value even, Value odd);
   Value loadBits(Value row, Value dim, Value stride, bool adjacent, int64_t valid);
   void inPieces(int64_t from, int64_t end, int64_t step, llvm::function_ref<void(Value)> body);
+  /// Emits the requests of one turn of a group's loop.
+  using Ask = std::function<void(Value)>;
+  void askBeside(Value turn, Value key, int64_t fetch);
+  /// Turns of the first part of the rows.
+  int64_t turns() const {
+    int64_t n = words(), parts = (n + kStep - 1) / kStep;
+    return ((n + parts - 1) / parts + kTurn - 1) / kTurn;
+  }
   void dotsPass(Value from, Value until, bool fresh, bool last, int64_t fetch);
-  /// Asks for `fetch` bytes at a distance from as many rows of the table `ahead` as there are `rows`, where it is
-  /// given.
   void dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
-                 bool fresh, bool last, Value ahead = {}, Value distance = {}, int64_t fetch = 0);
+                 bool fresh, bool last, const Ask &ask);
   void accumulateBlock(Value column, int64_t vectors, int64_t lastValid);
   void accumulateFewBlock(Value lane0, Value lane1, int64_t column, int64_t vectors, int64_t lastValid,
                           int64_t fetchFrom, int64_t fetchTo);
@@ -395,7 +404,6 @@ void Body::stageRows() {
 /// S[key][lane] = sum over d of row[key][d] * Qt[d][lane], six keys by as many columns as the group has. Long rows
 /// are cut, so that the part of Qt in use stays in the first-level cache.
 void Body::dots(int64_t fetch) {
-  constexpr int64_t kStep = 160;
   int64_t n = words();
   if (n <= kStep) {
     dotsPass(c(0), c(n), true, true, fetch);
@@ -429,32 +437,41 @@ void Body::dotsPass(Value from, Value until, bool fresh, bool last, int64_t fetc
       for (int64_t i = 0; i < kKeyGroup; ++i) {
         rows.push_back(rowAddress(table, add(key, i)));
       }
+      // Requests go beside the multiplications of one pass where there are many, else before them.
+      bool spread = fresh && fetch > 0 && this->target.registers >= 32;
+      Value many = spread ? lt(c(0), load(i64, args[7], 8)) : constant(i1, int64_t(0));
       if (fresh) {
-        // Rows that are far apart are nobody else's to fetch.
-        for (int64_t i = 0; i < kKeyGroup; ++i) {
-          prefetch(rowAddress(table, add(key, kKeyGroup + i)), d * bytes);
-        }
-        if (fetch) {
-          Value values = args[7];
-          ifThen(cmp(arith::CmpIPredicate::ne, toInt(values), c(0)), [&] {
-            for (int64_t i = 0; i < kKeyGroup; ++i) {
-              prefetch(rowAddress(values, add(key, i)), fetch);
-            }
-          });
-        }
+        ifElse(
+            many, [] {},
+            [&] {
+              for (int64_t i = 0; i < kKeyGroup; ++i) {
+                prefetch(rowAddress(table, add(key, kKeyGroup + i)), d * bytes);
+              }
+            });
       }
-      auto block = [&](Value column, int64_t columns) {
+      auto block = [&](Value column, int64_t columns, bool asks) {
         Value s = at(scores, add(mul(add(base, column), pitch), mul(key, kRow)));
         Value top = at(tops, mul(add(base, column), kColumn * 4));
-        dotsBlock(rows, at(half, mul(column, kColumn * 4)), s, top, columns, from, until, fresh, last);
+        auto ask = [&](Value turn) { askBeside(turn, key, fetch); };
+        dotsBlock(rows, at(half, mul(column, kColumn * 4)), s, top, columns, from, until, fresh, last,
+                  asks ? Ask(ask) : nullptr);
       };
       if (this->target.registers < 32) {
-        loop(first, add(first, width), 1, [&](Value column) { block(column, 1); });
+        loop(first, add(first, width), 1, [&](Value column) { block(column, 1, false); });
         return;
       }
       std::function<void(int64_t)> choose = [&](int64_t columns) {
         if (columns > 0) {
-          ifElse(eq(width, c(columns)), [&] { block(first, columns); }, [&] { choose(columns - 1); });
+          ifElse(
+              eq(width, c(columns)),
+              [&] {
+                if (spread && columns == 64 / kColumn) {
+                  ifElse(many, [&] { block(first, columns, true); }, [&] { block(first, columns, false); });
+                } else {
+                  block(first, columns, spread);
+                }
+              },
+              [&] { choose(columns - 1); });
         }
       };
       choose(64 / kColumn);
@@ -462,9 +479,34 @@ void Body::dotsPass(Value from, Value until, bool fresh, bool last, int64_t fetc
   });
 }
 
+/// One turn's share of the requests for the next group's keys and for what the record names.
+void Body::askBeside(Value turn, Value key, int64_t fetch) {
+  Value table = args[0], record = args[7];
+  auto lines = [&](Value rows, Value away, int64_t bytes, int level) {
+    int64_t count = (bytes + 63) / 64, wanted = kKeyGroup * count, perTurn = (wanted + turns() - 1) / turns();
+    Value line = mul(turn, perTurn);
+    for (int64_t n = 0; n < perTurn; ++n) {
+      Value number = add(line, n);
+      if (perTurn * turns() > wanted) {
+        number = min(number, c(wanted - 1));
+      }
+      Value offset = mul(floorMod(number, count), 64);
+      prefetch(at(rowAddress(rows, floorDiv(number, count)), away ? add(offset, away) : offset), 64, level);
+    }
+  };
+  lines(at(table, mul(add(key, kKeyGroup), 8)), {}, d * bytes, 1);
+  loop(c(0), load(i64, record, 8), 1, [&](Value kind) {
+    Value of = at(record, add(mul(kind, fetch::kKindBytes), 8));
+    ifThen(lt(key, load(i64, at(of, fetch::kRows), 8)), [&] {
+      Value rows = at(load(ptr, at(of, fetch::kTable), 8), mul(key, 8));
+      lines(rows, load(i64, at(of, fetch::kAway), 8), fetch, 2);
+    });
+  });
+}
+
 /// The dots of one group of keys with `columns` columns, for elements [from, until) of the rows.
 void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
-                     bool fresh, bool last, Value ahead, Value distance, int64_t fetch) {
+                     bool fresh, bool last, const Ask &ask) {
   Value pitch = args[5];
   int64_t keys = static_cast<int64_t>(rows.size());
   int64_t perColumn = kColumn / vl, registers = columns * perColumn;
@@ -498,18 +540,12 @@ void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_
       return next;
     };
     Values sums;
-    if (ahead) {
+    if (ask) {
       // Spread over the loop: of requests in a burst, all that the cache has no room to note are lost.
-      int64_t lines = (fetch + 63) / 64, wanted = keys * lines, turns = (words() + kTurn - 1) / kTurn;
-      int64_t perTurn = (wanted + turns - 1) / turns;
       sums = loop(from, until, kTurn, init, [&](Value turn, ValueRange acc) {
-        Value line = mul(floorDiv(turn, kTurn), perTurn);
-        for (int64_t n = 0; n < perTurn; ++n) {
-          Value number = min(add(line, n), c(wanted - 1));
-          Value offset = add(mul(floorMod(number, lines), 64), distance);
-          prefetch(at(rowAddress(ahead, floorDiv(number, lines)), offset), 64);
-        }
-        return loop(turn, min(add(turn, kTurn), until), 1, acc, step);
+        ask(floorDiv(turn, kTurn));
+        Value end = add(turn, kTurn);
+        return loop(turn, words() % kTurn == 0 && words() <= kStep ? end : min(end, until), 1, acc, step);
       });
     } else {
       sums = loop(from, until, 1, init, step);
@@ -532,7 +568,6 @@ void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_
 /// The dots of one column, twelve keys at once: six would wait for their sums.
 void Body::dotsFew(int64_t fetch) {
   Value table = args[0], count = args[1], qt = args[3], scores = args[4], tops = args[6], values = args[7];
-  constexpr int64_t kStep = 160;
   int64_t n = words(), parts = (n + kStep - 1) / kStep, step = (n + parts - 1) / parts;
   for (int64_t part = 0; part < parts; ++part) {
     loop(c(0), count, kFewKeys, [&](Value key) {
@@ -542,8 +577,15 @@ void Body::dotsFew(int64_t fetch) {
       }
       Value s = at(scores, mul(key, kRow)), ahead = at(values, mul(key, 8));
       Value from = c(part * step), until = c(std::min(n, (part + 1) * step));
-      dotsBlock(rows, qt, s, tops, 1, from, until, part == 0, part + 1 == parts, part == 0 ? ahead : Value(), args[8],
-                fetch);
+      auto ask = [&](Value turn) {
+        int64_t lines = (fetch + 63) / 64, wanted = kFewKeys * lines, perTurn = (wanted + turns() - 1) / turns();
+        for (int64_t n = 0; n < perTurn; ++n) {
+          Value number = min(add(mul(turn, perTurn), n), c(wanted - 1));
+          Value offset = add(mul(floorMod(number, lines), 64), args[8]);
+          prefetch(at(rowAddress(ahead, floorDiv(number, lines)), offset), 64);
+        }
+      };
+      dotsBlock(rows, qt, s, tops, 1, from, until, part == 0, part + 1 == parts, part == 0 ? Ask(ask) : nullptr);
     });
   }
 }

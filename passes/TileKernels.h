@@ -40,22 +40,31 @@ inline constexpr int64_t kValueBlock = 32;
 /// `groups` is (first column, end column) as i32 for each group of keys,
 /// `columns` (first key, end key) as i64 for each column; first keys are even.
 enum class TileKernel {
-  Pack,          ///< (rows, stride of d, scale, Qt): Qt[d][lane] = scale * row[lane][d], in f32
-  PackPairs,     ///< the same for the native Dots: with the sign of the scale only
-  Stage,         ///< (table, count, stride of d, buffer, row pitch, block pitch): rows to f32; table points there
-  StagePairs,    ///< (table, count, stride of d, buffer, block pitch): V for the native Accumulate
-  StageRows,     ///< (table, count, stride of d, buffer): 16-bit rows of even length; table then points there
-  Dots,          ///< (table, count, groups, Qt, S, column pitch, tops, table of V or null): S, and tops = max(tops, S)
-                 ///< of each lane; asks for `fetch` bytes of V's rows
-  DotsFew,       ///< (…, table of V, distance): the same for one column and all groups; asks for V's rows + distance
-  Softmax,       ///< (S, columns, lanes, column pitch, scale, tops, m, l, acc): S becomes P; m, l, acc rescaled
-  Weights,       ///< (S, columns, lanes, column pitch, l): l += sum of S (normaliser `sum`)
-  Finite,        ///< (table, count, block pitch) -> i1: every element is finite; native: (buffer, pairs, block pitch)
-  Accumulate,    ///< (S, columns, lanes, column pitch, table, block pitch, acc): acc[lane] += sum_key P * row[key]
-  AccumulateFew, ///< (…, table, distance): the same for one column; asks for `fetch` bytes at table[key] + distance
+  Pack,       ///< (rows, stride of d, scale, Qt): Qt[d][lane] = scale * row[lane][d], in f32
+  PackPairs,  ///< the same for the native Dots: with the sign of the scale only
+  Stage,      ///< (table, count, stride of d, buffer, row pitch, block pitch): rows to f32; table points there
+  StagePairs, ///< (table, count, stride of d, buffer, block pitch): V for the native Accumulate
+  StageRows,  ///< (table, count, stride of d, buffer): 16-bit rows of even length; table then points there
+  Dots,       ///< (table, count, groups, Qt, S, column pitch, tops, record): S, and tops = max(tops, S) of each lane;
+              ///< asks for `fetch` bytes (0: no record) of each of the rows that the record (see fetch) names
+  DotsFew,    ///< (…, table of V, distance): the same for one column and all groups; asks for V's rows + distance
+  Softmax,    ///< (S, columns, lanes, column pitch, scale, tops, m, l, acc): S becomes P; m, l, acc rescaled
+  Weights,    ///< (S, columns, lanes, column pitch, l): l += sum of S (normaliser `sum`)
+  Finite,     ///< (table, count, block pitch) -> i1: every element is finite; native: (buffer, pairs, block pitch)
+  Accumulate, ///< (S, columns, lanes, column pitch, table, block pitch, acc): acc[lane] += sum_key P * row[key]
+  AccumulateFew,   ///< (…, table, distance): the same for one column; asks for `fetch` bytes at table[key] + distance
   AccumulateExact, ///< (…, stride of d, acc): leaves out pairs with P = 0, so that 0 * NaN cannot reach acc
   Finish,          ///< (acc row, factor, out, stride of d): out[d] = acc[d] * factor in the storage type
 };
+
+/// What Dots fetches beside the next keys: for each kind of rows, those with the numbers of a group's keys. A record is
+/// a count, then a table of addresses, the bytes from them to what is fetched, and the rows that there are, of each
+/// kind.
+namespace fetch {
+inline constexpr int64_t kKinds = 5; ///< at most
+inline constexpr int64_t kTable = 0, kAway = 8, kRows = 16, kKindBytes = 24;
+inline constexpr int64_t kBytes = 8 + kKinds * kKindBytes;
+} // namespace fetch
 
 /// Keys that the register tile of DotsFew takes at once: two groups. The table has room for whole ones.
 inline constexpr int64_t kFewKeys = 2 * kKeyGroup;

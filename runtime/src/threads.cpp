@@ -8,9 +8,12 @@
 // helper it wants. A worker joins by turning a ticket into an active mark with
 // one compare-and-swap, so it can only join the job whose fields it will read.
 // When the tasks are handed out, the caller withdraws the tickets left and
-// waits until nobody is active: from then on no worker looks at the job. Tasks
-// are handed out by a counter. Workers sleep on the generation's half of the
-// word, the caller on the other half.
+// waits until nobody is active: from then on no worker looks at the job. Workers
+// sleep on the generation's half of the word, the caller on the other half.
+//
+// Neighbouring tasks read much of the same memory, so each thread begins with a
+// run of them of its own (a ticket's number is that of its run). A thread that
+// has none left takes the latter half of the longest run.
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/src/threads.h"
@@ -88,18 +91,29 @@ private:
     syscall(SYS_futex, address, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
   }
 
+  /// Tasks begin * grain to end * grain of the job that nobody has begun, as one word.
+  struct alignas(64) Run {
+    std::atomic<uint64_t> word{0};
+  };
+  static uint64_t runOf(uint64_t begin, uint64_t end) { return begin << 32 | end; }
+  static uint64_t lengthOf(uint64_t run) { return uint32_t(run) - (run >> 32); }
+
   void startWorkers(int32_t wanted);
   static void *workerMain(void *self);
-  void work(int32_t worker);
-  bool join(uint32_t &seen);
+  void deal(int64_t count, int64_t threads);
+  void work(int32_t worker, int64_t own);
+  bool steal(Run &own);
+  int64_t join(uint32_t &seen);
   void leave();
 
   alignas(64) std::atomic<uint64_t> control{0};
   std::atomic<int32_t> sleepers{0};
   std::atomic<bool> callerSleeps{false};
   std::atomic<int64_t> spinFor{spinNanoseconds};
-  alignas(64) std::atomic<int64_t> next{0};
   alignas(64) int64_t taskCount = 0;
+  int64_t grain = 1;
+  int64_t runCount = 0;
+  Run runs[maxThreads]; // one for each thread of the job
   heddle_task_fn function = nullptr;
   void *argument = nullptr;
   std::mutex owner; // held by the thread whose job runs
@@ -115,23 +129,69 @@ struct TaskScope {
   ~TaskScope() { insideTask = false; }
 };
 
-void Pool::work(int32_t worker) {
-  TaskScope scope;
-  for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < taskCount;) {
-    function(argument, task, worker);
+/// Cuts the tasks into a run for each thread.
+void Pool::deal(int64_t count, int64_t threads) {
+  taskCount = count;
+  grain = (count >> 31) + 1; // so that the ends of a run fit a word
+  uint64_t grains = uint64_t((count + grain - 1) / grain);
+  runCount = threads;
+  for (uint64_t n = 0; n < uint64_t(threads); ++n) {
+    uint64_t begin = n * grains / uint64_t(threads), end = (n + 1) * grains / uint64_t(threads);
+    runs[n].word.store(runOf(begin, end), std::memory_order_relaxed);
   }
 }
 
-bool Pool::join(uint32_t &seen) {
+void Pool::work(int32_t worker, int64_t ownRun) {
+  TaskScope scope;
+  Run &own = runs[ownRun];
+  do {
+    for (uint64_t run = own.word.load(std::memory_order_relaxed); lengthOf(run) > 0;) {
+      uint64_t first = run >> 32;
+      if (own.word.compare_exchange_weak(run, runOf(first + 1, uint32_t(run)), std::memory_order_relaxed)) {
+        int64_t end = std::min(int64_t(first + 1) * grain, taskCount);
+        for (int64_t task = int64_t(first) * grain; task < end; ++task) {
+          function(argument, task, worker);
+        }
+        run = own.word.load(std::memory_order_relaxed);
+      }
+    }
+  } while (steal(own));
+}
+
+/// Moves the latter half of the longest run to an empty one; false where no task is left to take.
+bool Pool::steal(Run &own) {
+  while (true) {
+    Run *longest = nullptr;
+    uint64_t run = 0;
+    for (int64_t n = 0; n < runCount; ++n) {
+      uint64_t word = runs[n].word.load(std::memory_order_relaxed);
+      if (lengthOf(word) > lengthOf(run)) {
+        longest = &runs[n];
+        run = word;
+      }
+    }
+    if (!longest) {
+      return false;
+    }
+    uint64_t first = run >> 32, middle = first + lengthOf(run) / 2, end = uint32_t(run);
+    if (longest->word.compare_exchange_strong(run, runOf(first, middle), std::memory_order_relaxed)) {
+      own.word.store(runOf(middle, end), std::memory_order_relaxed);
+      return true;
+    }
+  }
+}
+
+/// Takes part in the job that is published, if a ticket is left: returns the ticket's number, else 0.
+int64_t Pool::join(uint32_t &seen) {
   uint64_t word = control.load(std::memory_order_acquire);
   while (tickets(word) > 0) {
     if (control.compare_exchange_weak(word, word - ticketOne + activeOne, std::memory_order_acq_rel)) {
       seen = generation(word);
-      return true;
+      return tickets(word);
     }
   }
   seen = generation(word);
-  return false;
+  return 0;
 }
 
 void Pool::leave() {
@@ -146,8 +206,8 @@ void *Pool::workerMain(void *self) {
   int32_t worker = pool.lastIndex.fetch_add(1) + 1;
   uint32_t seen = 0;
   while (true) {
-    if (pool.join(seen)) {
-      pool.work(worker);
+    if (int64_t ticket = pool.join(seen)) {
+      pool.work(worker, ticket);
       pool.leave();
     }
     auto changed = [&] {
@@ -197,16 +257,15 @@ bool Pool::run(int64_t count, int32_t threads, heddle_task_fn fn, void *context)
   }
   startWorkers(threads - 1);
   uint64_t helpers = uint64_t(std::min(threads - 1, workers));
-  taskCount = count;
+  deal(count, int64_t(helpers) + 1);
   function = fn;
   argument = context;
-  next.store(0, std::memory_order_relaxed);
   uint64_t word = uint64_t(generation(control.load()) + 1) << 32 | helpers * ticketOne;
   control.store(word, std::memory_order_seq_cst); // nobody is active and no ticket is left: a plain store
   if (sleepers.load(std::memory_order_seq_cst) > 0) {
     wake(highHalf(), int(helpers));
   }
-  work(0);
+  work(0, 0);
   word = control.load();
   while (!control.compare_exchange_weak(word, word & ~uint64_t(0xffff0000))) {
   }

@@ -5,7 +5,7 @@
 #include "codegen/Manifest.h"
 #include "codegen/SpecParser.h"
 #include "codegen/nvptx/NvptxTarget.h"
-#include "codegen/x86/X86Target.h"
+#include "codegen/x86/KernelObject.h"
 #include "passes/Passes.h"
 #include "passes/SplitProgram.h"
 
@@ -26,6 +26,9 @@ using namespace mlir;
 namespace json = llvm::json;
 
 namespace heddle {
+
+/// What the runtime calls.
+static constexpr llvm::StringLiteral kEntry = "heddle_task";
 
 static heddle_error *fail(heddle_code code, const llvm::Twine &message) {
   return heddle_error_create(code, message.str().c_str());
@@ -56,10 +59,12 @@ public:
   heddle_error *program(std::string &artifact);
   heddle_error *translate(ModuleOp lowered);
   heddle_error *translateGpu(ModuleOp lowered);
-  heddle_error *object(bool assembly, SmallVectorImpl<char> &out);
+  /// The object of a kernel whose micro-kernels are elsewhere.
+  heddle_error *cpuObject(ModuleOp lowered, const TileObjects &tiles, Helpers &helpers, SmallVectorImpl<char> &out);
   /// PTX, and behind it the cubin where ptxas is found; fills the manifest's "gpu".
   heddle_error *gpuObject(ModuleOp lowered, json::Object &manifest, SmallVectorImpl<char> &out);
   heddle_error *pack(json::Object manifest, StringRef object, std::string &artifact);
+  /// From a GPU's attend, a CPU's tile loops or an op to LLVM.
   void buildStep(OpPassManager &pm, bool isAttend);
   /// Prints one kernel's module after a stage.
   heddle_error *printStep(ModuleOp step, StringRef stage, llvm::raw_ostream &os);
@@ -125,7 +130,7 @@ heddle_error *Compilation::translate(ModuleOp lowered) {
   if (!machine) {
     return fail(HEDDLE_SYSTEM, "expected LLVM with the X86 target, but got: " + error);
   }
-  optimize(*llvmModule, *machine, *target);
+  optimize(*llvmModule, *machine, *target, kEntry, Others::Internal);
   return nullptr;
 }
 
@@ -172,6 +177,9 @@ static json::Value toJson(Attribute attribute) {
 }
 
 heddle_error *Compilation::gpuObject(ModuleOp lowered, json::Object &manifest, SmallVectorImpl<char> &out) {
+  if (heddle_error *e = translate(lowered)) {
+    return e;
+  }
   std::string ptx, cubin, message;
   if (!emitPtx(*llvmModule, *machine, ptx)) {
     return fail(HEDDLE_SYSTEM, "LLVM cannot emit code for " + name);
@@ -189,9 +197,10 @@ heddle_error *Compilation::gpuObject(ModuleOp lowered, json::Object &manifest, S
   return nullptr;
 }
 
-heddle_error *Compilation::object(bool assembly, SmallVectorImpl<char> &out) {
-  return emit(*llvmModule, *machine, assembly, out) ? nullptr
-                                                    : fail(HEDDLE_SYSTEM, "LLVM cannot emit code for " + name);
+/// From a schedule to tile loops that call declared micro-kernels.
+static void buildLoops(OpPassManager &pm, const X86Target &target) {
+  pm.addPass(createTileAttendPass(TileAttendPassOptions{target.width, target.bf16}));
+  pm.addPass(createFuseFunctionsPass());
 }
 
 /// True where the step's op, after its constants, is an attend.
@@ -212,6 +221,18 @@ heddle_error *Compilation::kernel(ModuleOp step, std::string &artifact) {
     manifest = describeKernel(*signature);
   } else {
     manifest = describeOp(fn);
+  }
+  Helpers helpers;
+  TileObjects tiles;
+  if (isAttend && !gpu) {
+    auto toLoops = [&](OpPassManager &pm) {
+      pm.addPass(createAnnotateSchedulePass());
+      buildLoops(pm, *target);
+    };
+    if (heddle_error *e = run(step, toLoops)) {
+      return e;
+    }
+    tiles.take(step, *target, helpers);
   }
   if (heddle_error *e = run(step, [&](OpPassManager &pm) { buildStep(pm, isAttend); })) {
     return e;
@@ -240,21 +261,30 @@ heddle_error *Compilation::kernel(ModuleOp step, std::string &artifact) {
   if (!isAttend) {
     describeLaunch(step, manifest);
   }
-  if (heddle_error *e = translate(step)) {
-    return e;
-  }
   SmallVector<char> bytes;
-  if (heddle_error *e = gpu ? gpuObject(step, manifest, bytes) : object(false, bytes)) {
+  if (heddle_error *e = gpu ? gpuObject(step, manifest, bytes) : cpuObject(step, tiles, helpers, bytes)) {
     return e;
   }
   return pack(std::move(manifest), {bytes.data(), bytes.size()}, artifact);
+}
+
+heddle_error *Compilation::cpuObject(ModuleOp lowered, const TileObjects &tiles, Helpers &helpers,
+                                     SmallVectorImpl<char> &out) {
+  registerBuiltinDialectTranslation(*context);
+  registerLLVMDialectTranslation(*context);
+  DiagnosticCollector collector(*context, text);
+  std::string error;
+  if (!emitKernelObject(lowered, *target, kEntry, tiles, helpers, out, error)) {
+    return fail(HEDDLE_COMPILE_FAILED, error + (collector.errors.empty() ? "" : ": " + collector.errors));
+  }
+  return nullptr;
 }
 
 void Compilation::buildStep(OpPassManager &pm, bool isAttend) {
   if (gpu) {
     buildGpuPipeline(pm, gpu->sharedBytes);
   } else if (isAttend) {
-    buildTilePipeline(pm, target->width, target->bf16);
+    pm.addPass(createLowerTilesPass(LowerTilesPassOptions{target->width, target->bf16}));
   } else {
     buildOpPipeline(pm, target->width);
   }
@@ -382,8 +412,7 @@ heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_o
     if (gpu) {
       pm.addPass(createTileGpuPass(TileGpuPassOptions{gpu->sharedBytes}));
     } else {
-      pm.addPass(createTileAttendPass(TileAttendPassOptions{target->width, target->bf16}));
-      pm.addPass(createFuseFunctionsPass());
+      buildLoops(pm, *target);
     }
     if (stage == "tiles") {
       return;
@@ -418,8 +447,8 @@ heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_o
     return nullptr;
   }
   SmallVector<char> assembly;
-  if (heddle_error *e = object(true, assembly)) {
-    return e;
+  if (!emit(*llvmModule, *machine, /*assembly=*/true, assembly)) {
+    return fail(HEDDLE_SYSTEM, "LLVM cannot emit code for " + name);
   }
   os.write(assembly.data(), assembly.size());
   return nullptr;

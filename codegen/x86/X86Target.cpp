@@ -54,7 +54,7 @@ std::unique_ptr<TargetMachine> createTargetMachine(const X86Target &target, std:
       triple, target.cpu, target.attrs, options, Reloc::PIC_, CodeModel::Small, CodeGenOptLevel::Default, true));
 }
 
-void optimize(Module &module, TargetMachine &machine, const X86Target &target) {
+void optimize(Module &module, TargetMachine &machine, const X86Target &target, StringRef entry, Others others) {
   module.setTargetTriple(machine.getTargetTriple());
   module.setDataLayout(machine.createDataLayout());
   for (Function &f : module) {
@@ -72,8 +72,10 @@ void optimize(Module &module, TargetMachine &machine, const X86Target &target) {
       f.addFnAttr("prefer-vector-width", "512");
     }
     f.addFnAttr(Attribute::NoUnwind);
-    if (f.getName() != "heddle_task") {
+    if (f.getName() != entry && others == Others::Internal) {
       f.setLinkage(GlobalValue::InternalLinkage);
+    } else if (f.getName() != entry) {
+      f.setVisibility(GlobalValue::HiddenVisibility);
     }
   }
   cleanUp(module, machine);

@@ -29,8 +29,12 @@ struct X86Target {
 /// Null with `error` set where this LLVM cannot generate code for the target.
 std::unique_ptr<llvm::TargetMachine> createTargetMachine(const X86Target &target, std::string &error);
 
-/// Marks functions for the target and runs the optimiser.
-void optimize(llvm::Module &module, llvm::TargetMachine &machine, const X86Target &target);
+/// What the functions of a module are beside its entry: its own, or shared with the objects that are linked to it.
+enum class Others { Internal, Shared };
+
+/// Marks functions for the target and runs the optimizer; `entry` is the one that others call.
+void optimize(llvm::Module &module, llvm::TargetMachine &machine, const X86Target &target, llvm::StringRef entry,
+              Others others);
 
 /// Emits an object, or assembly text.
 bool emit(llvm::Module &module, llvm::TargetMachine &machine, bool assembly, llvm::SmallVectorImpl<char> &out);

@@ -9,7 +9,9 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <iterator>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -116,6 +118,34 @@ TEST(Facade, CompileGivesAnArtifact) {
     EXPECT_NE(manifest.find(name), std::string::npos) << manifest;
   }
   heddle_kernel_release(kernel);
+}
+
+/// Micro-kernels are compiled once for all, and parts by several threads: neither may be seen in the artifact.
+TEST(Facade, ArtifactsDependOnTheSpecAlone) {
+  // The second one has several parts.
+  const std::string patterns[] = {"window(7, 0)",
+                                  "grid(8, window(1, 1), window(2, 2)) | stride(6) | (causal & block(5))"};
+  auto compile = [](const std::string &pattern) {
+    void *artifact = nullptr;
+    size_t size = 0;
+    char *remarks = nullptr;
+    EXPECT_EQ(messageOf(api().compile(spec(pattern).c_str(), "x86-64-v3", &artifact, &size, &remarks)), "");
+    take(remarks);
+    std::string bytes(static_cast<const char *>(artifact), size);
+    std::free(artifact);
+    return bytes;
+  };
+  std::vector<std::string> found(2 * std::size(patterns));
+  std::vector<std::thread> threads;
+  for (size_t n = 0; n < found.size(); ++n) {
+    threads.emplace_back([&, n] { found[n] = compile(patterns[n / 2]); });
+  }
+  for (std::thread &thread : threads) {
+    thread.join();
+  }
+  for (size_t n = 0; n < found.size(); ++n) {
+    EXPECT_EQ(found[n], compile(patterns[n / 2])) << patterns[n / 2];
+  }
 }
 
 TEST(Facade, DiagnosticsHaveLineAndColumn) {

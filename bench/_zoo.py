@@ -23,8 +23,8 @@ HEADS, DIM = 2, 64
 MASKED = 8192  # longest n with a mask
 # Examples without a row: what they add to a measured one is not attention.
 UNMEASURED = {
-    "albert", "bert", "bigbird", "combiner_axial", "dkt_convolutions", "graph_attention", "longt5", "mixed_precision",
-    "native_sparse", "nystromformer", "performer", "r_transformer", "relative_values", "sparse_mlp", "survey_patterns",
+    "albert", "bert", "bigbird", "dkt_convolutions", "graph_attention", "longt5", "mixed_precision",
+    "native_sparse", "nystromformer", "performer", "r_transformer", "relative_values", "sparse_mlp",
     "swin", "transformer", "tree", "universal_transformer",
 }  # fmt: skip
 F = torch.nn.functional
@@ -231,6 +231,26 @@ def ngram(n: int) -> Case:
     return patterned(n, hd.window(left, 0), live, call, [shifted, *_peers.band(left)])
 
 
+def survey(kind: str, n: int) -> Case:
+    b, stride = 256, 64
+    e = example("survey_patterns", B=b, S=stride)
+    import heddle as hd
+
+    def blocks(q: Any, k: Any, v: Any) -> Any:
+        return F.scaled_dot_product_attention(*(in_blocks(x, b) for x in (q, k, v))).reshape(q.shape)
+
+    def classes(q: Any, k: Any, v: Any) -> Any:
+        parts = (x.view(1, HEADS, n // stride, stride, DIM).transpose(2, 3) for x in (q, k, v))
+        return F.scaled_dot_product_attention(*parts).transpose(2, 3).reshape(q.shape)
+
+    near = kind == "blockwise"
+    live = (lambda i, j: i // b == j // b) if near else (lambda i, j: (i - j) % stride == 0)
+    return patterned(
+        n, hd.block(b) if near else hd.stride(stride), live, lambda q, k, v: e.run(q, k, v, kind),
+        [blocks if near else classes],
+    )  # fmt: skip
+
+
 def longformer(n: int, w: int = 256, count: int = 16) -> Case:
     e = example("longformer", W=w, GLOBALS=count)
     q, k, v = qkv(n)
@@ -355,6 +375,41 @@ def combiner_fixed(n: int) -> Case:
 
     pairs = n * (s + 1) / 2 + n * (n // s - 1) / 2 + n
     return Case(lambda: e.run(q, k, v), (q, k, v), formula, pairs_flops(pairs), size(q, k, v, q), [blocked])
+
+
+def combiner_axial(kind: str, n: int) -> Case:
+    w = root(n)
+    e = example("combiner_axial", W=w)
+    q, k, v = qkv(n)
+    lines = n // w
+
+    def scores(a: Any, b: Any, live: Any) -> Any:
+        return (a @ b.mT * DIM**-0.5).masked_fill(~live, NEVER)
+
+    def formula(q: Any, k: Any, v: Any) -> Any:
+        rq, rk, rv = (x.view(1, HEADS, lines, w, DIM) for x in (q, k, v))  # by rows
+        cq, ck, cv = (x.transpose(2, 3) for x in (rq, rk, rv))  # by columns
+        i, j = grids(w)
+        up, down = grids(lines)
+        own = scores(rq, rk, j <= i)
+        if kind == "rowmajor":
+            rows = torch.softmax(rq @ rk.mT * DIM**-0.5, -1) @ rv
+            far = scores(cq, ck, down < up).transpose(2, 3)
+            p = torch.softmax(torch.cat([own, far], -1), -1)
+            out = p[..., :w] @ rv + (p[..., w:].transpose(2, 3) @ rows.transpose(2, 3)).transpose(2, 3)
+            return out.reshape(q.shape)
+        tops, keys = (F.pad(x.cummax(3)[0][:, :, :, :-1], (0, 0, 1, 0)) for x in (cq, ck))
+        first = (up == 0) & (down == 0)  # sees nothing; any weight will do
+        values = torch.softmax(scores(tops, ck, (down < up) | first), -1) @ cv
+        keys, values = keys.transpose(2, 3), values.transpose(2, 3)
+        over = scores(cq, ck, down < up).transpose(2, 3)
+        far = scores(rq, keys, (i != j) & (torch.arange(lines) > 0)[:, None, None])
+        p = torch.softmax(torch.cat([own, over, far], -1), -1)
+        near, column, rest = p.split([w, lines, w], -1)
+        return (near @ rv + (column.transpose(2, 3) @ cv).transpose(2, 3) + rest @ values).reshape(q.shape)
+
+    pairs = n * (w + 1) / 2 + n * (lines - 1) / 2 + (n * w if kind == "rowmajor" else n * (w - 1 + (lines - 1) / 2))
+    return Case(lambda: e.run(q, k, v, kind), (q, k, v), formula, pairs_flops(pairs), size(q, k, v, q))
 
 
 def combiner_logsparse(n: int) -> Case:
@@ -900,8 +955,12 @@ def systems() -> list[System]:
         System("image_transformer/1d full", "O(n B)", line, part(image_transformer, "1d full"), "sparse"),
         System("image_transformer/2d", "O(n B)", line, part(image_transformer, "2d"), "sparse"),
         System("ngram", "O(n N)", line, ngram, "sparse"),
+        System("survey_patterns/blockwise", "O(n b)", line, part(survey, "blockwise"), "sparse"),
+        System("survey_patterns/strided", "O(n^2 / s)", square, part(survey, "strided"), "sparse"),
         System("combiner_fixed", "O(n sqrt n)", lambda n: float(n) * (root(n) + n / root(n)), combiner_fixed,
                "sparse"),
+        *(System(f"combiner_axial/{kind}", "O(n sqrt n)", lambda n: float(n) * (1.5 * root(n) + n / root(n)),
+                 part(combiner_axial, kind), "sparse") for kind in ("vertical", "rowmajor")),
         System("combiner_logsparse", "O(n log n)", logged, combiner_logsparse, "sparse"),
         System("memory_compressed", "O(n^2 / 3)", square, part(memory_compressed, f32), "sparse", 16384),
         System("memory_compressed/bf16", "O(n^2 / 3)", square, part(memory_compressed, bf16), "sparse", 16384),

@@ -19,9 +19,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 W = 6  # of the image
 
-SAME, BEFORE, PAST = hd.offsets([0]), hd.causal(1), hd.causal
-OWN_ROW = hd.grid(W, SAME, PAST)  # the row up to the query
-ABOVE = hd.grid(W, BEFORE, SAME)  # the column, above the query
+SAME = hd.offsets([0])
+
+
+def own_row() -> hd.Pattern:
+    """The row up to the query."""
+    return hd.grid(W, SAME, hd.causal)
+
+
+def above() -> hd.Pattern:
+    """The column, above the query."""
+    return hd.grid(W, hd.causal(1), SAME)
 
 
 def rows(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -38,21 +46,21 @@ def summaries(q: Any, k: Any, v: Any, kind: str) -> Any:
     if kind == "vertical":  # summary (r, c): column c above row r; query (r, c') sees those of its row, c' != c
         top, key = (hd.scan(x, "max", stride=W, exclusive=True) for x in (q, k))
         seen = hd.grid(W, SAME, ~SAME) & hd.queries([(W, hd.end)])  # nothing is above row 0
-        return hd.segment(key, hd.attend(top, k, v, where=ABOVE), seen)
+        return hd.segment(key, hd.attend(top, k, v, where=above()), seen)
     if kind == "rowmajor":  # summary (r, c): row r as (r, c) sees it; query (r', c) sees those of its column
-        return hd.segment(k, hd.attend(q, k, v, where=hd.block(W)), ABOVE)
+        return hd.segment(k, hd.attend(q, k, v, where=hd.block(W)), above())
 
     # horizontal: summary (r, c): row r without column c; query (r', c) sees those of its column.
     def others(x: Any) -> Any:
         left, right = (hd.scan(x, "max", block=W, reverse=back, exclusive=True) for back in (False, True))
         return hd.maximum(left, right)
 
-    return hd.segment(others(k), hd.attend(others(q), k, v, where=hd.grid(W, SAME, ~SAME)), ABOVE)
+    return hd.segment(others(k), hd.attend(others(q), k, v, where=hd.grid(W, SAME, ~SAME)), above())
 
 
 @hd.kernel
 def combiner(q: Any, k: Any, v: Any, kinds: tuple[str, ...]) -> Any:
-    tokens = OWN_ROW if kinds == ("rowmajor",) else OWN_ROW | ABOVE
+    tokens = own_row() if kinds == ("rowmajor",) else own_row() | above()
     return hd.attend(q, segments=[hd.segment(k, v, tokens), *(summaries(q, k, v, kind) for kind in kinds)])
 
 

@@ -89,6 +89,9 @@ class _Key:
             return (type(v), repr(v))  # 0.0 == -0.0
         if isinstance(v, _SIMPLE):
             return (type(v), v)
+        if type(v).__module__ == f"{__package__}._pattern" and hasattr(v, "canonical"):
+            form = v.canonical()
+            return ("pattern", form.text, tuple(self.value(x) for x in form.operands))
         if isinstance(v, type) or (str(getattr(v, "__module__", "")).startswith(__package__) and callable(v)):
             self.pinned.append(v)  # a class, or one of our own functions
             return ("object", id(v))

@@ -112,6 +112,36 @@ def test_errors_name_the_parameters_of_the_function() -> None:
         hd.project(k, rows(32, 4))
 
 
+NEAR = hd.window(3, 0) | hd.keys([0])
+
+
+def test_a_function_that_reaches_patterns_is_traced_once() -> None:
+    from heddle._trace import function_key
+
+    flags = np.random.default_rng(5).random((1, 33)) < 0.5
+    valid = hd.keys(flags)
+
+    @hd.kernel
+    def near(q: Any, k: Any, v: Any) -> Any:
+        return hd.attend(hd.attend(q, k, v, where=NEAR), k, v, where=valid & hd.causal)
+
+    assert function_key(near.function) is not None
+    q, k, v = (rows(1, 2, 33, 8, seed=s).astype(np.float32) for s in range(3))
+    past = np.tri(33, dtype=bool)
+
+    def masked(queries: np.ndarray, live: np.ndarray) -> np.ndarray:
+        s = np.where(live, queries @ k.swapaxes(-1, -2) / 8**0.5, -np.inf)
+        p = np.exp(s - np.where(live.any(-1, keepdims=True), s.max(-1, keepdims=True), 0))
+        return p / np.maximum(p.sum(-1, keepdims=True), 1e-30) @ v
+
+    first = judge(q, [Segment(k, v, "window(3, 0) | keys([0])")])
+    for _ in range(2):
+        np.testing.assert_allclose(near(q, k, v), masked(first, past & flags), rtol=0, atol=2e-5)
+        flags[:] = ~flags  # contents are read when the kernel runs
+    valid = hd.keys(~flags)
+    np.testing.assert_allclose(near(q, k, v), masked(first, past & ~flags), rtol=0, atol=2e-5)
+
+
 def test_functions_of_torch_are_elementwise() -> None:
     @hd.kernel
     def gated(q: Any, k: Any, v: Any) -> Any:

@@ -201,6 +201,8 @@ def num_threads() -> int:
 
 def set_num_threads(n: int) -> None:
     """Limits the threads of this process's kernels; n >= 1."""
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"expected an integer number of threads, but got {type(n).__name__}")
     if n < 1:
         raise ValueError(f"expected at least 1 thread, but got {n}")
     _core.set_num_threads(n)

@@ -33,9 +33,24 @@ def _positive(n: Any, name: str) -> int:
     if isinstance(n, bool) or not hasattr(n, "__index__"):
         raise TypeError(f"expected an integer for {name}, but got {type(n).__name__}")
     n = n.__index__()
-    if n < 1:
-        raise ValueError(f"expected {name} of at least 1, but got {n}")
+    if not 1 <= n < 1 << 30:
+        raise ValueError(f"expected {name} from 1 to {(1 << 30) - 1}, but got {n}")
     return n
+
+
+def _offset(n: Any) -> int:
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"expected an integer for offset, but got {type(n).__name__}")
+    return int(n.__index__())
+
+
+def _eps(x: Any) -> float:
+    if isinstance(x, bool) or not hasattr(x, "__float__"):
+        raise TypeError(f"expected a number for eps, but got {type(x).__name__}")
+    x = float(x)
+    if not 0 <= x < float("inf"):
+        raise ValueError(f"expected a finite eps of at least 0, but got {x}")
+    return x
 
 
 def _literal(x: float) -> str:
@@ -75,6 +90,7 @@ def pool(
         raise ValueError(f"expected a kind among max, mean, sum, but got {kind!r}")
     size = _positive(size, "size")
     step = size if stride is None else _positive(stride, "stride")
+    offset, partial = _offset(offset), bool(partial)
     _rank(x, "x", 4)
 
     def build(trace: Trace, x: TensorValue) -> tuple[TensorValue, ...]:
@@ -84,7 +100,7 @@ def pool(
         result = (x.dtype, dims, (b, h, _windows(n, size, step, offset, partial), d))
         return trace.op(f"{text} : {x.type} -> {tensor_type(x.dtype, dims)}", [result])
 
-    return run_op("pool", (kind, size, stride, offset, partial), [x], [set()], build, out)
+    return run_op("pool", (kind, size, stride, offset, partial), [x], [set()], build, out, ["x"])
 
 
 def _window_clauses(stride: int | None, offset: int, partial: bool) -> str:
@@ -154,8 +170,9 @@ def convolve(
         ceil(N / stride) windows, also those that the ends cut.
     """
     _rank(x, "x", 4)
-    taps = _rank(weights, "weights", 3, 4)[1]
+    taps = _positive(_rank(weights, "weights", 3, 4)[1], "weights' number of taps")
     step = taps if stride is None else _positive(stride, "stride")
+    offset, partial = _offset(offset), bool(partial)
 
     def build(trace: Trace, x: TensorValue, weights: TensorValue, *rest: TensorValue) -> tuple[TensorValue, ...]:
         b, h, n, _ = x.sizes
@@ -171,7 +188,10 @@ def convolve(
 
     tensors = [x, weights] if bias is None else [x, weights, bias]
     static: list[set[int]] = [set(), {1, 3} if len(_sizes(weights, "weights")[1]) == 4 else {1}, set()]
-    return run_op("convolve", (stride, offset, partial, bias is None), tensors, static[: len(tensors)], build, out)
+    key = (stride, offset, partial, bias is None)
+    return run_op(
+        "convolve", key, tensors, static[: len(tensors)], build, out, ["x", "weights", "bias"][: len(tensors)]
+    )
 
 
 def project(x: Any, weights: Any, *, block: int = 1, out: Any = None) -> Any:
@@ -202,7 +222,7 @@ def project(x: Any, weights: Any, *, block: int = 1, out: Any = None) -> Any:
         )
         return trace.op(text, [(x.dtype, dims, sizes)])
 
-    return run_op("project", block, [x, weights], [set(), set()], build, out)
+    return run_op("project", block, [x, weights], [set(), set()], build, out, ["x", "weights"])
 
 
 def linear_attend(
@@ -240,13 +260,15 @@ def linear_attend(
     _rank(q, "q", 4)
     _rank(k, "k", 4)
     _rank(v, "v", 4)
-    eps = float(eps)
+    eps = _eps(eps)
     normalized = normalizer == "sum"
     states = [] if state is None else list(state) if isinstance(state, (tuple, list)) else [state]
     if states and len(states) != 1 + normalized:
         raise ValueError(f"expected a state of {1 + normalized} tensors, but got {len(states)}")
     region, feature_key = "", None
     if feature is not None:
+        if not callable(feature):
+            raise TypeError(f"expected a feature function of one number, but got {type(feature).__name__}")
         trace = run_traced(feature, "feature")
         if trace.captures:
             raise ValueError("expected a feature function of x alone, but got one that captures tensors")
@@ -275,7 +297,8 @@ def linear_attend(
     tensors = [q, k, v, *([] if decay is None else [decay]), *states]
     static: list[set[int]] = [{3}, {3}, {3}] + [set()] * (len(tensors) - 3)
     key = (feature_key, causal, decay is None, len(states), normalizer, eps, return_state)
-    return run_op("linear_attend", key, tensors, static, build, out)
+    names = ["q", "k", "v", *([] if decay is None else ["decay"]), *["state_S", "state_z"][: len(states)]]
+    return run_op("linear_attend", key, tensors, static, build, out, names)
 
 
 def group(ids: Any, groups: int) -> Any:
@@ -305,7 +328,7 @@ def group(ids: Any, groups: int) -> Any:
         types = ", ".join(tensor_type(dtype, dims) for dtype, dims, _ in results)
         return trace.op(f"attn.group {ids.name} groups({groups}) : {ids.type} -> {types}", results)
 
-    return run_op("group", groups, [ids], [set()], build)
+    return run_op("group", groups, [ids], [set()], build, None, ["ids"])
 
 
 def gather_rows(x: Any, rows: Any, *, out: Any = None) -> Any:
@@ -327,7 +350,7 @@ def gather_rows(x: Any, rows: Any, *, out: Any = None) -> Any:
         text = f"attn.gather_rows {x.name}[{rows.name}] : {x.type}, {rows.type} -> {tensor_type(x.dtype, dims)}"
         return trace.op(text, [(x.dtype, dims, sizes)])
 
-    return run_op("gather_rows", None, [x, rows], [set(), set()], build, out)
+    return run_op("gather_rows", None, [x, rows], [set(), set()], build, out, ["x", "rows"])
 
 
 def scatter_rows(
@@ -355,7 +378,7 @@ def scatter_rows(
     """
     if kind not in ("overwrite", "mean", "sum"):
         raise ValueError(f"expected a kind among overwrite, mean, sum, but got {kind!r}")
-    eps = float(eps)
+    eps = _eps(eps)
     if eps and kind != "mean":
         raise ValueError(f"expected eps only with mean, but got it with {kind}")
     _rank(source, "source", 4)
@@ -368,7 +391,8 @@ def scatter_rows(
         text += f" : {source.type}, {rows.type}, {base.type} -> {base.type}"
         return trace.op(text, [(base.dtype, base.dims, base.sizes)])
 
-    return run_op("scatter_rows", (kind, eps, zeros), [source, rows, base], [set(), set(), set()], build, out)
+    names = ["source", "rows", "base"]
+    return run_op("scatter_rows", (kind, eps, zeros), [source, rows, base], [set(), set(), set()], build, out, names)
 
 
 def merge(parts: Sequence[tuple[Any, Any]]) -> Any:
@@ -387,6 +411,9 @@ def merge(parts: Sequence[tuple[Any, Any]]) -> Any:
         A row that no part has a live key for is 0 and -inf.
     """
     parts = list(parts)
+    for p in parts:
+        if not isinstance(p, (tuple, list)) or len(p) != 2:
+            raise TypeError(f"expected (out, lse) pairs, but got {type(p).__name__}")
     if not parts:
         raise ValueError("expected at least one (out, lse) pair, but got none")
     outs, lses = [o for o, _ in parts], [lse for _, lse in parts]

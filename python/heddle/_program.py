@@ -262,8 +262,8 @@ class Trace:
         self._objects: dict[int, Any] = {}
         self._count = 0
 
-    def argument(self, n: int, value: Any, static: set[int]) -> Any:
-        """Stands for argument `n` of the function."""
+    def argument(self, n: int, value: Any, static: set[int], called: str = "") -> Any:
+        """Stands for argument `n` of the function; `called` is its name there, which errors use."""
         name = f"%a{n}"
         if isinstance(value, Scalar):
             self.inputs[name] = n
@@ -271,8 +271,8 @@ class Trace:
             self.arguments.append((name, "f32" if value.is_float else "index"))
             self.sources.append(("arg", n))
             return value
-        dtype, sizes, _, _ = _core.describe(value, f"argument {n}")
-        check_dtype(dtype, f"argument {n}")
+        dtype, sizes, _, _ = _core.describe(value, called or f"argument {n}")
+        check_dtype(dtype, called or f"argument {n}")
         dims = [s if axis in static else None for axis, s in enumerate(sizes)]
         made = TensorValue(self, name, dtype, dims, sizes)
         self.inputs[name] = n
@@ -375,8 +375,9 @@ _alone: dict[Any, Any] = {}
 
 
 def run_op(
-    name: str, key: Any, tensors: Sequence[Any], static: Sequence[set[int]], build: Callable[..., Any], out: Any = None
-) -> Any:
+    name: str, key: Any, tensors: Sequence[Any], static: Sequence[set[int]], build: Callable[..., Any], out: Any = None,
+    names: Sequence[str] = (),
+) -> Any:  # fmt: skip
     """Runs the op that `build(trace, *tensors)` writes, or adds it to the trace that its tensors belong to.
 
     Parameters
@@ -385,7 +386,10 @@ def run_op(
         What the text depends on beside the tensors' types.
     static
         For each tensor, the axes whose sizes are part of the kernel.
+    names
+        What errors call the tensors.
     """
+    names = [*names, *(f"argument {n} of {name}" for n in range(len(names), len(tensors)))]
     tensors = [t.data if isinstance(t, Tensor) else t for t in tensors]
     trace = trace_of(tensors)
     if trace is not None:
@@ -396,13 +400,14 @@ def run_op(
         result = build(trace, *values)
         return result[0] if len(result) == 1 else result
     signature: list[Any] = [name, key]
-    for n, (t, axes) in enumerate(zip(tensors, static, strict=True)):
-        dtype, sizes, _, _ = _core.describe(t, f"argument {n} of {name}")
+    for t, axes, called in zip(tensors, static, names, strict=True):
+        dtype, sizes, _, _ = _core.describe(t, called)
         signature.append((dtype, len(sizes), tuple(sizes[a] for a in sorted(axes) if a < len(sizes))))
     found = _alone.get(tuple(signature))
     if found is None:
         trace = Trace(name)
-        values = [trace.argument(n, t, axes) for n, (t, axes) in enumerate(zip(tensors, static, strict=True))]
+        every = enumerate(zip(tensors, static, names, strict=True))
+        values = [trace.argument(n, t, axes, called) for n, (t, axes, called) in every]
         text = trace.text(build(trace, *values))
         if len(_alone) >= _MAX_ENTRIES:
             _alone.clear()
@@ -450,7 +455,14 @@ class KernelFunction(Wrapper):
     """A Python function of tensors, compiled as one kernel; see `kernel`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        if not callable(function):
+            raise TypeError(f"expected a function of tensors for hd.kernel, but got {type(function).__name__}")
         functools.update_wrapper(self, function)
+        try:
+            parameters = inspect.signature(function).parameters.values()
+            self._names = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+        except (TypeError, ValueError):
+            self._names = []
         self.function = function
         self._demands: dict[Any, set[tuple[int, int]]] = {}
         self._entries: dict[Any, _Entry] = {}
@@ -521,7 +533,8 @@ class KernelFunction(Wrapper):
         values: list[Any] = []
         for n, a in enumerate(args):
             if isinstance(a, Scalar) or _is_tensor(a):
-                values.append(trace.argument(n, a, {axis for m, axis in static if m == n}))
+                called = self._names[n] if n < len(self._names) else ""
+                values.append(trace.argument(n, a, {axis for m, axis in static if m == n}, called))
             else:
                 values.append(a)
         made = self.function(*values)

@@ -515,6 +515,8 @@ def spec(
             raise ValueError(f"expected {what} between 1 and 1024, but got {n}")
     if isinstance(heads, int):
         heads = (heads, heads)
+    if heads is not None and not all(isinstance(h, int) for h in heads):
+        raise TypeError(f"expected heads as an integer, (Hq, Hk) or (Hq, Hk, Hv), but got {heads!r}")
     if heads is not None and any(h < 1 or heads[0] % h for h in heads):
         raise ValueError(f"expected a number of query heads that the others divide, but got {heads}")
     hole = object()

@@ -165,9 +165,9 @@ def test_lengths_do_not_recompile() -> None:
     ("call", "error", "words"),
     [
         (lambda x: hd.pool(x, "median", 4), ValueError, "expected a kind among max, mean, sum, but got 'median'"),
-        (lambda x: hd.pool(x, "max", 0), ValueError, "expected size of at least 1, but got 0"),
+        (lambda x: hd.pool(x, "max", 0), ValueError, "expected size from 1 to 1073741823, but got 0"),
         (lambda x: hd.scan(x, "min"), ValueError, "expected a kind among max, mean, sum, but got 'min'"),
-        (lambda x: hd.scan(x, "max", stride=0), ValueError, "expected stride of at least 1, but got 0"),
+        (lambda x: hd.scan(x, "max", stride=0), ValueError, "expected stride from 1 to 1073741823, but got 0"),
         (lambda x: hd.scan(x, "max", block=2.5), TypeError, "expected an integer for block, but got float"),
         (lambda x: hd.pool(x[0], "max", 4), ValueError, "expected x with 4 dimensions"),
         (lambda x: hd.pool(x.double(), "max", 4), TypeError, "float64"),
@@ -304,3 +304,40 @@ def test_halves_of_the_keys_merge_to_the_whole() -> None:
     whole, whole_lse = hd.attend(q, k, v, return_lse=True)
     np.testing.assert_allclose(out, whole, atol=1e-5)
     np.testing.assert_allclose(lse, whole_lse, atol=1e-5)
+
+
+X = np.ones((1, 2, 20, 8), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: hd.pool(X, "sum", 2, offset=1.5), "expected an integer for offset, but got float"),
+        (lambda: hd.pool(X, "sum", 1 << 40), "expected size from 1 to 1073741823, but got 1099511627776"),
+        (lambda: hd.convolve(X, np.ones((1, 0, 8, 8), np.float32)), "number of taps from 1 to 1073741823, but got 0"),
+        (
+            lambda: hd.convolve(X, np.ones((1, 3, 9, 8), np.float32)),
+            "dimension 2 of weights to be 8, but got 9",
+        ),
+        (lambda: hd.project(X, np.ones((19, 4), np.float32)), "expected dimension 2 of x to be 19, but got 20"),
+        (lambda: hd.linear_attend(X, X, X, eps=float("nan")), "expected a finite eps of at least 0, but got nan"),
+        (lambda: hd.linear_attend(X, X, X, eps="a"), "expected a number for eps, but got str"),
+        (lambda: hd.linear_attend(X, X, X, feature=3), "expected a feature function of one number, but got int"),
+        (lambda: hd.linear_attend(X, X, X, feature=lambda x, y: x), "a feature function of 1 arguments"),
+        (lambda: hd.merge([X, X]), r"expected \(out, lse\) pairs, but got ndarray"),
+        (lambda: hd.kernel(3), r"expected a function of tensors for hd\.kernel, but got int"),
+        (lambda: hd.set_num_threads(1.5), "expected an integer number of threads, but got float"),
+        (lambda: hd.spec(d=8, heads="a"), "expected heads as an integer"),
+    ],
+)
+def test_errors_say_what_is_wrong(call: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+def test_errors_of_kernels_name_the_parameter() -> None:
+    with pytest.raises(ValueError, match="expected dimension 2 of keys to be 19, but got 20"):
+        hd.kernel(lambda keys, e: hd.project(keys, e))(X, np.ones((19, 4), np.float32))
+    for name in ("s", "b", "x0", "v1", "c0", "a1", "old", "t0", "q", "o", "p0", "k_offset0", "größe"):
+        made = eval(f"lambda {name}, w: hd.attend({name} * w, {name}, {name}, score=lambda s, b, h, i, j: s - (i - j))")
+        np.testing.assert_allclose(hd.kernel(made)(X, X), X, atol=1e-6)

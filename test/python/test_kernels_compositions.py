@@ -147,7 +147,7 @@ def kernel_of(x: Composition, names: list[str], heads: int, keep: bool) -> Any:
 
 
 def check(seed: int) -> None:
-    """Runs the composition of a seed op by op, and as one kernel, which gives the same bits."""
+    """Runs the composition of a seed op by op, and as one kernel, which gives the same bits for the same strides."""
     x = composition(seed)
     t = stored(x)
     heads = t["q"].shape[1]
@@ -158,7 +158,7 @@ def check(seed: int) -> None:
         eager = composition(seed)
         for p in eager.parts:
             if p.source == "glue":
-                t[p.k + "_glued"] = (t[p.k].float() * 0.5 + 0.25).to(t[p.k].dtype)
+                t[p.k + "_glued"] = (t[p.k].float() * 0.5 + 0.25).to(t[p.k].dtype).contiguous()
                 p.k, p.source = p.k + "_glued", "raw"
     out, lse, *between = run(eager, t, heads)
     judge(eager, out, lse, between, t, x.label)
@@ -167,9 +167,12 @@ def check(seed: int) -> None:
     names = list(x.tensors)
     got = kernel_of(x, names, heads, False)(*(t[n] for n in names))
     got = got if isinstance(got, tuple) else (got,)
-    assert np.array_equal(array(got[0]), array(out), equal_nan=True), f"{x.label}: the kernel's bits differ"
-    if lse is not None:
-        assert np.array_equal(array(got[1]), array(lse), equal_nan=True), f"{x.label}: the kernel's lse differs"
+    if all(v.is_contiguous() for v in between if isinstance(v, torch.Tensor)):
+        assert np.array_equal(array(got[0]), array(out), equal_nan=True), f"{x.label}: the kernel's bits differ"
+        if lse is not None:
+            assert np.array_equal(array(got[1]), array(lse), equal_nan=True), f"{x.label}: the kernel's lse differs"
+    else:  # summaries of a kernel are dense; rows with gaps are added up in another order
+        judge(eager, got[0], None if lse is None else got[1], between, t, x.label)
 
 
 def test_compositions() -> None:
@@ -228,3 +231,20 @@ def test_numbers_of_scores_beside_arithmetic() -> None:
     Q, K = array(q), array(k)
     expected = attention.attend(Q, 2 * K, K, score=lambda s, b, h, i, j: 2 * np.tanh(s / 2) + (i - j) * 2).out
     np.testing.assert_allclose(array(capped(q, k)), expected, atol=1e-5)
+
+
+def test_bits_of_kernels_of_several_ops_do_not_depend_on_threads() -> None:
+    before = hd.num_threads()
+    try:
+        for seed in (4, 7, 15):
+            x = composition(seed)
+            t = stored(x)
+            names = list(x.tensors)
+            results = []
+            for threads in (1, 2, 5):
+                hd.set_num_threads(threads)
+                made = kernel_of(x, names, t["q"].shape[1], True)(*(t[n] for n in names))
+                results.append([array(r).tobytes() for r in (made if isinstance(made, tuple) else (made,))])
+            assert results[0] == results[1] == results[2], x.label
+    finally:
+        hd.set_num_threads(before)

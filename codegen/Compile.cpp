@@ -194,6 +194,9 @@ heddle_error *Compilation::gpuObject(ModuleOp lowered, json::Object &manifest, S
                                  {"cubin_bytes", int64_t(cubin.size())},
                                  {"workspace_words", toJson(lowered->getAttr("heddle.gpu.workspace_words"))},
                                  {"kernels", toJson(lowered->getAttr("heddle.gpu.kernels"))}};
+  if (Attribute words = lowered->getAttr("heddle.gpu.state_words")) {
+    (*manifest["gpu"].getAsObject())["state_words"] = toJson(words);
+  }
   return nullptr;
 }
 
@@ -240,7 +243,7 @@ heddle_error *Compilation::kernel(ModuleOp step, std::string &artifact) {
   manifest["target"] = name;
   manifest["features"] = target->features;
   for (const char *key :
-       {"scratch_bytes", "super_tile", "state_bytes", "keys_per_split", "max_splits", "heads_share_tiles"}) {
+       {"scratch_bytes", "super_tile", "state_bytes", "keys_per_split", "max_splits", "heads_share_tiles", "lanes"}) {
     if (auto value = step->getAttrOfType<IntegerAttr>(std::string("heddle.") + key)) {
       manifest[key] = value.getInt();
     }
@@ -281,8 +284,10 @@ heddle_error *Compilation::cpuObject(ModuleOp lowered, const TileObjects &tiles,
 }
 
 void Compilation::buildStep(OpPassManager &pm, bool isAttend) {
-  if (gpu) {
+  if (gpu && isAttend) {
     buildGpuPipeline(pm, gpu->sharedBytes);
+  } else if (gpu) {
+    buildGpuOpPipeline(pm, gpu->sharedBytes);
   } else if (isAttend) {
     pm.addPass(createLowerTilesPass(LowerTilesPassOptions{target->width, target->bf16}));
   } else {
@@ -306,10 +311,6 @@ heddle_error *Compilation::pack(json::Object manifest, StringRef object, std::st
 }
 
 heddle_error *Compilation::program(std::string &artifact) {
-  if (gpu) {
-    return fail(HEDDLE_COMPILE_FAILED, "expected one attn.attend on arguments for " + name +
-                                           ", but got a program of several ops: compile each op for the GPU");
-  }
   if (heddle_error *e = run(*module, [](OpPassManager &pm) { buildProgramPipeline(pm); })) {
     return e;
   }
@@ -335,6 +336,9 @@ heddle_error *Compilation::program(std::string &artifact) {
   json::Object manifest = describeProgram(*module, kernels, sizes);
   manifest["target"] = name;
   manifest["features"] = target->features;
+  if (gpu) {
+    manifest["gpu"] = json::Object{{"chip", gpu->chip}};
+  }
   return pack(std::move(manifest), all, artifact);
 }
 
@@ -376,10 +380,6 @@ heddle_error *printStage(const char *spec, const char *target, const char *stage
   }
   SmallVector<ModuleOp> steps = {*c.module};
   if (isProgram(specFunction(*c.module))) {
-    if (c.gpu) {
-      std::string none;
-      return c.program(none);
-    }
     if (heddle_error *e = c.run(*c.module, [](OpPassManager &pm) { buildProgramPipeline(pm); })) {
       return e;
     }
@@ -397,7 +397,9 @@ heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_o
   bool isAttend = isAttendStep(specFunction(step));
   auto build = [&](OpPassManager &pm) {
     if (!isAttend) {
-      if (stage != "schedule") {
+      if (stage != "schedule" && gpu) {
+        buildGpuOpPipeline(pm, gpu->sharedBytes);
+      } else if (stage != "schedule") {
         buildOpPipeline(pm, target->width);
       }
       if (stage == "llvm" || stage == "llvm-ir" || stage == "asm") {

@@ -11,12 +11,12 @@ using namespace mlir;
 
 namespace heddle {
 
-static constexpr int64_t kRows = 48, kCols = 256, kDepth = 128;
+static constexpr int64_t kRows = 48;
 
 namespace {
 /// The pieces that both forms share.
 struct Convolution {
-  Convolution(attn::ConvolveOp op, OpKernel &k) : k(k) {
+  Convolution(attn::ConvolveOp op, OpKernel &k) : k(k), kCols(k.tile(256, 64)), kDepth(k.tile(128, 32)) {
     auto w = cast<RankedTensorType>(op.getWeights().getType());
     taps = w.getDimSize(1);
     full = w.getRank() == 4;
@@ -42,6 +42,7 @@ struct Convolution {
   void emitDepthwise();
 
   OpKernel &k;
+  const int64_t kCols, kDepth;
   int64_t taps, step, offset;
   bool full, hasBias;
   AffineExpr rows;
@@ -104,7 +105,7 @@ void Convolution::emitDepthwise() {
     contiguous = k.both(contiguous, k.adjacent(bias));
   }
   Value row = k.mul(t[2], kRows), end = k.min(k.add(row, k.c(kRows)), y.size[2]);
-  k.loop(row, end, 1, [&](Value m) {
+  k.rows(row, end, [&](Value m) {
     Value start = k.add(k.mul(m, step), offset);
     // Taps that meet rows of the sequence.
     Value lo = k.max(k.sub(k.c(0), start), k.c(0)), hi = k.min(k.sub(x.size[2], start), k.c(taps));

@@ -257,7 +257,7 @@ LogicalResult Glue::emit() {
     rows = arith::MulIOp::create(k.b, k.loc, rows, size);
   }
   Value first = k.mul(k.task, kRows), last = k.min(k.add(first, k.c(kRows)), rows);
-  k.loop(first, last, 1, [&](Value row) {
+  k.rows(first, last, [&](Value row) {
     at.clear();
     if (!outer.empty()) {
       Emitter::Values split = k.split(row, outer);

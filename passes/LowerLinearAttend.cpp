@@ -19,12 +19,10 @@ using namespace mlir;
 
 namespace heddle {
 
-static constexpr int64_t kChunk = 64, kCols = 64;
-
 namespace {
 class LinearAttend {
 public:
-  LinearAttend(attn::LinearAttendOp op, OpKernel &k) : op(op), k(k) {}
+  LinearAttend(attn::LinearAttendOp op, OpKernel &k) : op(op), k(k), kChunk(k.tile(64, 32)), kCols(k.tile(64, 32)) {}
   void emit();
 
 private:
@@ -46,6 +44,7 @@ private:
 
   attn::LinearAttendOp op;
   OpKernel &k;
+  const int64_t kChunk, kCols;         ///< rows of a chunk; columns of a task
   int64_t d = 0, depth = 0, width = 0; ///< D, D and the columns of S in whole registers
   bool causal = false, decayed = false, normalized = false;
   TensorView q, key, v, g, y;
@@ -103,7 +102,7 @@ void LinearAttend::loadState() {
   k.stage(S, k.c(width * 4), k.address(s, {b, h, k.c(0), col}), s.stride[2], s.stride[3], k.c(d), cols, s.type);
   if (normalized) {
     TensorView z = k.argument(argument(op.getStates()[1]));
-    k.loop(k.c(0), k.c(d), 1, [&](Value c) {
+    k.rows(k.c(0), k.c(d), [&](Value c) {
       k.store(k.load(k.f32, k.address(z, {b, h, c}), 4), k.at(rowOf(S, c, width), kCols * 4), 4);
     });
   }
@@ -118,7 +117,7 @@ void LinearAttend::storeState() {
   if (normalized) {
     TensorView z = k.resultView(2);
     k.ifThen(k.eq(col, k.c(0)), [&] {
-      k.loop(k.c(0), k.c(d), 1, [&](Value c) {
+      k.rows(k.c(0), k.c(d), [&](Value c) {
         k.store(k.load(k.f32, k.at(rowOf(S, c, width), kCols * 4), 4), k.address(z, {b, h, c}), 4);
       });
     });
@@ -130,7 +129,7 @@ void LinearAttend::applyFeature(Value buffer, Value rows) {
   if (op.getFeature().empty()) {
     return;
   }
-  k.loop(k.c(0), rows, 1, [&](Value row) {
+  k.rows(k.c(0), rows, [&](Value row) {
     Value here = rowOf(buffer, row, depth);
     k.columns(k.c(d), k.constant(k.i1, int64_t(1)), 2, [&](ArrayRef<Value> some, bool vector) {
       for (Value c : some) {
@@ -147,7 +146,7 @@ void LinearAttend::stageKeys(Value n, Value rows) {
   applyFeature(K, rows);
   k.stage(V, k.c(width * 4), k.address(v, {b, h, n, col}), v.stride[2], v.stride[3], rows, cols, v.type);
   if (normalized) {
-    k.loop(k.c(0), rows, 1, [&](Value r) { k.store(k.constant(k.f32, 1.0), k.at(rowOf(V, r, width), kCols * 4), 4); });
+    k.rows(k.c(0), rows, [&](Value r) { k.store(k.constant(k.f32, 1.0), k.at(rowOf(V, r, width), kCols * 4), 4); });
   }
 }
 
@@ -158,11 +157,16 @@ void LinearAttend::stageQueries(Value n, Value rows, Value head) {
 
 /// KT[d][j] = K[j][d], columns past the rows zero.
 void LinearAttend::transposeKeys(Value rows) {
-  k.loop(k.c(0), k.c(d), 1, [&](Value c) {
+  k.rows(k.c(0), k.c(d), [&](Value c) {
     Value line = rowOf(KT, c, kChunk), column = k.at(K, k.mul(c, 4));
-    k.loop(k.c(0), rows, 1,
-           [&](Value j) { k.store(k.load(k.f32, rowOf(column, j, depth), 4), k.at(line, k.mul(j, 4)), 4); });
-    k.loop(rows, k.c(kChunk), 1, [&](Value j) { k.store(k.constant(k.f32, 0.0), k.at(line, k.mul(j, 4)), 4); });
+    auto zero = [&](Value j) { k.store(k.constant(k.f32, 0.0), k.at(line, k.mul(j, 4)), 4); };
+    auto move = [&](Value j) { k.store(k.load(k.f32, rowOf(column, j, depth), 4), k.at(line, k.mul(j, 4)), 4); };
+    if (k.gpu) {
+      k.lanes(k.c(kChunk), [&](Value j) { k.ifElse(k.lt(j, rows), [&] { move(j); }, [&] { zero(j); }); });
+      return;
+    }
+    k.loop(k.c(0), rows, 1, move);
+    k.loop(rows, k.c(kChunk), 1, zero);
   });
 }
 
@@ -171,9 +175,9 @@ void LinearAttend::addUp(Value, Value rows) {
   if (decayed) {
     Value total = loadSum(k.sub(rows, k.c(1)));
     auto scale = [&](Value buffer, Value count, llvm::function_ref<Value(Value)> by) {
-      k.loop(k.c(0), count, 1, [&](Value r) {
+      k.rows(k.c(0), count, [&](Value r) {
         Value factor = k.splat(by(r));
-        k.loop(k.c(0), k.c(width), k.target.width, [&](Value c) {
+        k.lanes(k.c(width), [&](Value c) {
           Value at = k.at(rowOf(buffer, r, width), k.mul(c, 4));
           k.store(k.mul(k.loadRow(at), factor), at, 4);
         });
@@ -191,24 +195,24 @@ void LinearAttend::inside(Value, Value rows) {
   k.multiply(O, k.c(width * 4), Q, k.c(depth * 4), k.c(4), S, k.c(width * 4), rows, k.c(d), k.c(width));
   k.fillZero(A, k.mul(rows, kChunk * 4));
   k.multiply(A, k.c(kChunk * 4), Q, k.c(depth * 4), k.c(4), KT, k.c(kChunk * 4), rows, k.c(d), k.c(kChunk));
-  k.loop(k.c(0), rows, 1, [&](Value i) {
+  k.rows(k.c(0), rows, [&](Value i) {
     Value line = rowOf(A, i, kChunk), row = k.splat(i);
     if (decayed) {
       Value factor = k.splat(exp(loadSum(i)));
-      k.loop(k.c(0), k.c(width), k.target.width, [&](Value c) {
+      k.lanes(k.c(width), [&](Value c) {
         Value at = k.at(rowOf(O, i, width), k.mul(c, 4));
         k.store(k.mul(k.loadRow(at), factor), at, 4);
       });
     }
-    k.loop(k.c(0), k.c(kChunk), k.target.width, [&](Value j) {
+    k.lanes(k.c(kChunk), [&](Value j) {
       Value at = k.at(line, k.mul(j, 4)), x = k.loadRow(at);
       Value live = k.le(k.add(k.iota(), k.splat(j)), row);
       if (decayed) {
         // Dead pairs have a positive difference, which must not overflow.
         Value gap = k.sub(k.splat(loadSum(i)), k.loadRow(k.at(sums, k.mul(j, 4))));
-        x = k.mul(x, exp(k.select(live, gap, k.constant(k.vec(k.f32), 0.0))));
+        x = k.mul(x, exp(k.select(live, gap, k.splat(k.constant(k.f32, 0.0)))));
       }
-      k.store(k.select(live, x, k.constant(k.vec(k.f32), 0.0)), at, 4);
+      k.store(k.select(live, x, k.splat(k.constant(k.f32, 0.0))), at, 4);
     });
   });
   k.multiply(O, k.c(width * 4), A, k.c(kChunk * 4), k.c(4), V, k.c(width * 4), rows, rows, k.c(width));
@@ -218,10 +222,10 @@ void LinearAttend::inside(Value, Value rows) {
 void LinearAttend::finishRows(Value n, Value rows, Value head) {
   if (normalized) {
     double eps = op.getEpsAttr() ? op.getEpsAttr().getValueAsDouble() : 0;
-    k.loop(k.c(0), rows, 1, [&](Value r) {
+    k.rows(k.c(0), rows, [&](Value r) {
       Value line = rowOf(O, r, width);
       Value below = k.add(k.load(k.f32, k.at(line, kCols * 4), 4), k.constant(k.f32, eps));
-      k.loop(k.c(0), k.padded(cols), k.target.width, [&](Value c) {
+      k.lanes(k.padded(cols), [&](Value c) {
         Value at = k.at(line, k.mul(c, 4));
         k.store(arith::DivFOp::create(k.b, k.loc, k.loadRow(at), k.splat(below)), at, 4);
       });
@@ -273,10 +277,12 @@ void LinearAttend::emit() {
         // G from the chunk's start; past the rows it is not read by live pairs.
         k.fillZero(sums, k.c(kChunk * 4));
         Value from = k.address(g, {b, h, n});
-        k.loop(k.c(0), rows, 1, ValueRange{k.constant(k.f32, 0.0)}, [&](Value r, ValueRange sum) {
-          Value next = k.add(sum[0], k.load(k.f32, k.at2(from, r, g.stride[2]), 4));
-          k.store(next, k.at(sums, k.mul(r, 4)), 4);
-          return Emitter::Values{next};
+        k.alone([&] {
+          k.loop(k.c(0), rows, 1, ValueRange{k.constant(k.f32, 0.0)}, [&](Value r, ValueRange sum) {
+            Value next = k.add(sum[0], k.load(k.f32, k.at2(from, r, g.stride[2]), 4));
+            k.store(next, k.at(sums, k.mul(r, 4)), 4);
+            return Emitter::Values{next};
+          });
         });
       }
       forHeads([&](Value head) {

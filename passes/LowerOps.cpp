@@ -12,6 +12,7 @@
 #include "passes/OpKernel.h"
 #include "passes/Passes.h"
 #include "passes/VectorTargets.h"
+#include "passes/gpu/GpuMath.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -49,11 +50,12 @@ struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
         }
       } else if (!isa<attn::PoolOp, attn::ScanOp, attn::ConvolveOp, attn::ProjectOp, attn::GroupOp, attn::GatherRowsOp,
                       attn::ScatterRowsOp, attn::MergeOp, linalg::GenericOp>(op)) {
-        op->emitOpError("expected an op that has a CPU kernel, but got this one");
+        op->emitOpError("expected an op that has a kernel, but got this one");
         return signalPassFailure();
       }
       OpBuilder builder(module.getContext());
-      OpKernel kernel(module, fn, builder, vectorTarget(width, false));
+      VectorTarget target = sharedBytes > 0 ? VectorTarget{.width = 1, .avx512 = false} : vectorTarget(width, false);
+      OpKernel kernel(module, fn, builder, target, GpuLimits{sharedBytes});
       bool good = true;
       llvm::TypeSwitch<Operation *>(op)
           .Case([&](linalg::GenericOp glue) { good = succeeded(lowerGlue(glue, kernel)); })
@@ -71,6 +73,10 @@ struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
       }
       kernel.finish();
       fn.erase();
+    }
+    if (sharedBytes > 0) {
+      expandGpuMath(module);
+      return;
     }
     // exp, tanh, log and the like on lanes, by upstream's approximations.
     RewritePatternSet patterns(&getContext());

@@ -27,7 +27,7 @@ void lowerPool(attn::PoolOp op, OpKernel &k) {
   Value contiguous = k.both(k.adjacent(x), k.adjacent(y));
   Value first = k.mul(at[2], kRows), last = k.min(k.add(first, k.c(kRows)), y.size[2]);
   bool isMax = op.getKind() == attn::PoolKind::Max, isMean = op.getKind() == attn::PoolKind::Mean;
-  k.loop(first, last, 1, [&](Value m) {
+  k.rows(first, last, [&](Value m) {
     Value start = k.add(k.mul(m, step), offset);
     Value lo = k.max(start, k.c(0)), hi = k.min(k.add(start, size), x.size[2]);
     Value some = k.lt(lo, hi);

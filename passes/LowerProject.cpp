@@ -13,9 +13,10 @@ using namespace mlir;
 
 namespace heddle {
 
-static constexpr int64_t kRows = 48, kCols = 256, kDepth = 128;
+static constexpr int64_t kRows = 48;
 
 void lowerProject(attn::ProjectOp op, OpKernel &k) {
+  const int64_t kCols = k.tile(256, 64), kDepth = k.tile(128, 32);
   int64_t block = op.getBlock();
   int64_t rank = cast<RankedTensorType>(op.getWeights().getType()).getRank();
   AffineExpr B = k.size(0, 0), H = k.size(0, 1), N = k.size(1, rank - 2), R = k.size(1, rank - 1), D = k.size(0, 3);

@@ -44,6 +44,34 @@ static int64_t rankOf(Value v) { return cast<RankedTensorType>(v.getType()).getR
 // group
 //===----------------------------------------------------------------------===//
 
+/// On a GPU a thread takes a group and looks through the whole list, twice: to count its rows, and to place them.
+/// `place(c)` is the address of offsets[c], groupOf(n) the group of row n (`groups`: out of range).
+static void groupByThreads(OpKernel &k, int64_t groups, Value rows, llvm::function_ref<Value(Value)> place,
+                           llvm::function_ref<Value(Value)> groupOf, llvm::function_ref<void(Value, Value)> put) {
+  auto mine = [&](llvm::function_ref<void(Value)> body) {
+    k.barrier();
+    k.loop(k.thread, k.c(groups + 1), OpKernel::kThreads, body);
+    k.barrier();
+  };
+  auto walk = [&](Value c, Value start, llvm::function_ref<void(Value, Value)> body) {
+    return k.loop(k.c(0), rows, 1, ValueRange{start}, [&](Value n, ValueRange count) {
+      Value same = k.eq(groupOf(n), c);
+      k.ifThen(same, [&] { body(n, count[0]); });
+      return Emitter::Values{k.add(count[0], k.toInt(same, k.i64))};
+    })[0];
+  };
+  mine([&](Value c) { k.store(k.toInt(walk(c, k.c(0), [](Value, Value) {}), k.i32), place(c), 4); });
+  // Counts become places, one after another.
+  k.alone([&] {
+    k.loop(k.c(0), k.c(groups + 1), 1, ValueRange{k.c32(0)}, [&](Value c, ValueRange sum) {
+      Value count = k.load(k.i32, place(c), 4);
+      k.store(sum[0], place(c), 4);
+      return Emitter::Values{k.add(sum[0], count)};
+    });
+  });
+  mine([&](Value c) { walk(c, k.toInt(k.load(k.i32, place(c), 4), k.i64), put); });
+}
+
 /// One task a list: count, prefix sums, place. Stable, because rows are placed in order.
 void lowerGroup(attn::GroupOp op, OpKernel &k) {
   int64_t rank = rankOf(op.getIds()), groups = op.getGroups();
@@ -74,6 +102,11 @@ void lowerGroup(attn::GroupOp op, OpKernel &k) {
     Value id = loadRow(k, ids, k.at2(from, n, ids.stride.back()));
     return k.select(k.both(k.ge(id, k.c(0)), k.lt(id, width)), id, width);
   };
+  if (k.gpu) {
+    return groupByThreads(k, groups, rows, place, groupOf, [&](Value n, Value next) {
+      k.store(k.toInt(n, k.i32), k.at2(to, next, permutation.stride.back()), 4);
+    });
+  }
   // offsets[c] counts the rows of group c (at `groups`: those out of range), then becomes the place of the next one,
   // and last where the next group begins.
   k.loop(k.c(0), k.c(groups + 1), 1, [&](Value c) { k.store(k.c32(0), place(c), 4); });
@@ -144,7 +177,7 @@ void lowerGatherRows(attn::GatherRowsOp op, OpKernel &k) {
   Value first = k.mul(at[2], kRows), last = k.min(k.add(first, k.c(kRows)), count);
   Value contiguous = rank == 4 ? k.both(k.adjacent(x), k.adjacent(y)) : k.constant(k.i1, int64_t(0));
   Value width = rank == 4 ? x.size[3] : k.c(1);
-  k.loop(first, last, 1, [&](Value m) {
+  k.rows(first, last, [&](Value m) {
     Value n = loadRow(k, rows, k.at2(list, m, rows.stride.back()));
     Value there = k.both(k.ge(n, k.c(0)), k.lt(n, x.size[2]));
     copyRow(k, x, y, k.at2(from, n, x.stride[2]), k.at2(to, m, y.stride[2]), there, width, contiguous);
@@ -158,7 +191,7 @@ void lowerGatherRows(attn::GatherRowsOp op, OpKernel &k) {
 /// A task owns a range of y's rows and looks through the whole list for them, so that no two tasks write one row and
 /// sums come in the list's order.
 void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
-  constexpr int64_t kOwned = 1024;
+  const int64_t kOwned = k.tile(1024, 256);
   int64_t listRank = rankOf(op.getRows());
   AffineExpr B = k.size(2, 0), H = k.size(2, 1), N = k.size(2, 2), D = k.size(2, 3);
   k.expect(0, 0, B);
@@ -181,17 +214,23 @@ void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
   // For each owned row: how many sources it has; for overwrite, the number of the last one plus 1.
   Value counts = k.allocate(kOwned * 4);
   k.fillZero(counts, k.mul(owned, 4));
-  auto forMine = [&](llvm::function_ref<void(Value m, Value r)> body) {
+  auto forMine = [&](llvm::function_ref<void(Value m, Value r)> body, bool byThread) {
     k.loop(k.c(0), count, 1, [&](Value m) {
       Value r = k.sub(loadRow(k, rows, k.at2(list, m, rows.stride.back())), first);
-      k.ifThen(k.both(k.ge(r, k.c(0)), k.lt(r, owned)), [&] { body(m, r); });
+      Value mine = k.both(k.ge(r, k.c(0)), k.lt(r, owned));
+      if (byThread && k.gpu) {
+        // A row's entries are one thread's, in the list's order.
+        mine = k.both(mine, k.eq(k.floorMod(r, OpKernel::kThreads), k.thread));
+      }
+      k.ifThen(mine, [&] { body(m, r); });
     });
   };
   auto counter = [&](Value r) { return k.at(counts, k.mul(r, 4)); };
-  forMine([&](Value m, Value r) {
+  auto countRow = [&](Value m, Value r) {
     Value old = k.load(k.i32, counter(r), 4);
     k.store(sums ? k.add(old, 1) : k.add(k.toInt(m, k.i32), 1), counter(r), 4);
-  });
+  };
+  forMine(countRow, true);
   auto outRow = [&](Value r) { return k.at2(to, k.add(first, r), y.stride[2]); };
   auto write = [&](Value r, llvm::function_ref<Value(Value, bool)> value) {
     k.columns(width, contiguous, 4, [&](ArrayRef<Value> cols, bool vector) {
@@ -208,7 +247,7 @@ void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
   auto zero = [&](bool vector) { return k.constant(vector ? Type(k.vec(k.f32)) : k.f32, 0.0); };
   if (!sums) {
     // y[n] = source[last m of n], else base[n]
-    k.loop(k.c(0), owned, 1, [&](Value r) {
+    k.rows(k.c(0), owned, [&](Value r) {
       Value m = k.sub(k.toInt(k.load(k.i32, counter(r), 4), k.i64), k.c(1));
       k.ifElse(
           k.ge(m, k.c(0)), [&] { write(r, rowOf(source, from, m)); },
@@ -230,7 +269,7 @@ void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
     auto slot = [&](Value r) { return k.at(strip, k.mul(r, kStrip * 4)); };
     k.fillZero(strip, k.mul(owned, kStrip * 4));
     // acc[n] += source[m]
-    forMine([&](Value m, Value r) {
+    auto addRow = [&](Value m, Value r) {
       auto value = rowOf(source, from, m);
       k.columns(cols, contiguous, 4, [&](ArrayRef<Value> some, bool vector) {
         for (Value col : some) {
@@ -239,8 +278,9 @@ void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
           k.store(k.add(old, value(k.add(left, col), vector)), there, 4);
         }
       });
-    });
-    k.loop(k.c(0), owned, 1, [&](Value r) {
+    };
+    forMine(addRow, false);
+    k.rows(k.c(0), owned, [&](Value r) {
       Value n = k.load(k.i32, counter(r), 4);
       Value below = k.add(arith::SIToFPOp::create(k.b, k.loc, k.f32, n).getResult(), k.constant(k.f32, eps));
       Value some = k.cmp(arith::CmpIPredicate::sgt, n, k.c32(0));
@@ -301,7 +341,7 @@ void lowerMerge(attn::MergeOp op, OpKernel &k) {
   }
   Value first = k.mul(at[2], kRows), last = k.min(k.add(first, k.c(kRows)), y.size[2]);
   Value infinity = k.constant(k.f32, -INFINITY), nothing = k.constant(k.f32, 0.0);
-  k.loop(first, last, 1, [&](Value n) {
+  k.rows(first, last, [&](Value n) {
     SmallVector<Value> row = {at[0], at[1], n}, logs, weights;
     // m = max lse_p;  w_p = exp(lse_p - m);  Z = sum w_p
     Value m = infinity;

@@ -34,7 +34,7 @@ void lowerScan(attn::ScanOp op, OpKernel &k) {
   Value begin = k.mul(at[2], kChains), end = k.min(k.add(begin, k.c(kChains)), chains);
   bool isMax = op.getKind() == attn::PoolKind::Max, isMean = op.getKind() == attn::PoolKind::Mean;
   bool exclusive = op.getExclusive();
-  k.loop(begin, end, 1, [&](Value chain) {
+  k.rows(begin, end, [&](Value chain) {
     Value which = k.floorDiv(chain, classes), lo = k.mul(which, length);
     Value first = k.add(lo, k.sub(chain, k.mul(which, classes)));
     Value hi = k.min(k.add(lo, length), rows);

@@ -9,8 +9,12 @@ using namespace mlir;
 
 namespace heddle {
 
-OpKernel::OpKernel(ModuleOp module, func::FuncOp spec, OpBuilder &builder, VectorTarget target)
-    : Emitter(builder, spec.getLoc(), target), module(module), spec(spec) {
+OpKernel::OpKernel(ModuleOp module, func::FuncOp spec, OpBuilder &builder, VectorTarget target, GpuLimits limits)
+    : Emitter(builder, spec.getLoc(), target), gpu(limits.sharedBytes > 0), module(module), spec(spec), limits(limits) {
+  if (gpu) {
+    beginGpu();
+    return;
+  }
   builder.setInsertionPointToEnd(module.getBody());
   auto fn = func::FuncOp::create(builder, loc, "heddle_task", builder.getFunctionType({ptr, i64, ptr}, {}));
   Block *body = fn.addEntryBlock();
@@ -32,7 +36,11 @@ void OpKernel::launch(AffineExpr newTasks, AffineExpr newWork) {
 }
 
 void OpKernel::finish() {
-  func::ReturnOp::create(b, loc);
+  if (gpu) {
+    finishGpu();
+  } else {
+    func::ReturnOp::create(b, loc);
+  }
   unsigned symbols = 4 * spec.getNumArguments();
   auto map = [&](ArrayRef<AffineExpr> exprs) {
     return AffineMapAttr::get(AffineMap::get(0, symbols, exprs, b.getContext()));
@@ -67,7 +75,11 @@ TensorView OpKernel::view(int64_t record, Type type) {
   return v;
 }
 
-Value OpKernel::scalarAddress(int64_t a) { return toPtr(load(i64, at(block, (header::kSlots + 9 * a) * 8), 8)); }
+Value OpKernel::scalarAddress(int64_t a) {
+  int64_t record = header::kSlots + 9 * a;
+  // A device cannot follow the host's pointer: there the record holds the value itself.
+  return gpu ? at(block, (record + 1) * 8) : toPtr(load(i64, at(block, record * 8), 8));
+}
 
 Value OpKernel::allocate(int64_t bytes) {
   Value place = at(scratch, used);
@@ -96,6 +108,9 @@ Value OpKernel::address(const TensorView &v, ValueRange indices) {
 
 void OpKernel::columns(Value count, Value contiguous, int64_t unroll,
                        llvm::function_ref<void(ArrayRef<Value>, bool)> body) {
+  if (gpu) {
+    return deal(c(0), count, 1, [&](Value col) { body(col, false); });
+  }
   int64_t vl = target.width;
   auto whole = [&](int64_t step) { return select(contiguous, mul(floorDiv(count, step), step), c(0)); };
   Value groups = unroll > 1 ? whole(vl * unroll) : c(0), registers = whole(vl);
@@ -110,6 +125,34 @@ void OpKernel::columns(Value count, Value contiguous, int64_t unroll,
   }
   loop(groups, registers, vl, [&](Value col) { body(col, true); });
   loop(registers, count, 1, [&](Value col) { body(col, false); });
+}
+
+void OpKernel::rows(Value lo, Value hi, llvm::function_ref<void(Value)> body) {
+  if (!gpu || inRows) {
+    return loop(lo, hi, 1, body);
+  }
+  barrier();
+  inRows = true;
+  Value warp = arith::DivUIOp::create(b, loc, thread, c(kWarp));
+  loop(add(lo, warp), hi, kThreads / kWarp, body);
+  inRows = false;
+  barrier();
+}
+
+void OpKernel::lanes(Value count, llvm::function_ref<void(Value)> body) {
+  if (gpu) {
+    return deal(c(0), count, 1, body);
+  }
+  loop(c(0), count, target.width, body);
+}
+
+void OpKernel::alone(llvm::function_ref<void()> body) {
+  if (!gpu) {
+    return body();
+  }
+  barrier();
+  ifThen(eq(thread, c(0)), body);
+  barrier();
 }
 
 func::FuncOp OpKernel::helper(StringRef name, TypeRange inputs, bool &isNew) {
@@ -131,6 +174,18 @@ static StringRef suffix(Type type) { return type.isF32() ? "f32" : type.isBF16()
 void OpKernel::stage(Value to, Value toStride, Value from, Value rowStride, Value colStride, Value rows, Value cols,
                      Type type, llvm::function_ref<Value(Value)> keep) {
   int64_t bytes = type.isF32() ? 4 : 2;
+  if (gpu) {
+    return this->rows(c(0), rows, [&](Value row) {
+      Value there = at2(to, row, toStride), here = at2(from, row, rowStride);
+      Value wanted = keep ? keep(row) : constant(i1, int64_t(1));
+      deal(c(0), cols, 1, [&](Value col) {
+        Value x = ifElse(
+            wanted, TypeRange{f32}, [&] { return Values{loadAsF32(type, at(here, mul(col, colStride)), false)}; },
+            [&] { return Values{constant(f32, 0.0)}; })[0];
+        store(x, at(there, mul(col, 4)), 4);
+      });
+    });
+  }
   bool isNew = false;
   std::string name = ("stage_row_" + suffix(type)).str();
   func::FuncOp fn = helper(name, {ptr, ptr, i64, i64}, isNew);
@@ -161,7 +216,7 @@ void OpKernel::unstage(Value to, Value rowStride, Value colStride, Value from, V
                        Type type) {
   int64_t bytes = type.isF32() ? 4 : 2;
   Value contiguous = eq(colStride, c(bytes));
-  loop(c(0), rows, 1, [&](Value row) {
+  this->rows(c(0), rows, [&](Value row) {
     Value there = at2(to, row, rowStride), here = at2(from, row, fromStride);
     columns(cols, contiguous, 4, [&](ArrayRef<Value> at_, bool vector) {
       for (Value col : at_) {
@@ -173,6 +228,11 @@ void OpKernel::unstage(Value to, Value rowStride, Value colStride, Value from, V
 }
 
 void OpKernel::fillZero(Value to, Value bytes) {
+  if (gpu) {
+    barrier();
+    deal(c(0), bytes, 4, [&](Value n) { store(c32(0), at(to, n), 4); });
+    return barrier();
+  }
   LLVM::MemsetOp::create(b, loc, to, constant(i8, int64_t(0)), bytes, /*isVolatile=*/false);
 }
 
@@ -213,6 +273,9 @@ void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows
 
 void OpKernel::multiply(Value C, Value cStride, Value A, Value aRow, Value aDepth, Value B, Value bStride, Value rows,
                         Value depth, Value cols) {
+  if (gpu) {
+    return multiplyGpu({C, cStride, A, aRow, aDepth, B, bStride, rows, depth, cols});
+  }
   bool isNew = false;
   Value args[] = {C, cStride, A, aRow, aDepth, B, bStride, rows, depth, cols};
   func::FuncOp fn = helper("multiply", ValueRange(args).getTypes(), isNew);

@@ -6,6 +6,11 @@
 // all as expressions of the arguments' sizes. Here is what their lowerings share:
 // views of the argument block, loops over columns, a product of small matrices.
 //
+// For a GPU (docs/gpu.md) the same body is run by all threads of a block: what is
+// written here as plain code every thread computes alike, the loops of `rows`,
+// `columns` and `lanes` are dealt out among warps and lanes, and `alone` is for one
+// thread. Barriers stand around what is dealt out.
+//
 //===----------------------------------------------------------------------===//
 #ifndef HEDDLE_PASSES_OPKERNEL_H
 #define HEDDLE_PASSES_OPKERNEL_H
@@ -29,11 +34,17 @@ struct TensorView {
   int64_t bytes = 4;
 };
 
+/// What a kernel of an op must know of a GPU.
+struct GpuLimits {
+  int64_t sharedBytes = 0; ///< of a block; 0: the target is a CPU
+};
+
 class OpKernel : public Emitter {
 public:
   /// A kernel for the one op of `spec`, whose operands are its arguments; the new function stands at the end of
   /// `module`.
-  OpKernel(mlir::ModuleOp module, mlir::func::FuncOp spec, mlir::OpBuilder &builder, VectorTarget target);
+  OpKernel(mlir::ModuleOp module, mlir::func::FuncOp spec, mlir::OpBuilder &builder, VectorTarget target,
+           GpuLimits limits = {});
 
   //===--- The launch ---------------------------------------------------------===//
 
@@ -58,6 +69,12 @@ public:
   /// Where the value of a scalar argument is: an i64 or a double.
   mlir::Value scalarAddress(int64_t a);
   mlir::Value task, scratch;
+  const bool gpu;
+  /// On a GPU, threads of a block and this thread's number among them (i64).
+  static constexpr int64_t kThreads = 256, kWarp = 32;
+  mlir::Value thread;
+  /// One of two sizes of a task's tile.
+  int64_t tile(int64_t onCpu, int64_t onGpu) const { return gpu ? onGpu : onCpu; }
   /// A part of the thread's scratch memory, 64-byte aligned.
   mlir::Value allocate(int64_t bytes);
   /// Splits `index` by sizes, last one fastest.
@@ -71,6 +88,14 @@ public:
   /// then element by element; only element by element where `contiguous` is false.
   void columns(mlir::Value count, mlir::Value contiguous, int64_t unroll,
                llvm::function_ref<void(llvm::ArrayRef<mlir::Value>, bool)> body);
+  /// Independent rows: body(i) for i in [lo, hi). On a GPU a warp takes a row.
+  void rows(mlir::Value lo, mlir::Value hi, llvm::function_ref<void(mlir::Value)> body);
+  /// body(c) for each register of columns in [0, count), a whole number of registers. On a GPU a lane takes a column.
+  void lanes(mlir::Value count, llvm::function_ref<void(mlir::Value)> body);
+  /// What only one thread of a block may do.
+  void alone(llvm::function_ref<void()> body);
+  /// On a GPU, waits for all threads of the block.
+  void barrier();
   mlir::Value at2(mlir::Value base, mlir::Value row, mlir::Value rowStride) { return at(base, mul(row, rowStride)); }
 
   /// Copies rows x cols elements to f32 at `to`, rows `toStride` bytes apart, columns adjacent and padded by zeros to a
@@ -86,12 +111,23 @@ public:
   /// register; strides in bytes.
   void multiply(mlir::Value C, mlir::Value cStride, mlir::Value A, mlir::Value aRow, mlir::Value aDepth, mlir::Value B,
                 mlir::Value bStride, mlir::Value rows, mlir::Value depth, mlir::Value cols);
+  // A GPU's registers have one lane: scalars take the place of vectors.
+  mlir::Value splat(mlir::Value v) { return gpu ? v : Emitter::splat(v); }
+  mlir::Value iota() { return gpu ? c(0) : Emitter::iota(); }
+  mlir::Value loadRow(mlir::Value address) { return gpu ? load(f32, address, 4) : Emitter::loadRow(address); }
   /// `n` rounded up to whole registers.
   mlir::Value padded(mlir::Value n) { return mul(ceilDiv(n, target.width), target.width); }
   /// Scalar code of a region with one argument, on a scalar or on lanes.
   mlir::Value applyRegion(mlir::Region &region, mlir::Value x);
 
 private:
+  // Of GPU kernels (gpu/GpuOps.cpp).
+  void beginGpu();
+  void finishGpu();
+  /// body(n) for n in [lo, hi) dealt out among the lanes of a warp inside of `rows`, else among all threads.
+  void deal(mlir::Value lo, mlir::Value hi, int64_t step, llvm::function_ref<void(mlir::Value)> body);
+  void multiplyGpu(mlir::ValueRange args);
+
   TensorView view(int64_t record, mlir::Type type);
   void emitMultiply();
   void multiplyBlock(mlir::ValueRange args, mlir::Value row, mlir::Value col, int64_t rows, int64_t vectors);
@@ -109,6 +145,8 @@ private:
   llvm::SmallVector<Check> checks;
   mlir::AffineExpr tasks, work;
   int64_t used = 0;
+  GpuLimits limits;
+  bool inRows = false; ///< inside of `rows`, where a warp is on its own
 };
 
 // One lowering an op, each in a file of its own.

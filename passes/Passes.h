@@ -50,6 +50,8 @@ void buildTilePipeline(mlir::OpPassManager &pm, int64_t width, bool bf16);
 void buildProgramPipeline(mlir::OpPassManager &pm);
 /// An op on whole tensors to loops on vectors.
 void buildOpPipeline(mlir::OpPassManager &pm, int64_t width);
+/// The same for a GPU.
+void buildGpuOpPipeline(mlir::OpPassManager &pm, int64_t sharedBytes);
 /// attn to a gpu.module with fused kernels.
 void buildGpuPipeline(mlir::OpPassManager &pm, int64_t sharedBytes);
 /// Tile loops or kernels to the LLVM dialect.

@@ -138,10 +138,13 @@ def LowerOpsPass : Pass<"attn-lower-ops", "::mlir::ModuleOp"> {
     Numerics: sums are f32, in the order of the rows, by fused multiply-adds; the
     result is rounded once to the storage type.
   }];
-  let options = [Option<"width", "width", "int64_t", "16", "f32 lanes of a vector register: 16, 8 or 4">];
+  let options = [
+    Option<"width", "width", "int64_t", "16", "f32 lanes of a vector register: 16, 8 or 4">,
+    Option<"sharedBytes", "shared-bytes", "int64_t", "0", "for a GPU whose blocks may take so much shared memory">
+  ];
   let dependentDialects = [
-    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
-    "::mlir::math::MathDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
+    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect", "::mlir::gpu::GPUDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::math::MathDialect", "::mlir::NVVM::NVVMDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
   ];
 }
 

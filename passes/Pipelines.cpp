@@ -36,7 +36,13 @@ void buildProgramPipeline(OpPassManager &pm) {
   pm.addPass(createSplitProgramPass());
 }
 
-void buildOpPipeline(OpPassManager &pm, int64_t width) { pm.addPass(createLowerOpsPass(LowerOpsPassOptions{width})); }
+void buildOpPipeline(OpPassManager &pm, int64_t width) {
+  pm.addPass(createLowerOpsPass(LowerOpsPassOptions{width, 0}));
+}
+
+void buildGpuOpPipeline(OpPassManager &pm, int64_t sharedBytes) {
+  pm.addPass(createLowerOpsPass(LowerOpsPassOptions{1, sharedBytes}));
+}
 
 void buildGpuPipeline(OpPassManager &pm, int64_t sharedBytes) {
   pm.addPass(createAnnotateSchedulePass());

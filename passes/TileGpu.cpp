@@ -18,13 +18,10 @@
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
-#include "mlir/Dialect/Math/Transforms/Approximation.h"
-#include "mlir/Dialect/Math/Transforms/Passes.h"
-#include "mlir/IR/PatternMatch.h"
-#include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 #include "passes/KernelSignature.h"
 #include "passes/Passes.h"
 #include "passes/gpu/GpuKernel.h"
+#include "passes/gpu/GpuMath.h"
 
 using namespace mlir;
 
@@ -32,6 +29,8 @@ namespace heddle {
 #define GEN_PASS_DEF_TILEGPUPASS
 #include "passes/Passes.h.inc"
 
+/// Keys of one split where few queries meet many keys, and most splits: enough blocks to fill a large device.
+static constexpr int64_t kKeysPerSplit = 1024, kMaxSplits = 64;
 /// Tables of one kernel past this many bytes go to a second one.
 static constexpr int64_t kMaxTableBytes = 40 * 1024;
 
@@ -104,47 +103,6 @@ static Schedule flattened(const Schedule &schedule) {
 }
 
 namespace {
-/// A function of one f64 is computed in f32: the GPU has no instruction for it, and libdevice is not at hand.
-struct NarrowFunction : RewritePattern {
-  explicit NarrowFunction(MLIRContext *context) : RewritePattern(MatchAnyOpTypeTag(), 2, context) {}
-
-  LogicalResult matchAndRewrite(Operation *op, PatternRewriter &rewriter) const override {
-    if (!isa<math::ExpOp, math::Exp2Op, math::LogOp, math::Log2Op, math::TanhOp, math::ErfOp, math::SinOp, math::CosOp>(
-            op)) {
-      return rewriter.notifyMatchFailure(op, "not a function without an instruction");
-    }
-    Type type = op->getResult(0).getType();
-    if (type.isF32()) {
-      return rewriter.notifyMatchFailure(op, "already in f32");
-    }
-    Type f32 = rewriter.getF32Type();
-    Location loc = op->getLoc();
-    Value x = op->getOperand(0);
-    x = type.isF64() ? arith::TruncFOp::create(rewriter, loc, f32, x).getResult()
-                     : arith::ExtFOp::create(rewriter, loc, f32, x).getResult();
-    OperationState state(loc, op->getName(), x, f32, op->getAttrs());
-    Value y = rewriter.create(state)->getResult(0);
-    y = type.isF64() ? arith::ExtFOp::create(rewriter, loc, type, y).getResult()
-                     : arith::TruncFOp::create(rewriter, loc, type, y).getResult();
-    rewriter.replaceOp(op, y);
-    return success();
-  }
-};
-
-/// 2^x in f32 is the special function unit's.
-struct FastExp2 : OpRewritePattern<math::Exp2Op> {
-  using OpRewritePattern::OpRewritePattern;
-
-  LogicalResult matchAndRewrite(math::Exp2Op op, PatternRewriter &rewriter) const override {
-    if (!op.getType().isF32()) {
-      return rewriter.notifyMatchFailure(op, "not f32");
-    }
-    rewriter.replaceOpWithNewOp<LLVM::CallIntrinsicOp>(
-        op, op.getType(), rewriter.getStringAttr("llvm.nvvm.ex2.approx.ftz.f32"), ValueRange{op.getOperand()});
-    return success();
-  }
-};
-
 class GpuTiler {
 public:
   GpuTiler(ModuleOp module, const KernelSignature &sig, const Schedule &schedule, int64_t sharedBytes)
@@ -161,6 +119,7 @@ private:
   OpBuilder builder;
 
   LLVM::LLVMFuncOp declareKernel(gpu::GPUModuleOp parent, int64_t n, int64_t threads);
+  DictionaryAttr describeMerge(StringRef name);
   DictionaryAttr describe(const GpuGroup &group, const GpuShape &shape, StringRef name, int64_t sharedBytes);
 };
 } // namespace
@@ -194,12 +153,14 @@ DictionaryAttr GpuTiler::describe(const GpuGroup &group, const GpuShape &shape, 
                                     number("stages", shape.stages), number("columns", shape.columns)});
 }
 
+DictionaryAttr GpuTiler::describeMerge(StringRef name) {
+  auto number = [&](StringRef key, int64_t v) { return builder.getNamedAttr(key, builder.getI64IntegerAttr(v)); };
+  return builder.getDictionaryAttr({builder.getNamedAttr("name", builder.getStringAttr(name)),
+                                    number("threads", GpuKernel::kMergeThreads), number("shared_bytes", 0),
+                                    number("merge", 1)});
+}
+
 LogicalResult GpuTiler::run() {
-  for (const SegmentSignature &s : sig.segments) {
-    if (llvm::any_of(s.dots, [](const DotSource &dot) { return dot.relative; })) {
-      return sig.attend.emitOpError("expected dots with keys for this target, but got one with relative rows");
-    }
-  }
   SmallVector<GpuGroup> groups = groupsOf(sig, schedule);
   // One shape for all, so that the state's rows are alike.
   auto tables = [&](const GpuShape &shape) {
@@ -209,6 +170,7 @@ LogicalResult GpuTiler::run() {
     }
     return most;
   };
+  bool packs = headsMayShare(sig, schedule);
   std::optional<GpuShape> shape = chooseGpuShape(sig, sharedLimit, tables);
   if (!shape) {
     return sig.attend.emitOpError() << "expected head dimensions whose tiles fit " << sharedLimit
@@ -224,20 +186,24 @@ LogicalResult GpuTiler::run() {
   SmallVector<Attribute> kernels;
   for (auto [n, g] : llvm::enumerate(groups)) {
     LLVM::LLVMFuncOp fn = declareKernel(parent, int64_t(n), shape->threads());
-    GpuKernel kernel(builder, sig, schedule, g, *shape, n > 0, n + 1 < groups.size());
+    GpuKernel kernel(builder, sig, schedule, g, *shape, n > 0, n + 1 < groups.size(), packs);
     kernel.emit(fn, shared);
     kernels.push_back(describe(g, *shape, fn.getName(), kernel.sharedBytes()));
   }
-  // What expressions call (the draws of random_blocks) goes where the kernels are.
-  for (func::FuncOp fn : llvm::make_early_inc_range(module.getOps<func::FuncOp>())) {
-    if (fn != sig.func && fn.isPrivate()) {
-      fn->moveBefore(parent.getBody(), parent.getBody()->begin());
-    }
-  }
+  LLVM::LLVMFuncOp merge = declareKernel(parent, int64_t(groups.size()), GpuKernel::kMergeThreads);
+  GpuKernel(builder, sig, schedule, groups[0], *shape, false, false, false).emitMerge(merge);
+  kernels.push_back(describeMerge(merge.getName()));
+  moveHelpers(module);
   module->setAttr("heddle.gpu.kernels", builder.getArrayAttr(kernels));
-  // f32 words a row of the workspace: acc, and m and l for each part of the columns.
-  int64_t words = groups.size() > 1 ? sig.dv + 2 * shape->chunks : 0;
-  module->setAttr("heddle.gpu.workspace_words", builder.getI64IntegerAttr(words));
+  // f32 words of a row's state: acc, and m and l for each part of the columns.
+  int64_t words = sig.dv + 2 * shape->chunks;
+  auto tell = [&](StringRef name, int64_t v) { module->setAttr(name, builder.getI64IntegerAttr(v)); };
+  tell("heddle.gpu.workspace_words", groups.size() > 1 ? words : 0);
+  tell("heddle.gpu.state_words", words);
+  tell("heddle.keys_per_split", kKeysPerSplit);
+  tell("heddle.max_splits", kMaxSplits);
+  tell("heddle.heads_share_tiles", packs);
+  tell("heddle.lanes", shape->rows);
   return success();
 }
 
@@ -262,23 +228,7 @@ struct TileGpuPass : impl::TileGpuPassBase<TileGpuPass> {
       }
       fn.erase();
     }
-    // MLIR's polynomials for functions of f32.
-    RewritePatternSet patterns(&getContext());
-    patterns.add<NarrowFunction, FastExp2>(&getContext());
-    populateMathPolynomialApproximationPatterns(patterns);
-    bool any = false;
-    module.walk([&](Operation *op) { any |= isa_and_present<math::MathDialect>(op->getDialect()); });
-    if (any) {
-      SmallVector<Operation *> functionsOfFloats;
-      module.walk([&](Operation *op) {
-        if (isa_and_present<math::MathDialect>(op->getDialect())) {
-          functionsOfFloats.push_back(op);
-        }
-      });
-      GreedyRewriteConfig config;
-      config.setStrictness(GreedyRewriteStrictness::ExistingAndNewOps);
-      (void)applyOpPatternsGreedily(functionsOfFloats, std::move(patterns), config);
-    }
+    expandGpuMath(module);
   }
 };
 } // namespace

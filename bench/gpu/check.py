@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Checks and times GPU bundles on a machine with a GPU: needs torch and the folder that `pack.py` made, no compiler.
 
-    python3 check.py [--out FOLDER] [--seconds 500]
+    python3 check.py [--out FOLDER] [--seconds 500] [--dry-run]
 
-First correctness: every example and random pattern on fresh inputs, results poisoned before the launch, against
-float64.
+First correctness: every example and random pattern on fresh inputs, systems of several ops on packed ones, results
+poisoned before the launch, against float64.
 Then times by device events, medians, side by side with torch's SDPA backends, compiled FlexAttention and a rewrite by
-hand. Prints two tables and writes results.json.
+hand, and the bandwidth of a copy, which bounds decoding. Prints two tables and writes results.json.
+
+`--dry-run` needs no GPU: it packs every launch on a driver that does nothing, and compares no numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import statistics
 import subprocess
@@ -22,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from heddle_gpu import _cuda, _gpu
 from heddle_gpu._cuda import GpuKernel
 
 HERE = Path(__file__).resolve().parent
@@ -30,11 +34,66 @@ ALLOWED = {"f32": 1e-5, "f16": 1.5e-3, "bf16": 1.2e-2}
 """Largest |out - ref| / |ref| over a tensor (Frobenius norms)."""
 
 BIGBIRD = 64
+DEVICE = "cuda"
+DRY = False
+
+
+class Notes:
+    """A driver that does nothing, for a dry run; a device of capability 9.0."""
+
+    def __init__(self) -> None:
+        self.launches = 0
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return lambda *args: 0
+
+    def cuDeviceGetAttribute(self, value: Any, attribute: Any, device: Any) -> int:
+        value._obj.value = {75: 9, 76: 0}[attribute.value]
+        return 0
+
+    def cuModuleLoadData(self, module: Any, image: Any) -> int:
+        if ctypes.string_at(image, 4) != b"\x7fELF":
+            return 200
+        module._obj.value = 1
+        return 0
+
+    def cuModuleGetFunction(self, function: Any, module: Any, name: Any) -> int:
+        function._obj.value = 1
+        return 0
+
+    def cuLaunchKernel(self, function: Any, blocks: int, *rest: Any) -> int:
+        self.launches += 1
+        return 0 if 0 < blocks < 1 << 31 and 0 < rest[2] <= 1024 and rest[5] <= 227 * 1024 else 1
+
+
+def no_gpu() -> Notes:
+    """Sets everything up for a dry run."""
+    global DEVICE, DRY
+    DEVICE, DRY = "cpu", True
+    notes = Notes()
+    api = _cuda.Driver(notes)
+
+    def view(x: Any, name: str, device: int | None = None) -> _gpu.View:
+        dtype = _cuda._TORCH[str(x.dtype).rsplit(".", 1)[-1]]
+        return _gpu.View(x.data_ptr(), dtype, tuple(x.shape), tuple(x.stride()))
+
+    _cuda.driver = lambda: api  # type: ignore[assignment]
+    _cuda.view = view
+    _cuda.on_gpu = lambda x: hasattr(x, "data_ptr")
+    _cuda.stream_of = lambda x: 0
+    return notes
+
+
+def finish() -> None:
+    """Waits for the GPU."""
+    if not DRY:
+        torch.cuda.synchronize()
+
 
 
 def randn(*shape: int, dtype: torch.dtype) -> torch.Tensor:
     """Fresh normal numbers on the GPU."""
-    return torch.randn(*shape, device="cuda", dtype=torch.float32).to(dtype)
+    return torch.randn(*shape, device=DEVICE, dtype=torch.float32).to(dtype)
 
 
 def reference(
@@ -60,6 +119,8 @@ def reference(
 
 def judge(name: str, out: torch.Tensor, want: torch.Tensor, dtype: str) -> str:
     """An empty text, or what is wrong."""
+    if DRY:
+        return "" if out.shape == want.shape else f"{name}: shape {list(out.shape)}, not {list(want.shape)}"
     if not torch.isfinite(out).all():
         return f"{name}: {int((~torch.isfinite(out)).sum())} elements not finite (or never written)"
     norm = want.norm().item()
@@ -70,10 +131,39 @@ def judge(name: str, out: torch.Tensor, want: torch.Tensor, dtype: str) -> str:
 def launch(kernel: GpuKernel, *args: Any, dv: int) -> torch.Tensor:
     """Runs on a poisoned result."""
     q = args[0]
-    out = torch.full((*q.shape[:3], dv), float("nan"), device="cuda", dtype=q.dtype)
+    out = torch.full((*q.shape[:3], dv), float("nan"), device=DEVICE, dtype=q.dtype)
     kernel.launch(args, out)
-    torch.cuda.synchronize()
+    finish()
     return out
+
+
+def check_system(case: dict[str, Any]) -> str:
+    """A spec of any kind on packed arguments, against the packed results of the float64 interpreter."""
+    kernel = GpuKernel.open(HERE / f"{case['name']}.bundle")
+    data = np.load(HERE / f"{case['name']}.npz")
+    args: list[Any] = []
+    for n, (formal, given) in enumerate(zip(kernel.manifest["args"], case["args"], strict=True)):
+        if given is not None:
+            args.append(given)
+            continue
+        x = torch.tensor(data[f"a{n}"], device=DEVICE)
+        args.append(x.to(DTYPES[formal["type"]]) if formal["type"] in DTYPES else x)
+    results = []
+    for dtype, shape in _gpu.infer(kernel.bundle, kernel.views(args)):
+        kind = DTYPES.get(dtype, torch.int32)
+        results.append(torch.full(shape, float("nan") if dtype in DTYPES else -77, device=DEVICE, dtype=kind))
+    kernel.launch(args, *results)
+    finish()
+    for n, out in enumerate(results):
+        want = torch.tensor(data[f"r{n}"], device=DEVICE)
+        dtype = kernel.manifest["results"][n]["type"]
+        if dtype in DTYPES:
+            wrong = judge(f"{case['name']} result {n}", out, want, dtype)
+        else:
+            wrong = "" if DRY or torch.equal(out, want.to(out.dtype)) else f"{case['name']} result {n}: other integers"
+        if wrong:
+            return wrong
+    return ""
 
 
 def check_random(case: dict[str, Any]) -> str:
@@ -82,7 +172,7 @@ def check_random(case: dict[str, Any]) -> str:
     hq, hk = case["heads"]
     nq, nk, dtype = case["nq"], case["nk"], DTYPES[case["dtype"]]
     bits = np.unpackbits(np.load(HERE / f"{case['name']}.npy"))[: hq * nq * nk].reshape(hq, nq, nk)
-    live = torch.tensor(bits.astype(bool), device="cuda")[None]
+    live = torch.tensor(bits.astype(bool), device=DEVICE)[None]
     q, k = randn(2, hq, nq, case["d"], dtype=dtype), randn(2, hk, nk, case["d"], dtype=dtype)
     v = randn(2, hk, nk, case["dv"], dtype=dtype)
     extra = [case["offset"]] if len(kernel.manifest["args"]) > 3 else []
@@ -94,7 +184,7 @@ def check_examples() -> list[str]:
     """Every example that has a bundle, by its formula."""
     problems = []
     n = 777
-    i, j = (torch.arange(n, device="cuda") for _ in range(2))
+    i, j = (torch.arange(n, device=DEVICE) for _ in range(2))
     i, j = i[:, None], j[None, :]
     causal = j <= i
     side = [x // 32 for x in (i, j)], [x % 32 for x in (i, j)]
@@ -105,7 +195,7 @@ def check_examples() -> list[str]:
 
     heads = [(i - j).abs() <= 32] * 2 + [((i - j).abs() <= 64) & ((i - j) % 2 == 0)] * 2
     masks: dict[str, torch.Tensor] = {
-        "dense": torch.ones(n, n, dtype=torch.bool, device="cuda"),
+        "dense": torch.ones(n, n, dtype=torch.bool, device=DEVICE),
         "causal": causal, "gqa": causal, "alibi": causal, "decode": causal,
         "window": causal & (i - j <= 50), "prefix_lm": causal | (j < 100),
         "sinks": causal & ((j < 4) | (i - j <= 127)),
@@ -130,15 +220,15 @@ def check_examples() -> list[str]:
         elif name == "prefix_lm":
             extra = [100]
         elif name == "decode":
-            extra = [torch.zeros(2, dtype=torch.int64, device="cuda")]
+            extra = [torch.zeros(2, dtype=torch.int64, device=DEVICE)]
         elif name == "sinks":
             sink = randn(hq, dtype=torch.float32)
             extra = [sink]
         elif name == "alibi":
-            slope = torch.rand(hq, device="cuda")
+            slope = torch.rand(hq, device=DEVICE)
             extra, bias = [slope], -slope.view(1, -1, 1, 1) * (i - j)
         elif name == "document":
-            docs = torch.randint(0, 5, (2, n), device="cuda", dtype=torch.int32).sort(1).values
+            docs = torch.randint(0, 5, (2, n), device=DEVICE, dtype=torch.int32).sort(1).values
             extra, live = [docs], live & (docs[:, None, :, None] == docs[:, None, None, :])
         out = launch(kernel, q, k, v, *extra, dv=d)
         problems.append(judge(name, out, reference(q, k, v, live, bias, sink), kind))
@@ -204,8 +294,8 @@ def live_pairs(where: str, n: int) -> float:
         return float(n) * 80 * 80
     mod = predicate(where)
     assert mod is not None
-    j = torch.arange(n, device="cuda")[None]
-    rows = torch.arange(n, device="cuda")[:, None].split(1024)
+    j = torch.arange(n, device=DEVICE)[None]
+    rows = torch.arange(n, device=DEVICE)[:, None].split(1024)
     return float(sum(int(mod(0, 0, i, j).sum()) for i in rows))
 
 
@@ -234,7 +324,7 @@ def peers(where: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, flex: b
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
         try:
-            mask = create_block_mask(mod, None, None, q.shape[2], k.shape[2], device="cuda")
+            mask = create_block_mask(mod, None, None, q.shape[2], k.shape[2], device=DEVICE)
             compiled = torch.compile(flex_attention, dynamic=False)
             out["flex"] = median_ms(lambda: compiled(q, k, v, block_mask=mask, enable_gqa=gqa))
         except Exception as error:
@@ -242,11 +332,39 @@ def peers(where: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, flex: b
     return out
 
 
+def copy_bandwidth() -> float:
+    """Bytes read and written by a large copy on the device, in GB/s."""
+    x = torch.empty(1 << 30, device=DEVICE, dtype=torch.uint8)
+    y = torch.empty_like(x)
+    return 2 * x.numel() / median_ms(lambda: y.copy_(x)) / 1e6
+
+
+def time_decoding(case: dict[str, Any], kernel: GpuKernel, bandwidth: float) -> dict[str, Any]:
+    """One query of each head against a cache of `n` keys: bound by reading K and V once."""
+    hq, hk = case["heads"]
+    q, k, v = (randn(case["batch"], h, n, case["d"], dtype=torch.bfloat16)
+               for h, n in ((hq, 1), (hk, case["n"]), (hk, case["n"])))  # fmt: skip
+    out = torch.empty_like(q)
+    ms = median_ms(lambda: kernel.launch([q, k, v], out))
+    rate = 2 * k.numel() * 2 / ms / 1e6
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    row = {"name": case["name"], "n": case["n"], "ms": ms, "gb_per_s": rate, "of_copy": rate / bandwidth,
+           "sdpa": median_ms(lambda: sdpa(q, k, v, enable_gqa=True))}  # fmt: skip
+    print(f"{case['name']:36} {case['n']:6} {ms:9.3f} ms {rate:7.0f} GB/s ({rate / bandwidth:.2f} of a copy)   "
+          f"sdpa {row['sdpa']:.3f}", flush=True)  # fmt: skip
+    return row
+
+
 def time_all(cases: list[dict[str, Any]], deadline: float) -> list[dict[str, Any]]:
     """Times of every kernel and its peers until the deadline."""
     rows = []
+    bandwidth = copy_bandwidth()
+    print(f"copy: {bandwidth:.0f} GB/s")
     for case in cases:
         kernel = GpuKernel.open(HERE / f"{case['bundle']}.bundle")
+        if "n" in case:
+            rows.append(time_decoding(case, kernel, bandwidth))
+            continue
         hq, hk = case["heads"]
         for n in (65536,) if case["where"].startswith("grid") else (4096, 16384):
             if time.monotonic() > deadline:
@@ -278,23 +396,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--seconds", type=float, default=500)
+    parser.add_argument("--dry-run", action="store_true", help="no GPU: pack every launch, compare nothing")
     options = parser.parse_args()
+    notes = no_gpu() if options.dry_run else None
     deadline = time.monotonic() + options.seconds
     cases = json.loads((HERE / "cases.json").read_text())
     torch.manual_seed(int(time.time()))
-    found = machine()
+    found = {} if DRY else machine()
     print(found)
     verdicts = check_examples()
-    for case in cases["random"]:
+    for check, case in [*((check_system, c) for c in cases["systems"]), *((check_random, c) for c in cases["random"])]:
         try:
-            verdicts.append(check_random(case))
+            verdicts.append(check(case))
         except Exception as error:
-            verdicts.append(f"{case['name']} {case['text']}: {type(error).__name__}: {error}")
+            verdicts.append(f"{case['name']} {case.get('text', '')}: {type(error).__name__}: {error}")
             if "illegal" in str(error) or "unspecified launch" in str(error):
                 break  # the context is lost
     wrong = [v for v in verdicts if v]
     print("\n".join(wrong[:40]))
     print(f"correct: {len(verdicts) - len(wrong)} of {len(verdicts)}", flush=True)
+    if notes is not None:
+        print(f"launches: {notes.launches}")
+        raise SystemExit(1 if wrong else 0)
     rows = time_all(cases["timed"], deadline)
     report = {"machine": found, "checked": len(verdicts), "wrong": wrong, "times": rows}
     (options.out / "results.json").write_text(json.dumps(report, indent=1))

@@ -23,7 +23,9 @@ import heddle as hd
 from heddle import _core, _gpu
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "test"))
+sys.path[:0] = [str(ROOT / "test"), str(ROOT / "examples")]
+
+import zoo  # noqa: E402
 
 from oracle import patterns, random_patterns  # noqa: E402
 
@@ -41,21 +43,41 @@ TIMED: dict[str, dict[str, Any]] = {
     "block 128": {"where": "block(128)", "d": 128, "heads": (16, 16)},
     "sparse transformer": {"where": "causal & (window(127, 0) | stride(128))", "d": 64, "heads": (16, 16)},
     "window and global": {"where": "window(256, 256) | global_tokens([0 to 64])", "d": 64, "heads": (16, 16)},
+    "decode 32k, GQA 8": {"where": "full", "d": 128, "heads": (64, 8), "n": 32768, "batch": 1},
+    "decode 32k, GQA 8, batch 16": {"where": "full", "d": 128, "heads": (64, 8), "n": 32768, "batch": 16},
     "neighborhood 80 x 80 of 256 x 256": {
         "where": "grid(256, neighborhood(80, 256), neighborhood(80, 256))", "d": 64, "heads": (4, 4),
     },
 }  # fmt: skip
 
 
+def artefact(manifest: dict[str, Any], code: bytes) -> bytes:
+    """The bytes that docs/abi.md describes."""
+    head = json.dumps(manifest, separators=(",", ":")).encode()
+    body = head + code
+    return b"HEDDLE\0\1" + struct.pack("<QQ", len(head), len(code)) + hashlib.sha256(body).digest() + body
+
+
+def artefacts(program: bytes) -> list[bytes]:
+    """The artefacts in a program."""
+    at = 56 + struct.unpack_from("<Q", program, 8)[0]
+    out = []
+    for size in _gpu.Bundle.parse(program).manifest["kernels"]:
+        out.append(program[at : at + size])
+        at += size
+    return out
+
+
 def cubin_only(data: bytes) -> bytes:
     """The same artefact without its PTX."""
     bundle = _gpu.Bundle.parse(data)
+    if bundle.is_program:
+        parts = [cubin_only(part) for part in artefacts(data)]
+        return artefact({**bundle.manifest, "kernels": [len(p) for p in parts]}, b"".join(parts))
     if not bundle.cubin:
         raise SystemExit("expected ptxas in PATH: the folder carries cubins")
     manifest = {**bundle.manifest, "gpu": {**bundle.manifest["gpu"], "ptx_bytes": 0}}
-    head = json.dumps(manifest, separators=(",", ":")).encode()
-    body = head + bundle.cubin
-    return b"HEDDLE\0\1" + struct.pack("<QQ", len(head), len(bundle.cubin)) + hashlib.sha256(body).digest() + body
+    return artefact(manifest, bundle.cubin)
 
 
 class Packer:
@@ -70,6 +92,26 @@ class Packer:
         data = cubin_only(_core.kernel_get(text, text, self.target).artifact)
         (self.folder / f"{name}.bundle").write_bytes(data)
         self.bytes += len(data)
+
+    def system(self, name: str) -> dict[str, Any]:
+        """An example of several ops or with run-time tensors: its spec, arguments and results in float64."""
+        example = zoo.load(name, "example")
+        settings = example.VARIANTS[getattr(example, "SPEC_VARIANT", next(iter(example.VARIANTS)))]
+        n = max(getattr(example, "SPEC_LENGTHS", (130,)))
+        inputs = example.inputs(np.random.default_rng(n), n, **settings)
+        values = list(example.spec_args(*inputs) if hasattr(example, "spec_args") else inputs)
+        text = (ROOT / "examples" / name / "spec.mlir").read_text()
+        self.bundle(f"system-{name}", text)
+        numbers = [x if isinstance(x, (int, float)) else None for x in values]
+        tensors = {f"a{n}": np.asarray(x) for n, x in enumerate(values) if numbers[n] is None}
+        formal = json.loads(_core.kernel_get(text, text, "native").manifest)["results"]
+        made = hd.compile(text)(*values)
+        made = made if isinstance(made, tuple) else (made,)
+        exact = [np.zeros(np.shape(x), np.float64 if r["type"] in ("f32", "f16", "bf16") else np.asarray(x).dtype)
+                 for x, r in zip(made, formal, strict=True)]  # fmt: skip
+        _core.reference(text, values, exact)
+        np.savez(self.folder / f"system-{name}.npz", **tensors, **{f"r{n}": x for n, x in enumerate(exact)})
+        return {"name": f"system-{name}", "args": numbers}
 
     def random(self, seed: int) -> dict[str, Any] | None:
         """A random pattern with its mask; None where it is past the compiler's caps."""
@@ -112,16 +154,18 @@ def main() -> None:
         if "attn.attend" not in text or text.count("attn.") > text.count("attn.load") + text.count("attn.yield") + 1:
             continue  # a program of several ops
         packer.bundle(f"example-{name}", text)
+    systems = [packer.system(name) for name in zoo.names()]
     cases = [c for seed in range(options.random) if (c := packer.random(seed)) is not None]
     timed = []
     for n, (name, t) in enumerate(TIMED.items()):
         spec = str(hd.spec(hd.parse(t["where"]), heads=t["heads"], d=t["d"], dtype="bf16"))
         packer.bundle(f"timed{n}", spec)
         timed.append({"name": name, "bundle": f"timed{n}", **t})
-    plan = {"target": options.target, "random": cases, "timed": timed}
+    plan = {"target": options.target, "systems": systems, "random": cases, "timed": timed}
     (folder / "cases.json").write_text(json.dumps(plan, indent=1))
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    print(f"{len(cases)} random patterns, {len(timed)} timed kernels, {size / 2**20:.1f} MiB in {folder}")
+    counts = f"{len(systems)} systems, {len(cases)} random patterns, {len(timed)} timed kernels"
+    print(f"{counts}, {size / 2**20:.1f} MiB in {folder}")
     if size > LIMIT:
         raise SystemExit(f"expected at most {LIMIT >> 20} MiB, but got {size / 2**20:.1f}; take fewer --random")
 

@@ -15,6 +15,11 @@
 //              each thread; online softmax; acc += P V
 //   epilogue   out = acc / l, or the state (m, l, acc) for the next group
 //
+// Few queries (decoding): the query heads that share their keys are rows of one
+// tile, and the stream is cut into splits, one a block, whose states a second
+// kernel merges in order. How many splits there are follows from the numbers of
+// queries and keys alone.
+//
 // Where a tile that is not full holds a V that is not finite, its keys are added
 // one by one, the dead ones left out, so that 0 * NaN cannot reach a row.
 //
@@ -44,6 +49,9 @@ struct GpuInterval {
   int64_t partial = -1;     ///< first of four reduced values
 };
 
+/// Whether a tile may hold the same queries of several heads: nothing in the schedule depends on the head.
+bool headsMayShare(const KernelSignature &sig, const Schedule &schedule);
+
 /// Shared-memory bytes that a group's tables take in a block of `shape`.
 int64_t gpuTableBytes(const KernelSignature &sig, const Schedule &schedule, const GpuGroup &group,
                       const GpuShape &shape);
@@ -53,10 +61,13 @@ public:
   using Values = Emitter::Values;
 
   GpuKernel(mlir::OpBuilder &builder, const KernelSignature &sig, const Schedule &schedule, const GpuGroup &group,
-            const GpuShape &shape, bool loadsState, bool storesState);
+            const GpuShape &shape, bool loadsState, bool storesState, bool packs);
 
   /// Fills an llvm.func whose argument is the argument block.
   void emit(mlir::LLVM::LLVMFuncOp function, mlir::LLVM::GlobalOp sharedMemory);
+  /// Fills the kernel that merges the states of splits: a block a row, its threads across the columns.
+  void emitMerge(mlir::LLVM::LLVMFuncOp function);
+  static constexpr int64_t kMergeThreads = 128;
   /// Shared memory of a block.
   int64_t sharedBytes() const { return size; }
 
@@ -68,6 +79,7 @@ private:
   /// What a thread must know of one segment's tensors for the block's (b, h).
   struct Rows {
     mlir::Value base, stride, element; ///< i64: address of row 0, bytes
+    mlir::Value head;                  ///< i64: bytes from one head to the next
     mlir::Value aligned;               ///< 16-byte loads are possible
   };
   struct Source {
@@ -81,6 +93,7 @@ private:
   const GpuGroup &group;
   GpuShape shape;
   bool loadsState, storesState;
+  bool packs; ///< a tile may hold the same queries of several heads
   WarpEmitter e;
   mlir::Type storage;
   int64_t bytes; ///< of an element
@@ -93,14 +106,16 @@ private:
 
   // Shared-memory offsets.
   int64_t size = 0, sRow = 0, sPosition = 0, sPartial = 0, sDescriptor = 0, sTable = 0, sRing = 0, partials = 0,
-          sWeights = -1;
+          sHead = -1, sWeights = -1, sRelative = -1;
   llvm::SmallVector<int64_t> sQuery;
   int64_t stageBytes = 0, keyBytes = 0;
 
   // Uniform values of the block.
-  mlir::Value args, b, h, heads, nq, qOffset, chunk;
-  mlir::Value tid, lane, warp, quad, group8; ///< lane / 4 is group8, lane mod 4 quad
-  mlir::Value tiles;                         ///< of the stream
+  mlir::Value args, b, h, heads, nq, qOffset, chunk; ///< h: of the tile's first row
+  mlir::Value together;                              ///< heads in a tile, where it packs
+  mlir::Value split, splits;                         ///< i32
+  mlir::Value tid, lane, warp, quad, group8;         ///< lane / 4 is group8, lane mod 4 quad
+  mlir::Value tiles;                                 ///< of the stream
   llvm::SmallVector<Source> sources;
   mlir::Value scaleConstant; ///< scale * log2(e), where fused
   llvm::SmallVector<Values> queryFragments;
@@ -116,7 +131,7 @@ private:
   ExprScope scope(int64_t segment, mlir::Value query, mlir::Value key);
   /// Decodes the block's number; returns the position of its first lane's box, as digits.
   mlir::Value decodeBlock(llvm::SmallVectorImpl<mlir::Value> &corner, mlir::Value &sub);
-  mlir::Value emitPositions(mlir::Value sub, llvm::ArrayRef<mlir::Value> corner, mlir::Value &valid);
+  mlir::Value emitPositions(mlir::Value sub, llvm::ArrayRef<mlir::Value> corner, mlir::Value &valid, mlir::Value &head);
   void emitIntervals(Member &m, mlir::Value position, mlir::Value valid);
   mlir::Value reduced(int64_t value, bool least);
   void emitDescriptor(size_t n, mlir::Value anyPosition);
@@ -129,7 +144,8 @@ private:
   void writeTable(mlir::Value tile);
   mlir::Value tableOf(mlir::Value tile);
   void issueLoads(mlir::Value tile);
-  void loadRows(const Rows &from, mlir::Value table, int64_t rows, int64_t d, mlir::Value limit, mlir::Value to);
+  void loadRows(const Rows &from, mlir::Value table, int64_t rows, int64_t d, mlir::Value limit, mlir::Value to,
+                mlir::Value headTable = {});
   mlir::Value liveBits(mlir::Value table, mlir::Value n);
   mlir::Value liveBitsOf(size_t member, mlir::Value table);
   Values perMember(mlir::Value n, llvm::ArrayRef<size_t> list, llvm::function_ref<Values(size_t)> body,
@@ -143,6 +159,7 @@ private:
   Values keyFragments(mlir::Value base, int64_t pitch, int64_t pair, mlir::Value step);
   Values valueFragments(mlir::Value base, int64_t pair, int64_t step);
   Values dot(const DotSource &source, mlir::Value base);
+  Values relativeDot(size_t source, size_t number, mlir::Value table);
   Values scores(size_t source, mlir::Value stage, mlir::Value table);
   mlir::Value nonFinite(mlir::Value stage, mlir::Value wanted);
   void softmax(Values &scores, Values &state);
@@ -154,12 +171,16 @@ private:
   bool scored() const;
   void step(mlir::Value tile, Values &state);
   Values initialState();
-  mlir::Value stateAddress(mlir::Value row, mlir::Value column);
-  mlir::Value momentAddress(mlir::Value row, int64_t which);
+  mlir::Value rowNumber(mlir::Value head, mlir::Value row, mlir::Value inSplit);
+  mlir::Value allRows();
+  mlir::Value stateAddress(mlir::Value number, mlir::Value column);
+  mlir::Value momentAddress(mlir::Value number, mlir::Value inChunk, int64_t which);
+  mlir::Value headOfRow(int64_t half);
   void finish(Values state);
   void storeState(const Values &state);
-  void storeRow(int64_t half, mlir::Value row, const Values &state, mlir::Value factor);
-  mlir::Value finishFactor(mlir::Value &m, mlir::Value &l, mlir::Value &lse);
+  void storeRow(int64_t half, mlir::Value row, mlir::Value head, const Values &state, mlir::Value factor);
+  mlir::Value finishFactor(mlir::Value head, mlir::Value &m, mlir::Value &l, mlir::Value &lse);
+  void storeLse(mlir::Value head, mlir::Value row, mlir::Value lse);
   Values loop(mlir::Value lo, mlir::Value hi, int64_t step, mlir::ValueRange init,
               llvm::function_ref<Values(mlir::Value, mlir::ValueRange)> body);
 

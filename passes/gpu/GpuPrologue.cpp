@@ -31,7 +31,7 @@ static int64_t align(int64_t n) { return (n + 15) / 16 * 16; }
 static int64_t weightBytes(const GpuShape &shape) { return shape.rows * shape.keys * 4; }
 
 int64_t gpuTableBytes(const KernelSignature &, const Schedule &schedule, const GpuGroup &group, const GpuShape &shape) {
-  int64_t digits = 1, out = 2 * align(shape.rows * 4) + 16;
+  int64_t digits = 1, out = 3 * align(shape.rows * 4) + 16;
   for (int64_t n : group.members) {
     digits = std::max<int64_t>(digits, schedule.strata[n].key.size());
     for (const GpuInterval &i : intervalsOf(schedule.strata[n])) {
@@ -40,6 +40,24 @@ int64_t gpuTableBytes(const KernelSignature &, const Schedule &schedule, const G
   }
   out += align(int64_t(group.members.size()) * (7 + 2 * (digits - 1)) * 4);
   return out + align((shape.stages + 1) * shape.keys * 4) + weightBytes(shape);
+}
+
+bool headsMayShare(const KernelSignature &sig, const Schedule &schedule) {
+  auto mentions = [](const Expr &x) { return bool(x) && x.mentions(Sym::Head); };
+  auto differs = [&](const Stratum &s) {
+    auto digit = [&](const KeyDigit &d) {
+      return mentions(d.phase) || llvm::any_of(d.lower, mentions) || llvm::any_of(d.upper, mentions);
+    };
+    // Rows of a packed tile are consecutive queries, so it must not matter where the tile begins.
+    bool band = s.query.size() == 1 && s.query[0].radix == 1;
+    return !band || s.headPeriod > 1 || mentions(s.guard) || mentions(s.keep) || mentions(s.residual) ||
+           llvm::any_of(s.lower, mentions) || llvm::any_of(s.upper, mentions) || llvm::any_of(s.key, digit);
+  };
+  auto hasHeads = [&](int64_t a) {
+    auto tensor = dyn_cast<RankedTensorType>(sig.func.getArgumentTypes()[a]);
+    return tensor && tensor.getRank() > 2; // [B, H, ..]
+  };
+  return !hasRelative(sig) && llvm::none_of(schedule.strata, differs) && llvm::none_of(sig.patternOperands, hasHeads);
 }
 
 int64_t GpuKernel::allocate(int64_t count) {
@@ -52,9 +70,9 @@ bool GpuKernel::softmaxed() const { return sig.attend.getNormalizer() == attn::N
 bool GpuKernel::regionIn(int64_t segment) const { return sig.attend.getScore(segment) != nullptr; }
 
 GpuKernel::GpuKernel(OpBuilder &builder, const KernelSignature &sig, const Schedule &schedule, const GpuGroup &group,
-                     const GpuShape &shape, bool loadsState, bool storesState)
+                     const GpuShape &shape, bool loadsState, bool storesState, bool packs)
     : sig(sig), schedule(schedule), group(group), shape(shape), loadsState(loadsState), storesState(storesState),
-      e(builder, sig.attend.getLoc()), storage(sig.storage), bytes(sig.storage.isF32() ? 4 : 2),
+      packs(packs), e(builder, sig.attend.getLoc()), storage(sig.storage), bytes(sig.storage.isF32() ? 4 : 2),
       queries(queryTensors(sig)) {
   for (int64_t a : sig.patternOperands) {
     OperandRecord record{sig.argSlot(a), Type(), 0};
@@ -69,7 +87,7 @@ GpuKernel::GpuKernel(OpBuilder &builder, const KernelSignature &sig, const Sched
   fused = softmaxed() && first.arg < 0 && first.real >= 0;
   for (int64_t g = 0; g < int64_t(sig.segments.size()); ++g) {
     const SegmentSignature &s = sig.segments[g];
-    fused &= !regionIn(g) && s.dots.size() == 1 && s.scale.arg < 0 && s.scale.real == first.real;
+    fused &= !regionIn(g) && s.dots.size() == 1 && !s.dots[0].relative && s.scale.arg < 0 && s.scale.real == first.real;
   }
   for (int64_t n : group.members) {
     const Stratum &s = schedule.strata[n];
@@ -90,7 +108,7 @@ void GpuKernel::layout() {
   for (const SegmentSignature &s : sig.segments) {
     int64_t own = 0;
     for (const DotSource &dot : s.dots) {
-      own += shape.keys * sharedPitch(dot.d, bytes);
+      own += dot.relative ? 0 : shape.keys * sharedPitch(dot.d, bytes);
     }
     keyBytes = std::max(keyBytes, own);
   }
@@ -98,6 +116,7 @@ void GpuKernel::layout() {
   sRing = allocate(shape.stages * stageBytes);
   sRow = allocate(shape.rows * 4);
   sPosition = allocate(shape.rows * 4);
+  sHead = packs ? allocate(shape.rows * 4) : -1;
   partials = 1;
   for (Member &m : members) {
     for (GpuInterval &i : m.intervals) {
@@ -112,6 +131,7 @@ void GpuKernel::layout() {
   sPartial = allocate(partials * 16);
   sDescriptor = allocate(int64_t(members.size()) * descriptorWords() * 4);
   sTable = allocate((shape.stages + 1) * shape.keys * 4);
+  sRelative = hasRelative(sig) ? allocate(shape.rows * shape.keys * 4) : -1;
   sWeights = keyBytes >= weightBytes(shape) ? -1 : allocate(weightBytes(shape));
 }
 
@@ -139,7 +159,8 @@ GpuKernel::Rows GpuKernel::rowsOf(int64_t record, bool keyHead, int64_t) {
   r.base = headBase(record, keyHead);
   r.stride = e.mul(slot(record + 7), bytes);
   r.element = e.mul(slot(record + 8), bytes);
-  Value low = e.bitAnd(e.either(r.base, r.stride), 15);
+  r.head = e.mul(slot(record + 6), bytes);
+  Value low = e.bitAnd(e.either(e.either(r.base, packs && !keyHead ? r.head : r.base), r.stride), 15);
   r.aligned = e.both(e.eq(low, 0), e.eq(r.element, bytes));
   return r;
 }
@@ -188,12 +209,22 @@ Value GpuKernel::decodeBlock(SmallVectorImpl<Value> &corner, Value &sub) {
     inner *= tilesOf(d);
   }
   Value leads = e.narrow(e.divu(e.add(nq, 2 * span - 2), span));
-  Value perHead = e.mul(leads, inner * shape.subTiles() * shape.chunks);
   Value x = e.blockId();
+  splits = e.narrow(slot(header::kSplits));
+  Value undivided = e.divu(x, splits), sharing = heads;
+  split = e.sub(x, e.mul(undivided, splits));
+  x = undivided;
+  if (packs) {
+    together = slot(header::kHeadsPerTile);
+    leads = e.select(e.lt(e.c(1), together), e.k(1), leads); // all queries are in one tile
+    sharing = e.divu(heads, together);
+  }
+  Value perHead = e.mul(leads, inner * shape.subTiles() * shape.chunks);
   Value bh = e.divu(x, perHead), rest = e.sub(x, e.mul(bh, perHead));
   Value bh64 = e.wide(bh);
-  b = e.divu(bh64, heads);
-  h = e.sub(bh64, e.mul(b, heads));
+  b = e.divu(bh64, sharing);
+  h = e.sub(bh64, e.mul(b, sharing));
+  h = packs ? e.mul(h, together) : h;
   auto take = [&](int64_t n) {
     Value part = n == 1 ? e.k(0) : e.remu(rest, n);
     rest = n == 1 ? rest : e.divu(rest, n);
@@ -213,8 +244,9 @@ Value GpuKernel::decodeBlock(SmallVectorImpl<Value> &corner, Value &sub) {
   return bh;
 }
 
-/// Position of this thread's lane (threads beyond `rows` repeat them), and whether it is a query.
-Value GpuKernel::emitPositions(Value sub, ArrayRef<Value> corner, Value &valid) {
+/// Position of this thread's lane (threads beyond `rows` repeat them), whether it is a query, and its head's number
+/// in the tile (i32).
+Value GpuKernel::emitPositions(Value sub, ArrayRef<Value> corner, Value &valid, Value &head) {
   Value l = e.add(e.remu(tid, shape.rows), e.mul(sub, shape.rows));
   int64_t box = 1;
   for (const QueryDigit &d : group.query) {
@@ -236,6 +268,16 @@ Value GpuKernel::emitPositions(Value sub, ArrayRef<Value> corner, Value &valid) 
     inner *= d.tile;
   }
   valid = e.both(valid, e.both(e.ge(position, qOffset), e.lt(position, e.add(qOffset, nq))));
+  head = e.k(0);
+  if (packs) {
+    // Row l holds query l mod Nq of head l / Nq.
+    Value packed = e.lt(e.c(1), together), count = e.narrow(nq);
+    Value number = e.divu(l, e.max(count, e.k(1)));
+    Value own = e.add(qOffset, e.wide(e.sub(l, e.mul(number, count))));
+    position = e.select(packed, own, position);
+    valid = e.select(packed, e.lt(number, e.narrow(together)), valid);
+    head = e.select(e.both(packed, valid), number, head);
+  }
   return position;
 }
 
@@ -401,19 +443,22 @@ Values GpuKernel::emitStream(Value anyPosition, ValueRange init) {
   for (size_t n = 0; n < members.size(); ++n) {
     emitDescriptor(n, anyPosition);
   }
+  // This block's split of the stream.
+  Value first = e.divu(e.mul(tiles, split), splits);
+  tiles = e.divu(e.mul(tiles, e.add(split, 1)), splits);
   e.barrier();
   loadQueries();
   for (int64_t s = 0; s < shape.stages; ++s) {
-    writeTable(e.k(s));
+    writeTable(e.add(first, s));
   }
   e.barrier();
   for (int64_t s = 0; s + 1 < shape.stages; ++s) {
-    issueLoads(e.k(s));
+    issueLoads(e.add(first, s));
   }
   e.waitGroup(shape.stages - 1); // Q is there
   e.barrier();
   keepQueries();
-  return loop(e.k(0), tiles, 1, init, [&](Value tile, ValueRange carried) {
+  return loop(first, tiles, 1, init, [&](Value tile, ValueRange carried) {
     Values next(carried);
     step(tile, next);
     return next;
@@ -433,7 +478,7 @@ void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
   heads = slot(1);
   nq = slot(2);
   SmallVector<Value> corner;
-  Value sub, valid;
+  Value sub, valid, head;
   decodeBlock(corner, sub);
   for (int64_t g : segmentsUsed) {
     const SegmentSignature &s = sig.segments[g];
@@ -448,11 +493,14 @@ void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
     source.count = slot(sig.argSlot(s.v) + 3);
     sources.push_back(std::move(source));
   }
-  Value position = emitPositions(sub, corner, valid);
+  Value position = emitPositions(sub, corner, valid, head);
   Value row = e.mul(e.remu(tid, shape.rows), 4);
   Value queryRow = e.narrow(e.sub(position, qOffset));
   e.storeShared(e.select(valid, queryRow, e.k(-1)), e.add(row, sRow), 4);
   e.storeShared(e.narrow(position), e.add(row, sPosition), 4);
+  if (packs) {
+    e.storeShared(head, e.add(row, sHead), 4);
+  }
   Value least = e.reduceMin(e.select(valid, e.narrow(position), e.k(kFar)));
   e.ifThen(e.eq(lane, 0), [&] { e.storeShared(least, e.add(e.mul(warp, 4), sPartial), 4); });
   for (Member &m : members) {
@@ -468,7 +516,7 @@ void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
     if (storesState) {
       storeState(state);
     } else {
-      finish(state);
+      e.ifElse(e.lt(e.k(1), splits), [&] { storeState(state); }, [&] { finish(state); });
     }
   });
   LLVM::ReturnOp::create(builder, e.loc, ValueRange{});

@@ -14,12 +14,18 @@ llvm::SmallVector<DotSource> queryTensors(const KernelSignature &sig) {
   llvm::SmallVector<DotSource> out;
   for (const SegmentSignature &s : sig.segments) {
     for (const DotSource &dot : s.dots) {
-      if (llvm::none_of(out, [&](const DotSource &o) { return o.q == dot.q; })) {
+      if (!dot.relative && llvm::none_of(out, [&](const DotSource &o) { return o.q == dot.q; })) {
         out.push_back(dot);
       }
     }
   }
   return out;
+}
+
+bool hasRelative(const KernelSignature &sig) {
+  return llvm::any_of(sig.segments, [](const SegmentSignature &s) {
+    return llvm::any_of(s.dots, [](const DotSource &dot) { return dot.relative; });
+  });
 }
 
 static int64_t bytesOf(const KernelSignature &sig) { return sig.storage.isF32() ? 4 : 2; }
@@ -32,11 +38,12 @@ int64_t tileBytes(const GpuShape &shape, const KernelSignature &sig) {
   for (const SegmentSignature &s : sig.segments) {
     int64_t own = 0;
     for (const DotSource &dot : s.dots) {
-      own += sharedPitch(dot.d, bytes);
+      own += dot.relative ? 0 : sharedPitch(dot.d, bytes);
     }
     keys = std::max(keys, own);
   }
-  return queries + shape.stages * shape.keys * (keys + sharedPitch(shape.columns, bytes));
+  int64_t relative = hasRelative(sig) ? shape.rows * shape.keys * 4 : 0;
+  return queries + relative + shape.stages * shape.keys * (keys + sharedPitch(shape.columns, bytes));
 }
 
 std::optional<GpuShape> chooseGpuShape(const KernelSignature &sig, int64_t sharedBytes,

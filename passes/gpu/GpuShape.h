@@ -34,8 +34,12 @@ struct GpuShape {
   int64_t subTiles() const { return lanes / rows; }
 };
 
-/// Distinct (query tensor, dot) pairs of all segments; each has a tile in shared memory.
+/// Distinct (query tensor, dot) pairs of all segments; each has a tile in shared memory. Those that meet relative rows
+/// only have none.
 llvm::SmallVector<DotSource> queryTensors(const KernelSignature &sig);
+
+/// Whether any dot is with relative rows.
+bool hasRelative(const KernelSignature &sig);
 
 /// Shared bytes of the Q tiles and the ring, without tables.
 int64_t tileBytes(const GpuShape &shape, const KernelSignature &sig);

@@ -126,16 +126,24 @@ void GpuKernel::writeTable(Value tile) {
 
 //===--- Loads ------------------------------------------------------------===//
 
-/// Copies rows (numbers in the table, -1: zeros) of `d` elements, of which `limit` bytes exist, to shared memory.
-void GpuKernel::loadRows(const Rows &from, Value table, int64_t rows, int64_t d, Value limit, Value to) {
+/// Copies rows (numbers in the table, -1: zeros; of the heads in `headTable`, where it is given) of `d` elements, of
+/// which `limit` bytes exist, to shared memory.
+void GpuKernel::loadRows(const Rows &from, Value table, int64_t rows, int64_t d, Value limit, Value to,
+                         Value headTable) {
   int64_t pitch = sharedPitch(d, bytes), padded = paddedDim(d, bytes), perRow = padded * bytes / 16;
   int64_t threads = shape.threads(), total = rows * perRow;
+  // Bytes from row 0 of the first head.
+  auto offsetOf = [&](Value row, Value number) {
+    Value offset = e.mul(e.wide(number), from.stride);
+    return headTable ? e.add(offset, e.mul(e.wide(e.loadShared(e.i32, e.add(headTable, e.shl(row, 2)), 4)), from.head))
+                     : offset;
+  };
   auto copy = [&](Value c) {
     Value row = e.divu(c, perRow), column = e.shl(e.remu(c, perRow), 4);
     Value number = e.loadShared(e.i32, e.add(table, e.shl(row, 2)), 4);
     Value there = e.ge(number, e.k(0));
     Value left = e.max(e.min(e.sub(limit, column), e.k(16)), e.k(0));
-    Value offset = e.mul(e.wide(e.max(number, e.k(0))), from.stride);
+    Value offset = offsetOf(row, e.max(number, e.k(0)));
     Value address = e.add(e.add(from.base, offset), e.wide(column));
     e.copyAsync(e.add(e.add(to, e.mul(row, pitch)), column), address, e.select(there, left, e.k(0)));
   };
@@ -166,7 +174,7 @@ void GpuKernel::loadRows(const Rows &from, Value table, int64_t rows, int64_t d,
       Value v = e.ifElse(
           there, TypeRange{element},
           [&] {
-            Value offset = e.add(e.mul(e.wide(number), from.stride), e.mul(e.wide(column), from.element));
+            Value offset = e.add(offsetOf(row, number), e.mul(e.wide(column), from.element));
             Value pointer = e.toGlobal(e.add(from.base, offset));
             return Values{LLVM::LoadOp::create(e.b, e.loc, element, pointer, unsigned(bytes))};
           },
@@ -187,6 +195,9 @@ void GpuKernel::issueLoads(Value tile) {
       const SegmentSignature &segment = sig.segments[segmentsUsed[s]];
       Value at = e.add(stage, shape.keys * sharedPitch(shape.columns, bytes));
       for (auto [dot, rows] : llvm::zip(segment.dots, sources[s].keys)) {
+        if (dot.relative) {
+          continue;
+        }
         loadRows(rows, table, shape.keys, dot.d, e.k(dot.d * bytes), at);
         at = e.add(at, shape.keys * sharedPitch(dot.d, bytes));
       }

@@ -29,7 +29,7 @@ static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 void GpuKernel::loadQueries() {
   for (auto [n, q] : llvm::enumerate(queries)) {
     Rows rows = rowsOf(sig.argSlot(q.q), false, q.d);
-    loadRows(rows, e.k(sRow), shape.rows, q.d, e.k(q.d * bytes), e.k(sQuery[n]));
+    loadRows(rows, e.k(sRow), shape.rows, q.d, e.k(q.d * bytes), e.k(sQuery[n]), packs ? e.k(sHead) : Value());
   }
   e.commitGroup();
 }
@@ -161,7 +161,54 @@ Values GpuKernel::dot(const DotSource &source, Value base) {
 }
 
 bool GpuKernel::scored() const {
-  return llvm::any_of(segmentsUsed, [&](int64_t g) { return regionIn(g) || sig.segments[g].dots.size() != 1; });
+  return llvm::any_of(segmentsUsed, [&](int64_t g) {
+    ArrayRef<DotSource> dots = sig.segments[g].dots;
+    return regionIn(g) || dots.size() != 1 || dots[0].relative;
+  });
+}
+
+/// q_i . r[clamp(i - j + shift)] of this thread's scores, each by itself: sums in f32 in the order of d. They pass
+/// through shared memory, so that the code is that of one score.
+Values GpuKernel::relativeDot(size_t source, size_t number, Value table) {
+  const DotSource &dot = sig.segments[segmentsUsed[source]].dots[number];
+  const Rows &rows = sources[source].keys[number];
+  Rows queryRows = rowsOf(sig.argSlot(dot.q), false, dot.d);
+  Value last = e.add(slot(sig.argSlot(dot.k) + 3), -1);
+  Value own = e.add(e.shl(tid, 2), sRelative);
+  auto element = [&](Value address) -> Value {
+    Value x = LLVM::LoadOp::create(e.b, e.loc, storage, e.toGlobal(address), unsigned(bytes));
+    return storage.isF32() ? x : arith::ExtFOp::create(e.b, e.loc, e.f32, x).getResult();
+  };
+  loop(e.k(0), e.k(scoreCount()), 1, {}, [&](Value n, ValueRange) {
+    Value column = e.add(e.add(e.shl(e.shr(n, 2), 3), e.shl(quad, 1)), e.bitAnd(n, 1));
+    Value row = e.add(e.add(e.shl(warp, 4), group8), e.shl(e.bitAnd(e.shr(n, 1), 1), 3));
+    Value key = e.loadShared(e.i32, e.add(table, e.shl(column, 2)), 4);
+    Value query = e.loadShared(e.i32, e.add(e.shl(row, 2), sRow), 4);
+    Value there = e.both(e.ge(key, e.k(0)), e.ge(query, e.k(0)));
+    Value sum = e.ifElse(
+        there, TypeRange{e.f32},
+        [&] {
+          Value i = e.wide(e.loadShared(e.i32, e.add(e.shl(row, 2), sPosition), 4));
+          Value j = e.add(e.wide(key), sources[source].kOffset);
+          Value distance = e.max(e.min(e.add(e.sub(i, j), dot.shift), last), e.c(0));
+          Value from = e.add(rows.base, e.mul(distance, rows.stride));
+          Value with = e.add(queryRows.base, e.mul(e.wide(query), queryRows.stride));
+          return loop(e.k(0), e.k(dot.d), 1, {e.f(0.0)}, [&](Value x, ValueRange carried) {
+            Value at = e.wide(x);
+            Value a = element(e.add(with, e.mul(at, queryRows.element)));
+            Value b = element(e.add(from, e.mul(at, rows.element)));
+            return Values{e.fma(a, b, carried[0])};
+          });
+        },
+        [&] { return Values{e.f(0.0)}; })[0];
+    e.storeShared(sum, e.add(own, e.mul(n, shape.threads() * 4)), 4);
+    return Values{};
+  });
+  Values out;
+  for (int64_t n = 0; n < scoreCount(); ++n) {
+    out.push_back(e.loadShared(e.f32, e.add(own, n * shape.threads() * 4), 4));
+  }
+  return out;
 }
 
 /// Scores of one segment's tile: in base 2 unless the scale is fused, natural where weights are no exponentials.
@@ -170,7 +217,11 @@ Values GpuKernel::scores(size_t source, Value stage, Value table) {
   const SegmentSignature &segment = sig.segments[g];
   Value at = e.add(stage, shape.keys * sharedPitch(shape.columns, bytes));
   SmallVector<Values> dots;
-  for (const DotSource &d : segment.dots) {
+  for (auto [number, d] : llvm::enumerate(segment.dots)) {
+    if (d.relative) {
+      dots.push_back(relativeDot(source, number, table));
+      continue;
+    }
     dots.push_back(dot(d, at));
     at = e.add(at, shape.keys * sharedPitch(d.d, bytes));
   }
@@ -180,9 +231,10 @@ Values GpuKernel::scores(size_t source, Value stage, Value table) {
   Region *region = sig.attend.getScore(g);
   Value scale = scaleOf(g, softmaxed() && !region);
   Values out;
-  Value rows[2];
+  Value rows[2], rowHeads[2];
   if (region) {
     for (int64_t half = 0; half < 2; ++half) {
+      rowHeads[half] = headOfRow(half);
       Value row = e.add(e.add(e.shl(warp, 4), group8), 8 * half);
       rows[half] = e.wide(e.loadShared(e.i32, e.add(e.shl(row, 2), sPosition), 4));
     }
@@ -202,7 +254,7 @@ Values GpuKernel::scores(size_t source, Value stage, Value table) {
     }
     Value column = e.add(e.shl(quad, 1), (n / 4) * 8 + n % 2);
     Value j = e.add(e.wide(e.loadShared(e.i32, e.add(table, e.shl(column, 2)), 4)), sources[source].kOffset);
-    arguments.append({b, h, rows[(n / 2) % 2], j});
+    arguments.append({b, rowHeads[(n / 2) % 2], rows[(n / 2) % 2], j});
     // A scalar's value stands in its record (docs/abi.md).
     auto captured = [&](int64_t a) { return e.at(args, (sig.argSlot(a) + 1) * 8); };
     Value x = emitScoreRegion(e, sig, args, *region, arguments, captured);
@@ -400,23 +452,38 @@ void GpuKernel::step(Value tile, Values &state) {
 
 //===--- State and results ------------------------------------------------===//
 
-/// Address of acc[row, column] in the workspace; rows are numbered over (b, h, query).
-Value GpuKernel::stateAddress(Value row, Value column) {
-  Value number = e.add(e.mul(e.add(e.mul(b, heads), h), nq), e.wide(row));
+/// Rows of the workspace: those of all heads, for each split.
+Value GpuKernel::allRows() { return e.mul(e.mul(e.mul(slot(0), heads), nq), e.wide(splits)); }
+
+/// The number of a query's row among them.
+Value GpuKernel::rowNumber(Value head, Value row, Value inSplit) {
+  Value number = e.add(e.mul(e.add(e.mul(b, heads), head), nq), e.wide(row));
+  return e.add(number, e.mul(e.wide(inSplit), e.mul(e.mul(slot(0), heads), nq)));
+}
+
+/// Address of acc[row, column] in the workspace.
+Value GpuKernel::stateAddress(Value number, Value column) {
   Value at = e.add(e.mul(number, sig.dv), e.wide(column));
   return e.add(slot(header::kMemory), e.mul(at, 4));
 }
 
 /// Address of m (0) or l (1) of a row, behind the accumulators; blocks that share a row by columns have their own.
-Value GpuKernel::momentAddress(Value row, int64_t which) {
-  Value all = e.mul(e.mul(slot(0), heads), nq);
-  Value number = e.add(e.mul(e.add(e.mul(b, heads), h), nq), e.wide(row));
-  Value at = e.add(e.mul(e.add(e.mul(e.wide(chunk), 2), which), all), number);
+Value GpuKernel::momentAddress(Value number, Value inChunk, int64_t which) {
+  Value all = allRows();
+  Value at = e.add(e.mul(e.add(e.mul(e.wide(inChunk), 2), which), all), number);
   return e.add(slot(header::kMemory), e.mul(e.add(e.mul(all, sig.dv), at), 4));
 }
 
 static Value threadRow(WarpEmitter &e, Value warp, Value group8, int64_t half) {
   return e.add(e.add(e.shl(warp, 4), group8), 8 * half);
+}
+
+/// Head of one of this thread's two rows (i64).
+Value GpuKernel::headOfRow(int64_t half) {
+  if (!packs) {
+    return h;
+  }
+  return e.add(h, e.wide(e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sHead), 4)));
 }
 
 Values GpuKernel::initialState() {
@@ -430,7 +497,7 @@ Values GpuKernel::initialState() {
   }
   for (int64_t half : {0, 1}) {
     Value row = e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sRow), 4);
-    Value there = e.ge(row, e.k(0));
+    Value there = e.ge(row, e.k(0)), number = rowNumber(headOfRow(half), row, split);
     auto read = [&](Value wanted, llvm::function_ref<Value()> address, Value &into) {
       into = e.ifElse(
           wanted, TypeRange{e.f32},
@@ -442,11 +509,11 @@ Values GpuKernel::initialState() {
         continue;
       }
       Value column = e.add(e.add(e.shl(quad, 1), (n / 4) * 8 + n % 2), e.mul(chunk, shape.columns));
-      read(e.both(there, e.lt(column, sig.dv)), [&] { return stateAddress(row, column); }, state[n]);
+      read(e.both(there, e.lt(column, sig.dv)), [&] { return stateAddress(number, column); }, state[n]);
     }
-    read(there, [&] { return momentAddress(row, 0); }, state[accCount() + half]);
+    read(there, [&] { return momentAddress(number, chunk, 0); }, state[accCount() + half]);
     // l is a sum over the quad's threads: one of them takes it.
-    read(e.both(there, e.eq(quad, 0)), [&] { return momentAddress(row, 1); }, state[accCount() + 2 + half]);
+    read(e.both(there, e.eq(quad, 0)), [&] { return momentAddress(number, chunk, 1); }, state[accCount() + 2 + half]);
   }
   return state;
 }
@@ -461,6 +528,7 @@ void GpuKernel::storeState(const Values &state) {
   for (int64_t half : {0, 1}) {
     Value row = e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sRow), 4);
     Value there = e.ge(row, e.k(0)), l = quadSum(e, state[accCount() + 2 + half]);
+    Value number = rowNumber(headOfRow(half), row, split);
     e.ifThen(there, [&] {
       for (int64_t n = 0; n < accCount(); ++n) {
         if ((n / 2) % 2 != half) {
@@ -468,18 +536,18 @@ void GpuKernel::storeState(const Values &state) {
         }
         Value column = e.add(e.add(e.shl(quad, 1), (n / 4) * 8 + n % 2), e.mul(chunk, shape.columns));
         e.ifThen(e.lt(column, sig.dv),
-                 [&] { LLVM::StoreOp::create(e.b, e.loc, state[n], e.toGlobal(stateAddress(row, column)), 4u); });
+                 [&] { LLVM::StoreOp::create(e.b, e.loc, state[n], e.toGlobal(stateAddress(number, column)), 4u); });
       }
       e.ifThen(e.eq(quad, 0), [&] {
-        LLVM::StoreOp::create(e.b, e.loc, state[accCount() + half], e.toGlobal(momentAddress(row, 0)), 4u);
-        LLVM::StoreOp::create(e.b, e.loc, l, e.toGlobal(momentAddress(row, 1)), 4u);
+        LLVM::StoreOp::create(e.b, e.loc, state[accCount() + half], e.toGlobal(momentAddress(number, chunk, 0)), 4u);
+        LLVM::StoreOp::create(e.b, e.loc, l, e.toGlobal(momentAddress(number, chunk, 1)), 4u);
       });
     });
   }
 }
 
 /// What acc is multiplied by, and lse: a sink joins the sum here.
-Value GpuKernel::finishFactor(Value &m, Value &l, Value &lse) {
+Value GpuKernel::finishFactor(Value head, Value &m, Value &l, Value &lse) {
   if (sig.attend.getNormalizer() == attn::Normalizer::None) {
     return e.f(1.0);
   }
@@ -493,7 +561,7 @@ Value GpuKernel::finishFactor(Value &m, Value &l, Value &lse) {
   }
   if (sig.sink >= 0) {
     int64_t record = sig.argSlot(sig.sink);
-    Value address = e.toGlobal(e.add(slot(record), e.mul(e.mul(h, slot(record + 5)), 4)));
+    Value address = e.toGlobal(e.add(slot(record), e.mul(e.mul(head, slot(record + 5)), 4)));
     Value sink = e.mul(LLVM::LoadOp::create(e.b, e.loc, e.f32, address, 4u), e.f(kLog2E));
     top = e.max(sink, m);
     Value safe = e.select(e.cmp(arith::CmpFPredicate::OEQ, top, e.f(-kInfinity)), zero, top);
@@ -507,30 +575,91 @@ Value GpuKernel::finishFactor(Value &m, Value &l, Value &lse) {
   return e.select(dead, zero, arith::DivFOp::create(e.b, e.loc, scaled, l));
 }
 
+void GpuKernel::storeLse(Value head, Value row, Value lse) {
+  int64_t record = sig.resultSlot(sig.lse);
+  Value base = slot(record);
+  e.ifThen(e.cmp(arith::CmpIPredicate::ne, base, e.c(0)), [&] {
+    Value offset =
+        e.add(e.add(e.mul(b, slot(record + 5)), e.mul(head, slot(record + 6))), e.mul(e.wide(row), slot(record + 7)));
+    LLVM::StoreOp::create(e.b, e.loc, lse, e.toGlobal(e.add(base, e.mul(offset, 4))), 4u);
+  });
+}
+
 void GpuKernel::finish(Values state) {
   for (int64_t half : {0, 1}) {
     Value row = e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sRow), 4);
     Value m = state[accCount() + half], l = quadSum(e, state[accCount() + 2 + half]), lse;
-    Value factor = finishFactor(m, l, lse);
+    Value head = headOfRow(half), factor = finishFactor(head, m, l, lse);
     e.ifThen(e.ge(row, e.k(0)), [&] {
-      storeRow(half, row, state, factor);
-      if (!lse) {
-        return;
+      storeRow(half, row, head, state, factor);
+      if (lse) {
+        e.ifThen(e.both(e.eq(quad, 0), e.eq(chunk, 0)), [&] { storeLse(head, row, lse); });
       }
-      int64_t record = sig.resultSlot(sig.lse);
-      Value base = slot(record), writer = e.both(e.eq(quad, 0), e.eq(chunk, 0));
-      e.ifThen(e.both(writer, e.cmp(arith::CmpIPredicate::ne, base, e.c(0))), [&] {
-        Value offset =
-            e.add(e.add(e.mul(b, slot(record + 5)), e.mul(h, slot(record + 6))), e.mul(e.wide(row), slot(record + 7)));
-        LLVM::StoreOp::create(e.b, e.loc, lse, e.toGlobal(e.add(base, e.mul(offset, 4))), 4u);
-      });
     });
   }
 }
 
-/// One row of out: two adjacent elements at a time where their addresses allow it.
-void GpuKernel::storeRow(int64_t half, Value row, const Values &state, Value factor) {
+/// m = max m_s;  l = sum l_s 2^(m_s - m);  acc likewise, over the splits s in order.
+void GpuKernel::emitMerge(LLVM::LLVMFuncOp function) {
+  OpBuilder &builder = e.b;
+  builder.setInsertionPointToStart(function.addEntryBlock(builder));
+  args = function.getArgument(0);
+  tid = e.threadId();
+  heads = slot(1);
+  nq = slot(2);
+  splits = e.narrow(slot(header::kSplits));
+  Value x = e.wide(e.blockId()), all = e.divu(x, nq), row = e.narrow(e.sub(x, e.mul(all, nq)));
+  b = e.divu(all, heads);
+  h = e.sub(all, e.mul(b, heads));
+  if (fused) {
+    scaleConstant = scaleOf(0, true);
+  }
+  auto load = [&](Value address) {
+    return LLVM::LoadOp::create(e.b, e.loc, e.f32, e.toGlobal(address), 4u).getResult();
+  };
   Rows out = rowsOf(sig.resultSlot(sig.out), false, sig.dv);
+  for (int64_t part = 0; part < shape.chunks; ++part) {
+    Value own = e.k(part);
+    Value m = loop(e.k(0), splits, 1, {e.f(-kInfinity)}, [&](Value s, ValueRange top) {
+      return Values{e.maxNum(top[0], load(momentAddress(rowNumber(h, row, s), own, 0)))};
+    })[0];
+    Value none = e.cmp(arith::CmpFPredicate::OEQ, m, e.f(-kInfinity)), shift = e.select(none, e.f(0.0), m);
+    // A split without live keys has no weight, whatever else.
+    auto weight = [&](Value s) -> Value {
+      if (!softmaxed()) {
+        return e.f(1.0);
+      }
+      Value difference = e.sub(load(momentAddress(rowNumber(h, row, s), own, 0)), shift);
+      return e.exp2Fast(fused ? e.mul(difference, scaleConstant) : difference);
+    };
+    Value l = loop(e.k(0), splits, 1, {e.f(0.0)}, [&](Value s, ValueRange sum) {
+      return Values{e.fma(load(momentAddress(rowNumber(h, row, s), own, 1)), weight(s), sum[0])};
+    })[0];
+    Value lse, factor = finishFactor(h, m, l, lse);
+    int64_t first = part * shape.columns, last = std::min(sig.dv, first + shape.columns);
+    loop(e.add(tid, first), e.k(last), kMergeThreads, {}, [&](Value column, ValueRange) {
+      Value sum = loop(e.k(0), splits, 1, {e.f(0.0)}, [&](Value s, ValueRange acc) {
+        return Values{e.fma(load(stateAddress(rowNumber(h, row, s), column)), weight(s), acc[0])};
+      })[0];
+      Value v = e.mul(sum, factor);
+      v = storage.isF32() ? v : arith::TruncFOp::create(e.b, e.loc, storage, v).getResult();
+      Value address = e.add(e.add(out.base, e.mul(e.wide(row), out.stride)), e.mul(e.wide(column), out.element));
+      LLVM::StoreOp::create(e.b, e.loc, v, e.toGlobal(address), unsigned(bytes));
+      return Values{};
+    });
+    if (lse && part == 0) {
+      e.ifThen(e.eq(tid, 0), [&] { storeLse(h, row, lse); });
+    }
+  }
+  LLVM::ReturnOp::create(e.b, e.loc, ValueRange{});
+}
+
+/// One row of out: two adjacent elements at a time where their addresses allow it.
+void GpuKernel::storeRow(int64_t half, Value row, Value head, const Values &state, Value factor) {
+  Rows out = rowsOf(sig.resultSlot(sig.out), false, sig.dv);
+  if (packs) {
+    out.base = e.add(out.base, e.mul(e.sub(head, h), out.head));
+  }
   Value first = e.mul(chunk, shape.columns);
   Value base = e.add(e.add(out.base, e.mul(e.wide(row), out.stride)), e.mul(e.wide(first), out.element));
   Value pairs = e.both(e.eq(e.bitAnd(e.either(out.base, out.stride), 2 * bytes - 1), 0), e.eq(out.element, bytes));

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import _core
-from ._compiled import kernel_of
-from ._cuda import GpuKernel, attend_on, driver, on_gpu
+from ._compiled import gpu_kernel, kernel_of
+from ._cuda import attend_on, driver, on_gpu
 from ._errors import in_words
-from ._gpu import Bundle
 from ._pattern import compiling, full
 from ._program import MLIR_TYPES, TensorValue
 from ._spec import DTYPES, Call, Formula, Relative, Segment, prepare
@@ -35,20 +34,6 @@ def plan_of(call: Call) -> tuple[Formula, _core.Plan]:
         if len(_plans) >= _MAX_PLANS:
             _plans.clear()
         _plans[call.key] = found
-    return found
-
-
-_gpu_kernels: dict[tuple[str, str], GpuKernel] = {}
-
-
-def gpu_kernel(text: str, target: str) -> GpuKernel:
-    """The GPU kernel of a spec, compiled once and cached as the CPU's are."""
-    found = _gpu_kernels.get((text, target))
-    if found is None:
-        found = GpuKernel(Bundle.parse(_core.kernel_get(text, text, target).artifact))
-        if len(_gpu_kernels) >= _MAX_PLANS:
-            _gpu_kernels.clear()
-        _gpu_kernels[text, target] = found
     return found
 
 

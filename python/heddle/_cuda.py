@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ._gpu import Bundle, Plan, View, pack
+from ._gpu import Bundle, View, infer, places, plans
 
 _DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
@@ -187,7 +187,7 @@ class GpuKernel:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self._functions: dict[tuple[int, str], ctypes.c_void_p] = {}
+        self._functions: dict[tuple[int, int], dict[str, ctypes.c_void_p]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -200,14 +200,25 @@ class GpuKernel:
         """Reads a bundle from a file."""
         return GpuKernel(Bundle.parse(Path(path).read_bytes()))
 
-    def function(self, device: int, name: str) -> ctypes.c_void_p:
-        """A kernel of the module on a device; the device's context is current."""
-        found = self._functions.get((device, name))
+    def load(self, device: int = 0) -> None:
+        """Loads the code on a device, as the first launch would: call it before a CUDA graph is captured."""
+        api = driver()
+        api.enter(device)
+        try:
+            for part in self.bundle.parts or (self.bundle,):
+                self.functions(device, part)
+        finally:
+            api.leave()
+
+    def functions(self, device: int, part: Bundle) -> dict[str, ctypes.c_void_p]:
+        """The kernels of a module on a device; the device's context is current."""
+        found = self._functions.get((device, id(part)))
         if found is not None:
             return found
         with self._lock:
-            module = driver().load(self.bundle, device)
-            for kernel in self.manifest["gpu"]["kernels"]:
+            module = driver().load(part, device)
+            made = {}
+            for kernel in part.manifest["gpu"]["kernels"]:
                 function = ctypes.c_void_p()
                 driver().call(
                     "cuModuleGetFunction", ctypes.byref(function), module, ctypes.c_char_p(kernel["name"].encode())
@@ -217,72 +228,100 @@ class GpuKernel:
                         "cuFuncSetAttribute", function, ctypes.c_int(_DYNAMIC_SHARED),
                         ctypes.c_int(kernel["shared_bytes"]),
                     )  # fmt: skip
-                self._functions[device, kernel["name"]] = function
-        return self._functions[device, name]
+                made[kernel["name"]] = function
+            self._functions[device, id(part)] = made
+        return made
 
-    def plan(self, args: Sequence[Any], out: Any, lse: Any = None) -> Plan:
-        """Checks a call. `args` are tensors and numbers in the spec's order."""
+    def views(self, args: Sequence[Any]) -> list[Any]:
+        """Views of the tensors among the arguments, numbers as they are."""
         device = device_of(next(x for x in args if on_gpu(x)))
         packed: list[Any] = []
         for formal, x in zip(self.manifest["args"], args, strict=False):
             number = formal["scalar"] or (isinstance(x, (int, float)) and not isinstance(x, bool))
             packed.append(x if number else view(x, formal["name"], device))
-        packed.extend(args[len(packed) :])
-        results: list[View | None] = []
-        for formal in self.manifest["results"]:
-            x = out if formal["role"] == "out" else lse
-            results.append(None if x is None else view(x, formal["role"], device))
-        return pack(self.manifest, packed, results)
+        return packed + list(args[len(packed) :])
 
-    def launch(self, args: Sequence[Any], out: Any, lse: Any = None, stream: int | None = None) -> None:
-        """Launches asynchronously; out and lse are written when the stream gets there."""
-        plan = self.plan(args, out, lse)
-        if not plan.steps:
-            return
-        device = device_of(out)
-        stream = stream_of(out) if stream is None else stream
-        memory, address = _bytes_like(out, plan.workspace_bytes) if plan.workspace_bytes else (None, 0)
-        block = ctypes.create_string_buffer(plan.parameters(address))
-        parameters = (ctypes.c_void_p * 1)(ctypes.cast(block, ctypes.c_void_p))
+    def launch(self, args: Sequence[Any], *results: Any, stream: int | None = None) -> None:
+        """Launches asynchronously; the results (out, and lse or None) are written when the stream gets there."""
+        first = next(x for x in results if x is not None)
+        device, packed = device_of(first), self.views(args)
+        given = [*results, *[None] * (len(self.manifest["results"]) - len(results))]
+        views = [None if x is None else view(x, f"result {n}", device) for n, x in enumerate(given)]
+        stream = stream_of(first) if stream is None else stream
+        # Their library hands these out again only behind this launch.
+        kept: list[Any] = []
+
+        def memory(size: int) -> int:
+            if not size:
+                return 0
+            held, address = _bytes_like(first, size)
+            kept.append(held)
+            return address
+
+        between = memory(places(self.bundle, packed)[1]) if self.bundle.is_program else 0
+        launches = plans(self.bundle, packed, views, between)
+        workspace = memory(max(plan.workspace_bytes for _, plan in launches))
         api = driver()
         api.enter(device)
         try:
-            for step in plan.steps:
-                api.call(
-                    "cuLaunchKernel", self.function(device, step.name), step.blocks, 1, 1, step.threads, 1, 1,
-                    step.shared_bytes, ctypes.c_void_p(stream), parameters, None,
-                )  # fmt: skip
+            for part, plan in launches:
+                functions = self.functions(device, part)
+                block = ctypes.create_string_buffer(plan.parameters(workspace))
+                parameters = (ctypes.c_void_p * 1)(ctypes.cast(block, ctypes.c_void_p))
+                for step in plan.steps:
+                    api.call(
+                        "cuLaunchKernel", functions[step.name], step.blocks, 1, 1, step.threads, 1, 1,
+                        step.shared_bytes, ctypes.c_void_p(stream), parameters, None,
+                    )  # fmt: skip
         finally:
             api.leave()
-        del memory  # its library hands it out again only behind this launch
 
     def __call__(self, *args: Any, out: Any = None, stream: int | None = None) -> Any:
-        """Runs on new tensors like the first argument (torch or CuPy), or into `out`."""
-        q = args[0]
-        formal = self.manifest["args"]
-        v = next(x for x, a in zip(args, formal, strict=False) if any(r["role"] == "v" for r in a["roles"]))
-        shape = [*q.shape[:3], v.shape[3]]
-        out = _empty(q, shape) if out is None else out
-        wants_lse = len(self.manifest["results"]) > 1
-        lse = _empty(q, shape[:3], "float32") if wants_lse else None
-        self.launch(args, out, lse, stream)
-        return (out, lse) if wants_lse else out
+        """Runs on new tensors like the first argument (torch or CuPy), or with the first result in `out`."""
+        like = next(x for x in args if on_gpu(x))
+        shapes = infer(self.bundle, self.views(args))
+        results = [_empty(like, shape, dtype) for dtype, shape in shapes[1:]]
+        results.insert(0, _empty(like, shapes[0][1], shapes[0][0]) if out is None else out)
+        self.launch(args, *results, stream=stream)
+        return results[0] if len(results) == 1 else tuple(results)
 
 
-def _empty(q: Any, shape: Sequence[int], dtype: str | None = None) -> Any:
-    """A new tensor of q's library, for outputs in q's order of strides."""
-    module = type(q).__module__.split(".")[0]
+def _empty(like: Any, shape: Sequence[int], dtype: str) -> Any:
+    """A new tensor of a library, of four dimensions in the order of `like`'s strides. `dtype` is the dialect's."""
+    module = type(like).__module__.split(".")[0]
     if module == "torch":
         torch = sys.modules["torch"]
-        kind = q.dtype if dtype is None else getattr(torch, dtype)
-        if len(shape) != 4:
-            return torch.empty(tuple(shape), dtype=kind, device=q.device)
-        order = sorted(range(3), key=lambda n: -q.stride(n)) + [3]
-        made = torch.empty([shape[n] for n in order], dtype=kind, device=q.device)
+        kind = getattr(torch, next(name for name, known in _TORCH.items() if known == dtype))
+        if len(shape) != 4 or len(like.shape) != 4:
+            return torch.empty(tuple(shape), dtype=kind, device=like.device)
+        order = sorted(range(3), key=lambda n: -like.stride(n)) + [3]
+        made = torch.empty([shape[n] for n in order], dtype=kind, device=like.device)
         return made.permute([order.index(n) for n in range(4)])
     if module == "cupy":
-        return sys.modules["cupy"].empty(tuple(shape), dtype=q.dtype if dtype is None else dtype)
-    raise TypeError(f"expected torch or CuPy tensors, or out, but got {type(q).__name__}")
+        name = next((name for name, known in _INTERFACE.items() if known == dtype), None)
+        if name is None:
+            raise TypeError(f"expected a dtype that CuPy has, but got {dtype}; use torch, or pass out")
+        return sys.modules["cupy"].empty(tuple(shape), dtype=name)
+    raise TypeError(f"expected torch or CuPy tensors, or out, but got {type(like).__name__}")
+
+
+_LONG = {short: name for name, short in _TORCH.items()}
+
+
+def describe(x: Any, name: str) -> tuple[str, tuple[int, ...]]:
+    """Dtype (as NumPy spells it) and sizes of a CUDA tensor."""
+    if getattr(x, "requires_grad", False) and sys.modules["torch"].is_grad_enabled():
+        raise ValueError(
+            f"expected {name} without gradient, but got a tensor that requires grad: there is no backward pass yet; "
+            f"call it under torch.no_grad() or pass {name}.detach()"
+        )
+    found = view(x, name)
+    return _LONG.get(found.dtype, found.dtype), found.shape
+
+
+def target_of(x: Any) -> str:
+    """The compiler's target for the device that a tensor is on."""
+    return driver().target(device_of(x))
 
 
 def attend_on(formula: Any, call: Any, out: Any, kernel: Any) -> Any:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import operator
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +40,13 @@ class Bundle:
     manifest: dict[str, Any]
     ptx: bytes
     cubin: bytes
+    parts: tuple[Bundle, ...] = ()
+    """The kernels of a program."""
+
+    @property
+    def is_program(self) -> bool:
+        """Several kernels, one after another."""
+        return bool(self.manifest["format"] == 2)
 
     @staticmethod
     def parse(data: bytes) -> Bundle:
@@ -52,6 +61,12 @@ class Bundle:
         if gpu is None:
             raise ValueError(f"expected an artefact for a GPU, but got one for {manifest.get('target')}")
         code = data[56 + manifest_size :]
+        if manifest["format"] == 2:
+            parts = []
+            for size in manifest["kernels"]:
+                parts.append(Bundle.parse(code[:size]))
+                code = code[size:]
+            return Bundle(manifest, b"", b"", tuple(parts))
         if gpu["ptx_bytes"] + gpu["cubin_bytes"] != len(code):
             raise ValueError("expected PTX and cubin of the manifest's sizes, but got others")
         return Bundle(manifest, code[: gpu["ptx_bytes"]], code[gpu["ptx_bytes"] :])
@@ -146,13 +161,16 @@ class Packer:
         broadcast, name = 0, formal["name"]
         for role in formal["roles"]:
             kind, segment = role["role"], role.get("segment", 0)
-            if kind in ("k", "v", "dot_k", "dot_q"):
+            if kind in ("k", "v", "dot_k", "dot_q", "relative"):
                 self.size(name, "batch", x.shape[0], self.batch, 1)
+                if kind == "relative" and x.shape[2] < 1:
+                    raise ValueError(f"expected at least one row of {name}, but got shape {list(x.shape)}")
                 if kind == "dot_q":
                     self.size(name, "heads", x.shape[1], self.heads)
                     self.size(name, "queries", x.shape[2], self.queries)
                 else:
-                    self.size(name, "keys", x.shape[2], self.keys(segment))
+                    if kind != "relative":
+                        self.size(name, "keys", x.shape[2], self.keys(segment))
                     if x.shape[1] < 1 or self.heads % x.shape[1]:
                         raise ValueError(
                             f"expected the number of heads of {name} to divide the {self.heads} of q, "
@@ -175,7 +193,7 @@ class Packer:
                             f"but got {x.shape[d]}"
                         )
                     broadcast |= 1 << d
-            if kind in ("q", "k", "v", "dot_q", "dot_k", "sink"):
+            if kind in ("q", "k", "v", "dot_q", "dot_k", "relative", "sink"):
                 broadcast |= 1
         return broadcast
 
@@ -236,7 +254,9 @@ class Packer:
     def plan(self) -> Plan:
         """Checks everything and gives the launch."""
         offsets_only = {"q_offset", "k_offset"}
-        block = [self.batch, self.heads, self.queries, *[0] * (_HEADER - 3)]
+        splits, per_split = self.splits()
+        together = self.heads_together()
+        block = [self.batch, self.heads, self.queries, 0, 0, 1, together, per_split, splits, *[0] * (_HEADER - 9)]
         for n, formal in enumerate(self.formal):
             if formal["scalar"]:
                 block += self.scalar(n)
@@ -268,13 +288,228 @@ class Packer:
         rows = self.batch * self.heads * self.queries
         steps = []
         for kernel in gpu["kernels"]:
-            span = kernel["span"]
-            leads = (self.queries + 2 * span - 2) // span if self.queries else 0
-            blocks = self.batch * self.heads * leads * kernel["inner"]
+            if kernel.get("merge"):
+                blocks = rows if splits > 1 else 0
+            else:
+                span = kernel["span"]
+                leads = 1 if together > 1 else (self.queries + 2 * span - 2) // span if self.queries else 0
+                blocks = self.batch * (self.heads // together) * leads * kernel["inner"] * splits
             if blocks >= 1 << 31:
                 raise ValueError(f"expected fewer than 2^31 blocks, but got {blocks}")
-            steps.append(Step(kernel["name"], blocks, kernel["threads"], kernel["shared_bytes"]))
-        return Plan(tuple(steps) if rows else (), block, rows * gpu["workspace_words"] * 4)
+            if blocks:
+                steps.append(Step(kernel["name"], blocks, kernel["threads"], kernel["shared_bytes"]))
+        words = splits * gpu["state_words"] if splits > 1 else gpu["workspace_words"]
+        return Plan(tuple(steps) if rows else (), block, rows * words * 4)
+
+    def heads_together(self) -> int:
+        """Heads whose queries share a tile: a divisor of the number that share all their keys and values."""
+        if not self.manifest.get("heads_share_tiles") or not self.queries or not self.heads:
+            return 1
+        shared = self.heads
+        for n, formal in enumerate(self.formal):
+            if any(r["role"] in ("k", "v", "dot_k") for r in formal["roles"]):
+                shared = math.gcd(shared, self.heads // max(self.view(n).shape[1], 1))
+        most = min(self.manifest["lanes"] // self.queries, shared)
+        while most > 1 and shared % most:
+            most -= 1
+        return max(most, 1)
+
+    def splits(self) -> tuple[int, int]:
+        """Into how many splits the keys are cut, and keys of each: by the numbers of queries and keys alone."""
+        least = self.manifest.get("keys_per_split", 0)
+        keys = max(self.keys(g) for g in range(len(self.manifest["segments"])))
+        if not least or keys <= least or self.queries > self.manifest["lanes"]:
+            return 1, LIMIT
+        count = -(-keys // least)
+        each = least * -(-count // self.manifest["max_splits"])
+        return -(-keys // each), each
+
+
+_OPERATORS: dict[str, Callable[[int, int], int]] = {
+    "+": operator.add, "*": operator.mul, "/": operator.floordiv, "%": operator.mod, "^": lambda x, y: -(-x // y),
+}  # fmt: skip
+
+
+def _evaluate(text: str, shapes: Sequence[Sequence[int]]) -> int:
+    """A postfix expression of sizes (docs/abi.md)."""
+    stack: list[int] = []
+    for token in text.split():
+        if token[0] == "a":
+            n, axis = map(int, token[1:].split("."))
+            stack.append(shapes[n][axis] if axis < len(shapes[n]) else 1)
+        elif token in _OPERATORS:
+            y, x = stack.pop(), stack.pop()
+            stack.append(0 if y == 0 and token not in "+*" else _OPERATORS[token](x, y))
+        else:
+            stack.append(int(token))
+    return stack[0]
+
+
+def _shapes(args: Sequence[Any]) -> list[tuple[int, ...]]:
+    return [x.shape if isinstance(x, View) else () for x in args]
+
+
+def infer(bundle: Bundle, args: Sequence[Any]) -> list[tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of each result for these arguments (`View`s and numbers); checks what sizes must agree."""
+    values = _infer_all(bundle, args) if bundle.is_program else []
+    if bundle.is_program:
+        return [values[r["value"]] for r in bundle.manifest["results"]]
+    return _infer_one(bundle.manifest, args)
+
+
+def _check_form(formal: dict[str, Any], x: Any) -> None:
+    if formal["scalar"]:
+        if isinstance(x, View):
+            raise TypeError(f"expected a number for {formal['name']}, but got a tensor")
+        return
+    if not isinstance(x, View):
+        if len(formal["dims"]) == 1 and formal["type"] in ("i64", "i32"):
+            return  # one offset for all batches
+        raise TypeError(f"expected a tensor for {formal['name']}, but got {type(x).__name__}")
+    dims = formal["dims"]
+    if x.dtype != formal["type"]:
+        raise TypeError(f"expected {formal['name']} to be {formal['type']}, but got {x.dtype}: convert it")
+    if len(x.shape) != len(dims) or any(d >= 0 and d != s for d, s in zip(dims, x.shape, strict=True)):
+        wanted = ", ".join("?" if d < 0 else str(d) for d in dims)
+        raise ValueError(f"expected {formal['name']} to have shape [{wanted}], but got {list(x.shape)}")
+    if any(n >= LIMIT for n in x.shape):
+        raise ValueError(f"expected sizes of {formal['name']} below 2^30, but got {list(x.shape)}")
+
+
+def _infer_one(manifest: dict[str, Any], args: Sequence[Any]) -> list[tuple[str, tuple[int, ...]]]:
+    formal = manifest["args"]
+    if len(args) != len(formal):
+        raise ValueError(f"expected {len(formal)} arguments, but got {len(args)}")
+    for f, x in zip(formal, args, strict=True):
+        _check_form(f, x)
+    shapes = _shapes(args)
+    if manifest.get("kind") != "op":
+        roles = {(r["role"], r.get("segment", 0)): n for n, f in reversed(list(enumerate(formal))) for r in f["roles"]}
+        full = (*shapes[roles["q", 0]][:3], shapes[roles["v", 0]][3])
+        return [(r["type"], full if r["role"] == "out" else full[:3]) for r in manifest["results"]]
+    for check in manifest["checks"]:
+        n, axis, kind = check["arg"], check["axis"], check["kind"]
+        got, want = shapes[n][axis], _evaluate(check["size"], shapes)
+        if got == want or (kind == "or_one" and got == 1) or (kind == "divides" and got > 0 and want % got == 0):
+            continue
+        text = f"a divisor of {want}" if kind == "divides" else f"1 or {want}" if kind == "or_one" else str(want)
+        raise ValueError(
+            f"expected dimension {axis} of {formal[n]['name']} to be {text}, but got {got} (shape {list(shapes[n])})"
+        )
+    out = []
+    for r in manifest["results"]:
+        shape = tuple(max(_evaluate(size, shapes), 0) for size in r["sizes"])
+        if any(n >= LIMIT or (d >= 0 and d != n) for n, d in zip(shape, r["dims"], strict=True)):
+            raise ValueError(f"expected a result of shape {r['dims']}, but the arguments give {list(shape)}")
+        out.append((r["type"], shape))
+    return out
+
+
+def _dense(pointer: int, dtype: str, shape: Sequence[int]) -> View:
+    strides: list[int] = []
+    step = 1
+    for n in reversed(shape):
+        strides.insert(0, step)
+        step *= max(n, 1)
+    return View(pointer, dtype, tuple(shape), tuple(strides))
+
+
+def _infer_all(bundle: Bundle, args: Sequence[Any]) -> list[tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of every value of a program: the arguments, then what the steps give."""
+    for f, x in zip(bundle.manifest["args"], args, strict=True):
+        _check_form(f, x)
+    values: list[Any] = list(args)
+    for step in bundle.manifest["steps"]:
+        given = [values[v] for v in step["args"]]
+        values += [_dense(0, d, s) for d, s in _infer_one(bundle.parts[step["kernel"]].manifest, given)]
+    return [(v.dtype, v.shape) if isinstance(v, View) else ("", ()) for v in values]
+
+
+def places(bundle: Bundle, args: Sequence[Any]) -> tuple[dict[int, int], int]:
+    """Where each value between a program's steps lies in the memory for them, and the bytes of it.
+
+    Two values share a place where no step needs both.
+    """
+    values, results = _infer_all(bundle, args), {r["value"] for r in bundle.manifest["results"]}
+    last = {v: n for n, step in enumerate(bundle.manifest["steps"]) for v in (*step["results"], *step["args"])}
+    offsets: dict[int, int] = {}
+    live: list[tuple[int, int, int]] = []
+    total = 0
+    for n, step in enumerate(bundle.manifest["steps"]):
+        live = sorted(p for p in live if last[p[2]] >= n)
+        for v in step["results"]:
+            if v in results:
+                continue
+            dtype, shape = values[v]
+            size, begin = ITEM_BYTES[dtype], 0
+            for d in shape:
+                size *= d
+            size = -(-max(size, 1) // 256) * 256
+            for first, end, _ in live:
+                if first >= begin + size:
+                    break
+                begin = max(begin, end)
+            live = sorted([*live, (begin, begin + size, v)])
+            offsets[v] = begin
+            total = max(total, begin + size)
+    return offsets, total
+
+
+def pack_op(manifest: dict[str, Any], args: Sequence[Any], results: Sequence[View | None]) -> Plan:
+    """`pack` of an op on whole tensors."""
+    wanted = _infer_one(manifest, args)
+    shapes, block = _shapes(args), [0] * _HEADER
+    repeats = [0] * len(args)
+    for check in manifest["checks"]:
+        if check["kind"] == "or_one":
+            repeats[check["arg"]] |= 1 << check["axis"]
+    for n, x in enumerate(args):
+        if isinstance(x, View):
+            block += Packer.record(x, repeats[n])
+        else:
+            value = _bits(float(x)) if manifest["args"][n]["type"] in ("f32", "f64", "f16", "bf16") else int(x)
+            block += [0, value, *[0] * 7]
+    for n, ((dtype, shape), x) in enumerate(zip(wanted, results, strict=True)):
+        if x is None:
+            raise ValueError(f"expected result {n}, but got none")
+        if x.dtype != dtype or x.shape != shape:
+            raise ValueError(f"expected result {n} to be {dtype} {list(shape)}, but got {x.dtype} {list(x.shape)}")
+        block += Packer.record(x, 0)
+    tasks = max(_evaluate(manifest["tasks"], shapes), 0)
+    if all(0 in shape for _, shape in wanted):
+        tasks = 0
+    block[0] = tasks
+    kernel = manifest["gpu"]["kernels"][0]
+    blocks = min(tasks, kernel["max_blocks"])
+    steps = (Step(kernel["name"], blocks, kernel["threads"], kernel["shared_bytes"]),) if blocks else ()
+    return Plan(steps, block, blocks * kernel["block_bytes"])
+
+
+def plans(
+    bundle: Bundle, args: Sequence[Any], results: Sequence[View | None], between: int = 0
+) -> list[tuple[Bundle, Plan]]:
+    """The launches of one call, in order: a kernel each. `between`: address of the memory that `places` asks for."""
+    if not bundle.is_program:
+        return [(bundle, pack(bundle.manifest, args, results))]
+    if len(args) != len(bundle.manifest["args"]) or len(results) != len(bundle.manifest["results"]):
+        raise ValueError(
+            f"expected {len(bundle.manifest['args'])} arguments and {len(bundle.manifest['results'])} results, "
+            f"but got {len(args)} and {len(results)}"
+        )
+    shapes, (offsets, _) = _infer_all(bundle, args), places(bundle, args)
+    values: list[Any] = [*args, *[None] * (len(shapes) - len(args))]
+    for v, offset in offsets.items():
+        values[v] = _dense(between + offset, *shapes[v])
+    for formal, x in zip(bundle.manifest["results"], results, strict=True):
+        if x is None or (x.dtype, x.shape) != shapes[formal["value"]]:
+            raise ValueError(f"expected a result of {shapes[formal['value']]}, but got {x}")
+        values[formal["value"]] = x
+    out = []
+    for step in bundle.manifest["steps"]:
+        part = bundle.parts[step["kernel"]]
+        given, made = [values[v] for v in step["args"]], [values[v] for v in step["results"]]
+        out.append((part, pack(part.manifest, given, made)))
+    return out
 
 
 def pack(manifest: dict[str, Any], args: Sequence[Any], results: Sequence[View | None]) -> Plan:
@@ -287,4 +522,6 @@ def pack(manifest: dict[str, Any], args: Sequence[Any], results: Sequence[View |
     results
         A `View` for each result; None for an lse that is not wanted.
     """
+    if manifest.get("kind") == "op":
+        return pack_op(manifest, args, results)
     return Packer(manifest, args, results).plan()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import _core
+from ._compiled import describe_tensor
 from ._emit import score_lines
 from ._program import TensorValue, Trace, run_op, tensor_type
 from ._trace import run_traced
@@ -17,8 +17,7 @@ from ._trace import run_traced
 def _sizes(x: Any, name: str) -> tuple[str, tuple[int, ...]]:
     if isinstance(x, TensorValue):
         return x.dtype, x.sizes
-    dtype, sizes, _, _ = _core.describe(x.data if hasattr(x, "data") and not hasattr(x, "dtype") else x, name)
-    return dtype, sizes
+    return describe_tensor(x.data if hasattr(x, "data") and not hasattr(x, "dtype") else x, name)
 
 
 def _rank(x: Any, name: str, *ranks: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from . import _core
-from ._compiled import kernel_of
+from ._compiled import describe_tensor, kernel_for, target_for
 from ._emit import element_lines
 from ._errors import in_words, parameter_names
 from ._scalars import Scalar, Tensor, Traced, _is_tensor, as_traced, capture_identity, ufunc_of
@@ -271,7 +271,7 @@ class Trace:
             self.arguments.append((name, "f32" if value.is_float else "index"))
             self.sources.append(("arg", n))
             return value
-        dtype, sizes, _, _ = _core.describe(value, called or f"argument {n}")
+        dtype, sizes = describe_tensor(value, called or f"argument {n}")
         check_dtype(dtype, called or f"argument {n}")
         dims = [s if axis in static else None for axis, s in enumerate(sizes)]
         made = TensorValue(self, name, dtype, dims, sizes)
@@ -308,7 +308,7 @@ class Trace:
         identity = capture_identity(x)
         known = self._objects.get(id(identity))
         if known is None:
-            dtype, sizes, _, _ = _core.describe(x, "a captured tensor")
+            dtype, sizes = describe_tensor(x, "a captured tensor")
             check_dtype(dtype, "a captured tensor")
             name = f"%c{len(self.sources)}"
             last = len(sizes) == 4
@@ -399,9 +399,10 @@ def run_op(
                 value.size(axis)
         result = build(trace, *values)
         return result[0] if len(result) == 1 else result
-    signature: list[Any] = [name, key]
+    target = target_for(tensors)
+    signature: list[Any] = [name, key, target]
     for t, axes, called in zip(tensors, static, names, strict=True):
-        dtype, sizes, _, _ = _core.describe(t, called)
+        dtype, sizes = describe_tensor(t, called)
         signature.append((dtype, len(sizes), tuple(sizes[a] for a in sorted(axes) if a < len(sizes))))
     found = _alone.get(tuple(signature))
     if found is None:
@@ -411,7 +412,7 @@ def run_op(
         text = trace.text(build(trace, *values))
         if len(_alone) >= _MAX_ENTRIES:
             _alone.clear()
-        found = _alone[tuple(signature)] = kernel_of(text)
+        found = _alone[tuple(signature)] = kernel_for(text, target)
     with in_words(lambda: parameter_names(build, skip=1)):
         result = found.call(tensors, out)
     return result[0] if len(result) == 1 else result
@@ -443,12 +444,13 @@ def _value_key(a: Any, n: int) -> Any:
 
 
 class _Entry:
-    __slots__ = ("core", "sources", "text")
+    __slots__ = ("cores", "sources", "text")
 
     def __init__(self, text: str, sources: list[Source]) -> None:
         self.text = text
         self.sources = sources
-        self.core: Any = None
+        self.cores: dict[str, Any] = {}
+        """Kernels by target."""
 
 
 class KernelFunction(Wrapper):
@@ -477,10 +479,12 @@ class KernelFunction(Wrapper):
         if trace_of(args) is not None:
             return self.function(*args)
         entry, values = self._find(args)
-        if entry.core is None:
-            entry.core = kernel_of(entry.text)
+        target = target_for(values)
+        core = entry.cores.get(target)
+        if core is None:
+            core = entry.cores[target] = kernel_for(entry.text, target)
         with in_words(self._words):
-            result = entry.core.call(values, out)
+            result = core.call(values, out)
         return result[0] if len(result) == 1 else result
 
     def _words(self) -> dict[str, str]:
@@ -516,7 +520,7 @@ class KernelFunction(Wrapper):
             if isinstance(a, Scalar):
                 key.append(("scalar", a.is_float))
             elif _is_tensor(a):
-                dtype, sizes, _, _ = _core.describe(a, f"argument {n}")
+                dtype, sizes = describe_tensor(a, f"argument {n}")
                 key.append((dtype, len(sizes), sizes[3] if len(sizes) == 4 else 0))
             else:
                 key.append(_value_key(a, n))

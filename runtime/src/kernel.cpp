@@ -148,12 +148,20 @@ Error loadKernel(std::string_view bytes, heddle_kernel **out) {
   if (Error e = parseManifest(artifact.manifest, kernel->manifest)) {
     return e;
   }
-  if (kernel->manifest.gpu) {
+  if (kernel->manifest.gpu && !kernel->manifest.isProgram()) {
     const GpuPlan &plan = *kernel->manifest.gpu;
     if (uint64_t(plan.ptxBytes) + uint64_t(plan.cubinBytes) != artifact.object.size()) {
       return systemError("expected PTX and cubin of the manifest's sizes, but got others");
     }
+    kernel->gpuCode = artifact.object;
     *out = kernel.release(); // the driver loads it at the first launch
+    return nullptr;
+  }
+  if (kernel->manifest.gpu) {
+    if (Error e = loadParts(*kernel, artifact.object)) {
+      return e;
+    }
+    *out = kernel.release();
     return nullptr;
   }
   std::string missing = missingFeature(kernel->manifest.features, heddle_host_features());
@@ -185,6 +193,9 @@ Error loadParts(heddle_kernel &program, std::string_view bytes) {
     program.parts.emplace_back(part);
     if (part->manifest.isProgram()) {
       return systemError("expected kernels in a program, but got another program");
+    }
+    if (part->manifest.gpu.has_value() != program.manifest.gpu.has_value()) {
+      return systemError("expected a program whose kernels are all for one kind of machine, but got a mixture");
     }
     bytes.remove_prefix(size_t(size));
   }
@@ -247,11 +258,12 @@ Error infer(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, h
 
 Error run(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,
           int32_t numResults, const heddle_run_options *options) {
+  if (kernel.manifest.gpu) {
+    return invalidValue("expected a kernel for the CPU, but got one for " + kernel.manifest.gpu->chip +
+                        ": heddle_gpu_launch runs it");
+  }
   if (kernel.manifest.isProgram()) {
     return runSteps(kernel, args, numArgs, results, numResults, options);
-  }
-  if (kernel.manifest.gpu) {
-    return invalidValue("expected a kernel for the CPU, but got one for " + kernel.manifest.gpu->chip);
   }
   // Kept from call to call; a task that runs a kernel itself would need its own, and none does.
   thread_local Launch launch;
@@ -286,6 +298,112 @@ Error run(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, con
                        " bytes of scratch memory for each thread, but the allocation failed");
   }
   return nullptr;
+}
+
+//===--- GPU ---------------------------------------------------------------===//
+
+constexpr size_t workspaceAlign = 256;
+
+Error needsGpu(const heddle_kernel &kernel) {
+  return kernel.manifest.gpu ? nullptr : invalidValue("expected a kernel for a GPU, but got one for the CPU");
+}
+
+/// Loads all code into the current context.
+Error gpuLoad(heddle_kernel &kernel) {
+  for (auto &part : kernel.parts) {
+    if (Error e = gpuLoad(*part)) {
+      return e;
+    }
+  }
+  const std::vector<void *> *functions = nullptr;
+  return kernel.manifest.isProgram() ? nullptr
+                                     : kernel.gpuModules.get(*kernel.manifest.gpu, kernel.gpuCode, &functions);
+}
+
+/// Bytes that the tensors between a program's steps take, so that the steps' own workspace behind them is aligned.
+size_t roundWorkspace(size_t bytes) { return (bytes + workspaceAlign - 1) / workspaceAlign * workspaceAlign; }
+
+/// `between`: of the tensors between steps; `own`: the most that a step needs beside them.
+Error gpuWorkspaceOf(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, size_t &between, size_t &own) {
+  thread_local Launch launch;
+  const Manifest &m = kernel.manifest;
+  std::vector<heddle_tensor> results(m.results.size());
+  if (Error e = infer(kernel, args, numArgs, results.data(), int32_t(results.size()))) {
+    return e;
+  }
+  static char nowhere[workspaceAlign]; // stands for memory that there is not yet; nobody follows it
+  for (heddle_tensor &t : results) {
+    t.data = nowhere;
+  }
+  auto step = [&](const heddle_kernel &part, const heddle_tensor *in, int32_t numIn, const heddle_tensor *out,
+                  int32_t numOut) -> Error {
+    if (Error e = prepare(part.manifest, in, numIn, out, numOut, launch)) {
+      return e;
+    }
+    size_t bytes = 0;
+    Error e = gpuWorkspace(part.manifest, launch, bytes);
+    own = std::max(own, bytes);
+    return e;
+  };
+  between = own = 0;
+  if (!m.isProgram()) {
+    return step(kernel, args, numArgs, results.data(), int32_t(results.size()));
+  }
+  auto memory = [&](size_t bytes) {
+    between = roundWorkspace(bytes);
+    return nowhere;
+  };
+  return runProgram(
+      m, manifestsOf(kernel),
+      [&](int n, const heddle_tensor *in, int32_t numIn, const heddle_tensor *out, int32_t numOut) {
+        return step(*kernel.parts[n], in, numIn, out, numOut);
+      },
+      args, results.data(), memory);
+}
+
+Error gpuRun(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,
+             int32_t numResults, char *workspace, size_t workspaceBytes, void *stream) {
+  thread_local Launch launch;
+  auto step = [&](heddle_kernel &part, const heddle_tensor *in, int32_t numIn, const heddle_tensor *out, int32_t numOut,
+                  size_t offset) -> Error {
+    if (Error e = prepare(part.manifest, in, numIn, out, numOut, launch)) {
+      return e;
+    }
+    size_t bytes = 0;
+    if (Error e = gpuWorkspace(part.manifest, launch, bytes)) {
+      return e;
+    }
+    if (bytes > 0 && (!workspace || offset + bytes > workspaceBytes)) {
+      return invalidValue("expected a workspace of at least " + std::to_string(offset + bytes) + " bytes, but got " +
+                          std::to_string(workspaceBytes));
+    }
+    const std::vector<void *> *functions = nullptr;
+    if (Error e = part.gpuModules.get(*part.manifest.gpu, part.gpuCode, &functions)) {
+      return e;
+    }
+    return gpuLaunch(part.manifest, *functions, launch, bytes ? workspace + offset : nullptr, stream);
+  };
+  if (!kernel.manifest.isProgram()) {
+    return step(kernel, args, numArgs, results, numResults, 0);
+  }
+  if (Error e = checkCounts(kernel.manifest, numArgs, numResults)) {
+    return e;
+  }
+  size_t between = 0;
+  bool tooSmall = false;
+  auto memory = [&](size_t bytes) -> void * {
+    between = roundWorkspace(bytes);
+    tooSmall = bytes > 0 && (!workspace || between > workspaceBytes);
+    return workspace ? workspace : reinterpret_cast<char *>(workspaceAlign); // not followed where it is too small
+  };
+  return runProgram(
+      kernel.manifest, manifestsOf(kernel),
+      [&](int n, const heddle_tensor *in, int32_t numIn, const heddle_tensor *out, int32_t numOut) {
+        return tooSmall ? invalidValue("expected a workspace of at least " + std::to_string(between) +
+                                       " bytes, but got " + std::to_string(workspaceBytes))
+                        : step(*kernel.parts[n], in, numIn, out, numOut, between);
+      },
+      args, results, memory);
 }
 
 } // namespace
@@ -397,3 +515,39 @@ heddle_error *heddle_kernel_infer(heddle_kernel *kernel, const heddle_tensor *ar
 }
 
 int32_t heddle_kernel_num_results(const heddle_kernel *kernel) { return int32_t(kernel->manifest.results.size()); }
+
+heddle_error *heddle_gpu_load(heddle_kernel *kernel) {
+  return guarded([&]() -> Error {
+    if (Error e = needsGpu(*kernel)) {
+      return e;
+    }
+    return gpuLoad(*kernel);
+  });
+}
+
+heddle_error *heddle_gpu_workspace(heddle_kernel *kernel, const heddle_tensor *args, int32_t num_args, size_t *bytes) {
+  *bytes = 0;
+  return guarded([&]() -> Error {
+    if (Error e = needsGpu(*kernel)) {
+      return e;
+    }
+    size_t between = 0, own = 0;
+    if (Error e = gpuWorkspaceOf(*kernel, args, num_args, between, own)) {
+      return e;
+    }
+    *bytes = between + own;
+    return nullptr;
+  });
+}
+
+heddle_error *heddle_gpu_launch(heddle_kernel *kernel, const heddle_tensor *args, int32_t num_args,
+                                const heddle_tensor *results, int32_t num_results, void *workspace,
+                                size_t workspace_bytes, void *stream) {
+  return guarded([&]() -> Error {
+    if (Error e = needsGpu(*kernel)) {
+      return e;
+    }
+    return gpuRun(*kernel, args, num_args, results, num_results, static_cast<char *>(workspace), workspace_bytes,
+                  stream);
+  });
+}

@@ -6,6 +6,7 @@
 #ifndef HEDDLE_RUNTIME_KERNEL_H
 #define HEDDLE_RUNTIME_KERNEL_H
 
+#include "runtime/src/gpu.h"
 #include "runtime/src/loader.h"
 #include "runtime/src/manifest.h"
 
@@ -14,13 +15,15 @@
 #include <string>
 #include <vector>
 
-/// Immutable after loading, so any number of threads may run it at once.
+/// Immutable after loading (but for what each CUDA context has loaded), so any number of threads may run it at once.
 struct heddle_kernel {
   std::atomic<int64_t> references{1};
   std::string bytes;        ///< the artefact, for heddle_kernel_save()
   std::string manifestText; ///< JSON
   heddle::rt::Manifest manifest;
   heddle::rt::LoadedObject object;
+  std::string_view gpuCode; ///< PTX and cubin in `bytes`
+  heddle::rt::GpuModules gpuModules;
   std::vector<std::unique_ptr<heddle_kernel>> parts; ///< of a program: its kernels
 };
 

@@ -550,7 +550,9 @@ Error Preparation::finish() {
   }
   // Splits depend on the number of keys alone, so that a row's bits do.
   int64_t perSplit = limit, splits = 1;
-  if (m.keysPerSplit > 0 && keys > m.keysPerSplit) {
+  // A GPU's tiles are merged through memory, so only few queries are split.
+  bool mayBeSplit = !m.gpu || queries <= m.lanes;
+  if (m.keysPerSplit > 0 && keys > m.keysPerSplit && mayBeSplit) {
     int64_t least = (keys + m.keysPerSplit - 1) / m.keysPerSplit;
     perSplit = m.keysPerSplit * ((least + m.maxSplits - 1) / m.maxSplits);
     splits = (keys + perSplit - 1) / perSplit;

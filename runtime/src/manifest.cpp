@@ -222,18 +222,32 @@ void findRoles(Manifest &m) {
 }
 
 /// How a GPU's kernels are launched.
-GpuPlan parseGpu(const Json &json) {
+GpuPlan parseGpu(const Json &json, bool op) {
   GpuPlan plan;
   plan.chip = json.at("chip").get<std::string>();
   plan.ptxBytes = json.at("ptx_bytes").get<int64_t>();
   plan.cubinBytes = json.at("cubin_bytes").get<int64_t>();
   plan.workspaceWords = json.at("workspace_words").get<int64_t>();
   require(plan.ptxBytes >= 0 && plan.cubinBytes >= 0, "code of a negative size");
+  plan.stateWords = json.value("state_words", int64_t(0));
   require(plan.workspaceWords >= 0 && plan.workspaceWords <= 1 << 16, "workspace_words out of range");
+  require(plan.stateWords >= 0 && plan.stateWords <= 1 << 16, "state_words out of range");
   for (const Json &k : json.at("kernels")) {
-    GpuPlan::Kernel kernel{k.at("name").get<std::string>(), k.at("threads").get<int64_t>(),
-                           k.at("shared_bytes").get<int64_t>(), k.at("span").get<int64_t>(),
-                           k.at("inner").get<int64_t>()};
+    GpuPlan::Kernel kernel;
+    kernel.name = k.at("name").get<std::string>();
+    kernel.threads = k.at("threads").get<int64_t>();
+    kernel.sharedBytes = k.at("shared_bytes").get<int64_t>();
+    if (op) {
+      kernel.maxBlocks = k.at("max_blocks").get<int64_t>();
+      kernel.blockBytes = k.at("block_bytes").get<int64_t>();
+      require(kernel.maxBlocks > 0 && kernel.maxBlocks < 1 << 20, "max_blocks out of range");
+      require(kernel.blockBytes >= 0 && kernel.blockBytes <= maxScratch, "block_bytes out of range");
+    } else if (k.contains("merge")) {
+      kernel.merge = true;
+    } else {
+      kernel.span = k.at("span").get<int64_t>();
+      kernel.inner = k.at("inner").get<int64_t>();
+    }
     require(kernel.threads > 0 && kernel.threads <= 1024, "threads out of range");
     require(kernel.sharedBytes >= 0 && kernel.sharedBytes <= 1 << 20, "shared_bytes out of range");
     require(kernel.span > 0 && kernel.span < maxPosition && kernel.inner > 0 && kernel.inner < maxPosition,
@@ -257,7 +271,8 @@ void parseSharing(const Json &json, Manifest &m) {
   require(m.keysPerSplit >= 0 && m.keysPerSplit < maxPosition, "keys_per_split out of range");
   m.maxSplits = json.value("max_splits", int64_t(1));
   require(m.maxSplits > 0 && m.maxSplits <= 4096, "max_splits out of range");
-  require((m.parts.size() == 1 && m.keysPerSplit == 0) || m.stateBytes > 0, "shared states of no size");
+  bool states = m.gpu ? m.gpu->stateWords > 0 : m.stateBytes > 0;
+  require((m.parts.size() == 1 && m.keysPerSplit == 0) || states, "shared states of no size");
   require(m.keysPerSplit == 0 || m.parts.size() == 1, "splits of keys with several groups of strata");
   m.lanes = json.value("lanes", int64_t(64));
   require(m.lanes > 0 && m.lanes <= 4096, "lanes out of range");
@@ -371,11 +386,14 @@ void parse(std::string_view text, Manifest &m) {
   m.name = json.value("name", "");
   m.features = json.value("features", "");
   if (format == 2) {
+    if (json.contains("gpu")) {
+      m.gpu.emplace().chip = json["gpu"].at("chip").get<std::string>();
+    }
     return parseProgram(json, m);
   }
   m.entry = json.at("entry").get<std::string>();
   if (json.contains("gpu")) {
-    m.gpu = parseGpu(json["gpu"]);
+    m.gpu = parseGpu(json["gpu"], json.value("kind", "") == "op");
   }
   m.scratchBytes = m.gpu ? 0 : json.at("scratch_bytes").get<int64_t>();
   require(m.scratchBytes >= 0 && m.scratchBytes <= maxScratch, "scratch_bytes out of range");

@@ -103,12 +103,17 @@ struct GpuPlan {
   struct Kernel {
     std::string name;
     int64_t threads = 0, sharedBytes = 0;
-    int64_t span = 1;  ///< query positions of one block's tile in the leading digit
-    int64_t inner = 1; ///< blocks for each span
+    int64_t span = 1;   ///< query positions of one block's tile in the leading digit
+    int64_t inner = 1;  ///< blocks for each span
+    bool merge = false; ///< merges the states of splits: a block for each row, where there are several splits
+    // Of an op on whole tensors, whose blocks take tasks in turn:
+    int64_t maxBlocks = 0;  ///< more are not launched
+    int64_t blockBytes = 0; ///< workspace of each block
   };
   std::string chip;
   int64_t ptxBytes = 0, cubinBytes = 0;
   int64_t workspaceWords = 0; ///< f32 for each row of each head; 0: no workspace
+  int64_t stateWords = 0;     ///< the same for each of several splits of the keys
   std::vector<Kernel> kernels;
 };
 

@@ -299,8 +299,11 @@ Error heddle::rt::prepareOp(const Manifest &m, const heddle_tensor *args, const 
     }
     writeRecord(launch, headerSlots + recordSlots * a, args[a], repeats);
     if (m.args[a].scalar) {
+      int64_t *record = &launch.block[headerSlots + recordSlots * a];
       launch.storage.push_back(scalarBits(m.args[a], args[a]));
-      launch.block[headerSlots + recordSlots * a] = int64_t(reinterpret_cast<intptr_t>(&launch.storage.back()));
+      // A device cannot follow the pointer: there the record holds the value itself.
+      record[0] = m.gpu ? 0 : int64_t(reinterpret_cast<intptr_t>(&launch.storage.back()));
+      record[1] = m.gpu ? launch.storage.back() : record[1];
     }
   }
   launch.units = nothing ? 0 : std::max<int64_t>(evaluate<int64_t>(m.op->tasks, args), 0);
@@ -361,7 +364,7 @@ Error heddle::rt::inferProgram(const Manifest &m, const KernelManifest &kernels,
 }
 
 Error heddle::rt::runProgram(const Manifest &m, const KernelManifest &kernels, const RunKernel &run,
-                             const heddle_tensor *args, const heddle_tensor *results) {
+                             const heddle_tensor *args, const heddle_tensor *results, const ProgramMemory &given) {
   thread_local Scratch scratch; // for the tensors between steps
   Values values(m, kernels, args);
   for (size_t a = 0; a < m.args.size(); ++a) {
@@ -374,7 +377,7 @@ Error heddle::rt::runProgram(const Manifest &m, const KernelManifest &kernels, c
   }
   std::vector<size_t> offsets;
   size_t bytes = values.place(offsets);
-  auto *memory = static_cast<char *>(scratch.get(bytes));
+  auto *memory = static_cast<char *>(given ? given(bytes) : scratch.get(bytes));
   if (!memory) {
     return systemError("expected " + std::to_string(bytes) +
                        " bytes for the tensors between steps, but the allocation "

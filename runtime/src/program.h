@@ -35,10 +35,13 @@ using KernelManifest = std::function<const Manifest &(int kernel)>;
 Error inferProgram(const Manifest &manifest, const KernelManifest &kernels, const heddle_tensor *args,
                    heddle_tensor *results);
 
-/// Runs the steps; what lies between them is in memory of this thread, where two tensors share a place if their
-/// lifetimes do not meet.
+/// Memory for the tensors between the steps, 64-byte aligned; null: there is none.
+using ProgramMemory = std::function<void *(size_t bytes)>;
+
+/// Runs the steps; what lies between them is in `memory` (where that is null, memory of this thread). Two tensors
+/// share a place if their lifetimes do not meet.
 Error runProgram(const Manifest &manifest, const KernelManifest &kernels, const RunKernel &run,
-                 const heddle_tensor *args, const heddle_tensor *results);
+                 const heddle_tensor *args, const heddle_tensor *results, const ProgramMemory &memory = nullptr);
 
 } // namespace heddle::rt
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 import heddle as hd
+from heddle import _program
 
 from . import run
 
@@ -21,8 +22,10 @@ SHARE = 5
 
 @pytest.fixture(autouse=True)
 def on_ptx(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The package's attend, as the GPU would compute it."""
+    """The package's attend and ops, as the GPU would compute them."""
     monkeypatch.setattr(hd, "attend", run.attend)
+    monkeypatch.setattr(_program, "_alone", {})
+    monkeypatch.setattr(_program, "kernel_for", run.Interpreted)
     yield
 
 
@@ -30,7 +33,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leaves out most of the shared tests."""
     if "HEDDLE_SWEEP" in os.environ or config.getoption("keyword"):
         return
-    shared = ("test_gpu_features.py", "test_gpu_poison.py", "test_gpu_runtime.py")
+    shared = (
+        "test_gpu_decode.py", "test_gpu_features.py", "test_gpu_ops.py", "test_gpu_poison.py", "test_gpu_relative.py",
+        "test_gpu_runtime.py",
+    )  # fmt: skip
 
     def stays(item: pytest.Item) -> bool:
         return item.path.name not in shared or zlib.crc32(item.name.encode()) % SHARE == 0

@@ -22,6 +22,8 @@ from . import fragments
 
 HEAP = 0x7000_0000_0000
 PARAM = 0x1000_0000_0000
+SHARED = 0x2000_0000_0000
+"""Where shared memory lies among generic addresses."""
 POISON = 0xFF
 
 INTEGERS = {
@@ -163,9 +165,10 @@ class Machine:
 
     def __init__(
         self, kernel: Kernel, memory: Memory, parameters: bytes, blocks: Sequence[int], shared_bytes: int,
-        order: str = "together",
+        order: str = "together", grid: int | None = None,
     ) -> None:
         self.kernel, self.memory = kernel, memory
+        self.grid = len(blocks) if grid is None else grid
         self.parameters = np.frombuffer(parameters, np.uint8)
         self.per_block = kernel.threads
         self.count = len(blocks) * kernel.threads
@@ -204,6 +207,9 @@ class Machine:
     def read(self, operand: str, kind: str) -> Callable[[], Any]:
         """A function that gives the operand's lanes as `kind` (a PTX type or "pred")."""
         if operand.startswith("%"):
+            if operand == "%nctaid.x":
+                grid = np.array([self.grid], np.uint32)
+                return lambda: grid
             special = {"%tid.x": self.tid, "%ctaid.x": self.ctaid}.get(operand)
             if special is not None:
                 return lambda: special[self.idx]
@@ -272,11 +278,13 @@ class Machine:
         """The array that backs a space, and each lane's first byte in it."""
         if (address % size).any():
             raise PtxError(f"misaligned {name} access of {size} bytes at {address[address % size != 0][0]:#x}")
+        if name == "" and ((address >= SHARED) & (address < HEAP)).all():
+            name, address = "shared", address - SHARED
         if name == "shared":
             if ((address < 0) | (address + size > self.shared_bytes)).any():
                 raise PtxError(f"shared access outside of {self.shared_bytes} bytes: {address.max()}")
             return self.shared, address + self.block[self.idx] * self.shared_bytes
-        if name == "param" or (name == "" and (address < HEAP).all()):
+        if name == "param" or (name == "" and (address < SHARED).all()):
             at = address - PARAM
             if ((at < 0) | (at + size > len(self.parameters))).any():
                 raise PtxError("access outside of the parameters")
@@ -441,7 +449,10 @@ class Machine:
 
     def op_cvta(self, i: Instruction) -> Callable[[], None]:
         get = self.read(i.operands[1], "b64")
-        return lambda: self.write(i.operands[0], get())
+        base = np.uint64(SHARED if "shared" in i.parts else 0)
+        if "to" in i.parts:
+            return lambda: self.write(i.operands[0], get() - base)
+        return lambda: self.write(i.operands[0], get() + base)
 
     def op_cp(self, i: Instruction) -> Callable[[], None]:
         if i.opcode == "cp.async.commit_group":
@@ -826,7 +837,7 @@ def launch(
     with np.errstate(all="ignore"):
         for first in range(0, blocks, batch):
             machine = Machine(
-                kernel, memory, parameters, range(first, min(first + batch, blocks)), shared_bytes, order
+                kernel, memory, parameters, range(first, min(first + batch, blocks)), shared_bytes, order, blocks
             )
             machine.run()
             if any(len(p[0]) for p in machine.pending):

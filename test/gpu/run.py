@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import heddle as hd
 from heddle import _attend, _gpu
 from heddle._spec import DTYPES, prepare
 
@@ -44,8 +45,8 @@ class CompileError(ValueError):
 
 
 @functools.lru_cache(64)
-def compile_text(text: str, target: str = "sm_80") -> tuple[_gpu.Bundle, dict[str, ptx.Kernel]]:
-    """The bundle of a spec, without ptxas, and its kernels."""
+def compile_bundle(text: str, target: str = "sm_80") -> _gpu.Bundle:
+    """The bundle of a spec, without ptxas."""
     data, size = ctypes.c_void_p(), ctypes.c_size_t()
     os.environ["HEDDLE_PTXAS"] = ""
     try:
@@ -54,8 +55,18 @@ def compile_text(text: str, target: str = "sm_80") -> tuple[_gpu.Bundle, dict[st
         del os.environ["HEDDLE_PTXAS"]
     if error:
         raise CompileError(f"{target}: the compiler refuses\n{text}")
-    bundle = _gpu.Bundle.parse(ctypes.string_at(data, size.value))
-    return bundle, ptx.parse(bundle.ptx.decode())
+    return _gpu.Bundle.parse(ctypes.string_at(data, size.value))
+
+
+@functools.lru_cache(64)
+def _kernels(text: bytes) -> dict[str, ptx.Kernel]:
+    return ptx.parse(text.decode())
+
+
+def compile_text(text: str, target: str = "sm_80") -> tuple[_gpu.Bundle, dict[str, ptx.Kernel]]:
+    """The bundle of a spec of one op, and its kernels."""
+    bundle = compile_bundle(text, target)
+    return bundle, _kernels(bundle.ptx)
 
 
 def _storage(x: torch.Tensor) -> tuple[np.ndarray, int]:
@@ -96,6 +107,51 @@ class Device:
             data[:] = self.memory.get(base, data.size)
 
 
+def launch(
+    device: Device, bundle: _gpu.Bundle, args: Sequence[Any], results: Sequence[_gpu.View | None],
+    order: str = "together",
+) -> None:
+    """Runs all kernels of a bundle, with poison where they are to write first."""
+
+    def memory(size: int) -> int:
+        return device.memory.reserve(size) if size else 0
+
+    between = memory(_gpu.places(bundle, args)[1]) if bundle.is_program else 0
+    for part, plan in _gpu.plans(bundle, args, results, between):
+        kernels, block = _kernels(part.ptx), plan.parameters(memory(plan.workspace_bytes))
+        for step in plan.steps:
+            ptx.launch(kernels[step.name], device.memory, block, step.blocks, step.shared_bytes, order)
+
+
+def spec(text: str, *values: Any, target: str = "sm_80", order: str = "together") -> list[torch.Tensor]:
+    """The results of any spec: a kernel or a program."""
+    device, bundle = Device(), compile_bundle(text, target)
+    args = [
+        x if formal["scalar"] or isinstance(x, (int, float)) else device.view(x)
+        for formal, x in zip(bundle.manifest["args"], values, strict=True)
+    ]
+    types = {n: t for t, n in _NAMES.items()}
+    outs = []
+    for dtype, shape in _gpu.infer(bundle, args):
+        fill = float("nan") if types[dtype].is_floating_point else 77
+        outs.append(torch.full(shape, fill, dtype=types[dtype]))
+    launch(device, bundle, args, [device.result(o) for o in outs], order)
+    device.fetch()
+    return outs
+
+
+class Interpreted:
+    """What the package takes for a compiled kernel."""
+
+    def __init__(self, text: str, target: str) -> None:
+        self.text = text
+
+    def call(self, values: Sequence[Any], out: Any = None) -> tuple[torch.Tensor, ...]:
+        """The results for tensors and numbers."""
+        plain = [x.get() if isinstance(x, hd.Scalar) else x for x in values]
+        return tuple(spec(self.text, *plain))
+
+
 def attend(
     q: Any, k: Any = None, v: Any = None, *, where: Any = None, score: Any = None, scale: Any = None, sink: Any = None,
     segments: Sequence[Any] | None = None, normalizer: str = "softmax", q_offset: Any = None, k_offset: Any = 0,
@@ -119,18 +175,13 @@ def attend(
         args.append(device.view(value, misalign))
         signature += [DTYPES.index(args[-1].dtype), args[-1].shape[3] if kind in ("q", "k", "v", "dot_q", "dot_k")
                       else len(args[-1].shape)]
-    bundle, kernels = compile_text(formula.text(signature), target)
+    bundle = compile_bundle(formula.text(signature), target)
     shape = [*args[0].shape[:3], next(a for a, f in zip(args, formula.arguments, strict=True) if f[0] == "v").shape[3]]
     dtype = next(t for t, n in _NAMES.items() if n == args[0].dtype)
     width = shape[-1] + (3 if out_stride else 0)
     outs = [torch.full([*shape[:-1], width], float("nan"), dtype=dtype)[..., : shape[-1]]]
     if return_lse:
         outs.append(torch.full(shape[:3], 12345.0))
-    plan = _gpu.pack(bundle.manifest, args, [device.result(o) for o in outs])
-    workspace = device.memory.reserve(plan.workspace_bytes) if plan.workspace_bytes else 0
-    for step in plan.steps:
-        ptx.launch(
-            kernels[step.name], device.memory, plan.parameters(workspace), step.blocks, step.shared_bytes, order
-        )
+    launch(device, bundle, args, [device.result(o) for o in outs], order)
     device.fetch()
     return tuple(outs) if return_lse else outs[0]

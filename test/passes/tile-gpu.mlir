@@ -3,7 +3,10 @@
 
 // One band: one kernel, whose block loads key tiles by cp.async and multiplies them by mma.sync.
 // CHECK: module attributes {heddle.gpu.kernels = [{columns = 64 : i64, inner = 1 : i64, keys = 64 : i64, name = "heddle_gpu_0", rows = 64 : i64
-// CHECK-SAME: span = 64 : i64, stages = 2 : i64, threads = 128 : i64}], heddle.gpu.workspace_words = 0 : i64}
+// CHECK-SAME: span = 64 : i64, stages = 2 : i64, threads = 128 : i64}, {merge = 1 : i64, name = "heddle_gpu_1"
+// CHECK-SAME: heddle.gpu.state_words = 66 : i64, heddle.gpu.workspace_words = 0 : i64
+// Nothing depends on the head: a tile may hold several.
+// CHECK-SAME: heddle.heads_share_tiles = 1 : i64, heddle.keys_per_split = 1024 : i64, heddle.lanes = 64 : i64
 // CHECK: gpu.module @heddle_gpu
 // CHECK: llvm.func @heddle_gpu_0(%arg0: !llvm.ptr {llvm.align = 8 : i64, llvm.byval = !llvm.array<{{[0-9]+}} x i64>, nvvm.grid_constant})
 // CHECK-SAME: nvvm.kernel, nvvm.maxntid = array<i32: 128, 1, 1>
@@ -65,5 +68,18 @@ func.func @softcap(%q: tensor<?x8x?x16xbf16>, %k: tensor<?x8x?x16xbf16>, %v: ten
         attn.yield %t : f32
       }
     : tensor<?x8x?x16xbf16> segment(tensor<?x8x?x16xbf16>, tensor<?x8x?x16xbf16>) -> tensor<?x8x?x16xbf16>
+  return %o : tensor<?x8x?x16xbf16>
+}
+
+// -----
+
+// A dot with relative rows: multiply-adds, pair by pair; the scores pass through shared memory.
+// CHECK: llvm.func @heddle_gpu_0
+// CHECK: math.fma
+func.func @relative(%q: tensor<?x8x?x16xbf16>, %k: tensor<?x8x?x16xbf16>, %v: tensor<?x8x?x16xbf16>,
+                    %r: tensor<1x8x?x16xbf16>) -> tensor<?x8x?x16xbf16> {
+  %o = attn.attend %q segment(%k, %v) where(causal) dots(%q, %k; %q, %r[i - j]) q_offset(0)
+    : tensor<?x8x?x16xbf16> segment(tensor<?x8x?x16xbf16>, tensor<?x8x?x16xbf16>) operands(tensor<1x8x?x16xbf16>)
+      -> tensor<?x8x?x16xbf16>
   return %o : tensor<?x8x?x16xbf16>
 }

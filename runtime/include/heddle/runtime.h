@@ -102,6 +102,34 @@ HEDDLE_API int32_t heddle_kernel_num_results(const heddle_kernel *);
 HEDDLE_API heddle_error *heddle_kernel_infer(heddle_kernel *, const heddle_tensor *args, int32_t num_args,
                                              heddle_tensor *results, int32_t num_results);
 
+/*===- Kernels for a GPU ---------------------------------------------------===*
+ *
+ * A kernel compiled for sm_80 and the like is loaded and kept as any other, and
+ * launched by the functions below on the CUDA context that is current on the
+ * calling thread. The driver (libcuda.so.1, or what HEDDLE_CUDA_LIBRARY names) is
+ * opened by dlopen when it is first needed. The data of tensors, of per-batch
+ * offsets too, are device addresses; scalars (rank 0) are in the host's memory.
+ */
+
+/* Loads the code into the current context: the cubin where it runs on the
+ * device, else the PTX, which the driver compiles. The first launch in a context
+ * does it where this did not; call it before capturing a CUDA graph. */
+HEDDLE_API heddle_error *heddle_gpu_load(heddle_kernel *);
+
+/* Bytes of device memory that a launch with these arguments needs beside its
+ * results; no tensor's data is read. 0: none. Needs no driver. */
+HEDDLE_API heddle_error *heddle_gpu_workspace(heddle_kernel *, const heddle_tensor *args, int32_t num_args,
+                                              size_t *bytes);
+
+/* Checks as heddle_kernel_run, then queues the kernel on `stream` (a CUstream;
+ * NULL is the default stream) and returns: it allocates no device memory and waits
+ * for nothing, so it may be captured in a CUDA graph. `workspace` (device memory,
+ * 256-byte aligned) must stay until the stream has passed the launch; launches
+ * that may run at the same time need one each. */
+HEDDLE_API heddle_error *heddle_gpu_launch(heddle_kernel *, const heddle_tensor *args, int32_t num_args,
+                                           const heddle_tensor *results, int32_t num_results, void *workspace,
+                                           size_t workspace_bytes, void *stream);
+
 /*===- The cache -----------------------------------------------------------===*/
 
 /* Fills *artifact (malloc'ed) with the bytes for `spec` on `target`. */

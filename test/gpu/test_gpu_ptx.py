@@ -11,7 +11,9 @@ import pytest
 
 from . import run
 
-EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.mlir"))
+FOLDER = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.mlir"))
+SYSTEMS = sorted(FOLDER.glob("*/spec.mlir"))
 PTXAS = shutil.which("ptxas")
 
 
@@ -39,17 +41,53 @@ def test_examples_need_nothing_else(path: Path, target: str) -> None:
     assert text.count("mma.sync") == kernels * (scores + values * products), "S and P V, once each"
 
 
+def assembled(ptx: bytes, target: str, folder: Path) -> dict[str, dict[str, int]]:
+    """What ptxas says of each kernel: registers, bytes spilled."""
+    source = folder / "k.ptx"
+    source.write_bytes(ptx)
+    done = subprocess.run(
+        [str(PTXAS), "-v", f"-arch={target}", "-o", str(folder / "k.cubin"), str(source)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "wgmma" not in done.stderr, "serialized or worse"
+    out: dict[str, dict[str, int]] = {}
+    for part in done.stderr.split("Compiling entry function '")[1:]:
+        spilled = [int(n) for n in re.findall(r"(\d+) bytes spill", part)]
+        used = re.search(r"Used (\d+) registers", part)
+        assert used, part
+        out[part.split("'")[0]] = {"registers": int(used.group(1)), "spilled": max(spilled)}
+    return out
+
+
 @pytest.mark.skipif(PTXAS is None, reason="no ptxas")
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_examples_assemble(path: Path, target: str, tmp_path: Path) -> None:
-    source = tmp_path / "k.ptx"
-    source.write_text(ptx_of(path, target))
-    done = subprocess.run(
-        [str(PTXAS), "-v", f"-arch={target}", "-o", str(tmp_path / "k.cubin"), str(source)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    if "bf16" in path.read_text():
-        spilled = [int(n) for n in re.findall(r"(\d+) bytes spill", done.stderr)]
-        assert max(spilled) == 0, done.stderr
+    """No spills, and two blocks at once on a multiprocessor of 64 K registers: one computes while the other waits."""
+    bundle, _ = run.compile_text(path.read_text(), target)
+    found = assembled(bundle.ptx, target, tmp_path)
+    room = {"sm_80": 164, "sm_90a": 228}[target] * 1024
+    for kernel in bundle.manifest["gpu"]["kernels"]:
+        got = found[kernel["name"]]
+        assert got["registers"] * kernel["threads"] * 2 <= 65536
+        if "bf16" in path.read_text():
+            assert got["spilled"] == 0
+            if bundle.manifest["args"][0]["dims"][3] <= (64 if target == "sm_80" else 128):
+                assert (kernel["shared_bytes"] + 1024) * 2 <= room
+
+
+@pytest.mark.skipif(PTXAS is None, reason="no ptxas")
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("path", SYSTEMS, ids=lambda p: p.parent.name)
+def test_systems_assemble(path: Path, target: str, tmp_path: Path) -> None:
+    """Every kernel of every system; those of ops on whole tensors spill nothing and leave room for a second block."""
+    bundle = run.compile_bundle(path.read_text(), target)
+    for part in bundle.parts or (bundle,):
+        text = part.ptx.decode()
+        assert not re.search(r"\.extern \.(func|global)", text)
+        assert "call" not in re.findall(r"^\s*(\w+)", text, re.M)
+        for kernel in assembled(part.ptx, target, tmp_path).values():
+            if part.manifest.get("kind") == "op":
+                assert kernel["spilled"] == 0
+                assert kernel["registers"] <= 128

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import _core
-from ._cuda import GpuKernel, describe, on_gpu, target_of
+from ._cuda import GpuKernel, on_gpu, target_of
 from ._gpu import Bundle
 from ._scalars import Scalar, Tensor
 
@@ -63,8 +63,3 @@ def target_for(tensors: Iterable[Any]) -> str:
 def kernel_for(text: str, target: str) -> Any:
     """A kernel with a method `call`."""
     return CompiledOnGpu(gpu_kernel(text, target)) if target.startswith("sm_") else kernel_of(text, target)
-
-
-def describe_tensor(x: Any, name: str) -> tuple[str, tuple[int, ...]]:
-    """Dtype and sizes of a tensor, wherever it is."""
-    return describe(x, name) if on_gpu(x) else _core.describe(x, name)[:2]

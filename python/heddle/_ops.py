@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ._compiled import describe_tensor
 from ._emit import score_lines
 from ._program import TensorValue, Trace, run_op, tensor_type
+from ._tensors import describe_tensor
 from ._trace import run_traced
 
 

@@ -16,6 +16,7 @@ from . import _core
 from ._core import Pattern as CorePattern
 from ._emit import to_expr
 from ._scalars import Scalar, Tensor, Traced, as_traced, capture_identity, dtype_name, is_symbolic, scalar, symbols
+from ._tensors import describe_tensor
 from ._trace import run_traced
 
 _USE_OPERATORS = (
@@ -430,7 +431,7 @@ def as_operand(x: Any) -> Any:
     if isinstance(x, int) and not isinstance(x, bool):
         return Scalar(x)
     if not is_symbolic(x):
-        _core.describe(x, "the pattern's operand")
+        describe_tensor(x, "the pattern's operand")
     return x
 
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from . import _core
-from ._compiled import describe_tensor, kernel_for, target_for
+from ._compiled import kernel_for, target_for
 from ._emit import element_lines
 from ._errors import in_words, parameter_names
 from ._scalars import Scalar, Tensor, Traced, _is_tensor, as_traced, capture_identity, ufunc_of
+from ._tensors import describe_tensor
 from ._torchnames import torch_mode
 from ._trace import Wrapper, function_key
 

@@ -16,7 +16,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import _core
+from ._tensors import describe_tensor
 
 _RAISE_BOOL = (
     "expected a condition built with &, | and ~ (or hd.select), but got the truth value of a traced scalar: "
@@ -113,7 +113,7 @@ class Tensor:
         if isinstance(data, (list, tuple)):
             raise TypeError(f"expected a NumPy array or a torch tensor, but got {type(data).__name__}")
         if not is_symbolic(data):
-            _core.describe(data, "the captured tensor")
+            describe_tensor(data, "the captured tensor")
         if dtype_name(data) == "float64":
             raise TypeError(
                 "expected a captured tensor of float32, float16, bfloat16, bool or integers, but got float64; "

@@ -17,6 +17,7 @@ from . import _core
 from ._emit import score_lines
 from ._pattern import Canonical, Pattern, Unbound, as_pattern, full
 from ._scalars import Scalar, Tensor, capture_identity, dtype_name
+from ._tensors import describe_tensor
 from ._trace import Trace, run_traced
 
 DTYPES = ("f32", "f16", "bf16", "f64", "i1", "i8", "i32", "i64")
@@ -533,6 +534,6 @@ def spec(
         if kind in sizes:
             signature += [code, sizes[kind]]
         elif kind == "tensor":
-            found, shape, _, _ = _core.describe(value, what)
+            found, shape = describe_tensor(value, what)
             signature += [names.index(found), len(shape)]
     return Spec(formula.text(signature, heads), call.values[3:])

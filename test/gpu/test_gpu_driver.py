@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heddle import _cuda, _gpu
-from oracle import attention, tolerance
+import heddle as hd
+from heddle import _attend, _compiled, _cuda, _gpu, _program
+from oracle import attention, scalars, tensor_ops, tolerance
 
 from . import ptx, run
 
@@ -117,6 +118,58 @@ def test_a_bundle_runs(fake: FakeDriver) -> None:
     verdict = tolerance.check(out.get(), want)
     assert verdict, verdict.message
     assert [(name, stream) for name, _, stream in fake.launched] == [("heddle_gpu_0", 5)]
+
+
+@pytest.fixture
+def ptx_only(fake: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+    """The package compiles for the device (8.6); its cubins are left alone."""
+    monkeypatch.setattr(_cuda, "_runs", lambda chip, capability: False)
+    monkeypatch.setattr(_cuda, "_bytes_like", lambda x, size: (None, fake.memory.reserve(size)))
+    monkeypatch.setattr(_attend, "driver", _cuda.driver)
+    monkeypatch.setattr(_compiled, "_gpu_kernels", {})
+    monkeypatch.setattr(_program, "kernel_for", _compiled.kernel_for)
+    return fake
+
+
+def test_attend_on_device_arrays(ptx_only: FakeDriver) -> None:
+    """Compiled once; scalars, captured tensors and offsets per batch come from the device."""
+    rng = np.random.default_rng(1)
+    slopes = rng.random(4).astype(np.float32)
+    there = hd.tensor(FakeArray(ptx_only.memory, slopes))
+    for n in (40, 70):
+        q, k, v = (rng.standard_normal((2, h, n, 16)).astype(np.float32) for h in (4, 2, 2))
+        out = FakeArray(ptx_only.memory, np.full(q.shape, np.nan, np.float32))
+        tensors = [FakeArray(ptx_only.memory, x) for x in (q, k, v)]
+        offset = np.array([0, 7])
+        _attend.attend(
+            *tensors, where=hd.window(hd.scalar(9), 0), score=lambda s, b, h, i, j: s - there[h] * (i - j),
+            q_offset=FakeArray(ptx_only.memory, offset), out=out,
+        )  # fmt: skip
+        captured = scalars.tensor(slopes)
+        want = attention.attend(
+            q, k, v, where="window(%w, 0)", q_offset=offset, operands={"w": 9},
+            score=lambda s, b, h, i, j: s - captured[h] * (i - j),
+        )  # fmt: skip
+        verdict = tolerance.check(out.get(), want)
+        assert verdict, verdict.message
+    assert len(_compiled._gpu_kernels) == 1
+    assert next(iter(_compiled._gpu_kernels))[1] == "sm_86"
+
+
+def test_ops_on_device_arrays(ptx_only: FakeDriver) -> None:
+    x = np.random.default_rng(2).standard_normal((2, 3, 40, 24)).astype(np.float32)
+    out = FakeArray(ptx_only.memory, np.full((2, 3, 5, 24), np.nan, np.float32))
+    hd.pool(FakeArray(ptx_only.memory, x), "sum", 8, out=out)
+    assert np.abs(out.get() - tensor_ops.pool(x, "sum", 8)[0]).max() < 1e-5
+
+    @hd.kernel
+    def twice(a: Any) -> Any:
+        return hd.pool(hd.pool(a, "max", 2) * 2.0, "mean", 4)
+
+    out = FakeArray(ptx_only.memory, np.full((2, 3, 5, 24), np.nan, np.float32))
+    twice(FakeArray(ptx_only.memory, x), out=out)
+    want = 2 * x.reshape(2, 3, 5, 4, 2, 24).max(4).mean(3)
+    assert np.abs(out.get() - want).max() < 1e-5
 
 
 def test_calls_that_do_not_fit_are_refused(fake: FakeDriver) -> None:

@@ -43,8 +43,8 @@ std::string attendArtifact(const std::string &ptx, const std::string &cubin = ""
                            int shared = 50000, const std::string &extra = "") {
   std::string manifest = copyManifest(R"({"kind": "arg", "arg": 3})", extra);
   manifest.pop_back();
-  size_t args = manifest.find("\"roles\": [{\"role\": \"q_offset\"}]}]");
-  manifest.insert(args + 33,
+  const std::string last = R"("roles": [{"role": "q_offset"}]})";
+  manifest.insert(manifest.find(last) + last.size(),
                   R"(, {"name": "w", "type": "index", "scalar": true, "roles": [{"role": "operand", "min": 0}]})");
   auto kernel = [&](const char *name) {
     return std::string(R"({"name": ")") + name + R"(", "threads": 128, "shared_bytes": )" + std::to_string(shared) +

@@ -35,7 +35,7 @@ func.func @causal(%q: tensor<?x8x?x64xbf16>, %k: tensor<?x8x?x64xbf16>, %v: tens
 // -----
 
 // Strata with other query digits: a kernel each, and the state passes through the workspace (64 + 2 words a row).
-// CHECK: heddle.gpu.kernels = [{{.*}}span = 64 : i64{{.*}}, {{.*}}inner = 64 : i64{{.*}}span = 4096 : i64{{.*}}], heddle.gpu.workspace_words = 66 : i64
+// CHECK: heddle.gpu.kernels = [{{.*}}span = 64 : i64{{.*}}, {{.*}}inner = 64 : i64{{.*}}span = 4096 : i64{{.*}}merge = 1{{.*}}], heddle.gpu.state_words = 66 : i64, heddle.gpu.workspace_words = 66 : i64, heddle.heads_share_tiles = 0
 // CHECK: llvm.func @heddle_gpu_0
 // CHECK: llvm.func @heddle_gpu_1
 func.func @sparse(%q: tensor<?x8x?x64xbf16>, %k: tensor<?x8x?x64xbf16>, %v: tensor<?x8x?x64xbf16>)

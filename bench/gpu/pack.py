@@ -99,13 +99,20 @@ class Packer:
         settings = example.VARIANTS[getattr(example, "SPEC_VARIANT", next(iter(example.VARIANTS)))]
         n = max(getattr(example, "SPEC_LENGTHS", (130,)))
         inputs = example.inputs(np.random.default_rng(n), n, **settings)
-        values = list(example.spec_args(*inputs) if hasattr(example, "spec_args") else inputs)
         text = (ROOT / "examples" / name / "spec.mlir").read_text()
+        kernel, calls = hd.compile(text), []
+
+        def record(*args: Any) -> Any:
+            calls.append(args)
+            return kernel(*args)
+
+        zoo.by_spec(example, record, inputs, settings)
+        values = list(calls[0])
         self.bundle(f"system-{name}", text)
         numbers = [x if isinstance(x, (int, float)) else None for x in values]
         tensors = {f"a{n}": np.asarray(x) for n, x in enumerate(values) if numbers[n] is None}
         formal = json.loads(_core.kernel_get(text, text, "native").manifest)["results"]
-        made = hd.compile(text)(*values)
+        made = kernel(*values)
         made = made if isinstance(made, tuple) else (made,)
         exact = [np.zeros(np.shape(x), np.float64 if r["type"] in ("f32", "f16", "bf16") else np.asarray(x).dtype)
                  for x, r in zip(made, formal, strict=True)]  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import struct
 import sys
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--target", default="sm_90a")
     parser.add_argument("--random", type=int, default=200, help="random patterns")
+    parser.add_argument("--only", default="", help="examples, systems and timed kernels whose names match this")
     options = parser.parse_args()
     folder: Path = options.folder
     (folder / "heddle_gpu").mkdir(parents=True, exist_ok=True)
@@ -155,16 +157,17 @@ def main() -> None:
     (folder / "heddle_gpu" / "__init__.py").write_text('"""The launcher, as in the heddle package."""\n')
     shutil.copy(Path(__file__).with_name("check.py"), folder / "check.py")
     packer = Packer(folder, options.target)
+    chosen = re.compile(options.only).search
     examples = [p.stem for p in sorted((ROOT / "examples").glob("*.mlir"))]
-    for name in examples:
+    for name in filter(chosen, examples):
         text = (ROOT / "examples" / f"{name}.mlir").read_text()
         if "attn.attend" not in text or text.count("attn.") > text.count("attn.load") + text.count("attn.yield") + 1:
             continue  # a program of several ops
         packer.bundle(f"example-{name}", text)
-    systems = [packer.system(name) for name in zoo.names()]
+    systems = [packer.system(name) for name in filter(chosen, zoo.names())]
     cases = [c for seed in range(options.random) if (c := packer.random(seed)) is not None]
     timed = []
-    for n, (name, t) in enumerate(TIMED.items()):
+    for n, (name, t) in enumerate((name, t) for name, t in TIMED.items() if chosen(name)):
         spec = str(hd.spec(hd.parse(t["where"]), heads=t["heads"], d=t["d"], dtype="bf16"))
         packer.bundle(f"timed{n}", spec)
         timed.append({"name": name, "bundle": f"timed{n}", **t})

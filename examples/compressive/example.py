@@ -9,7 +9,7 @@ import numpy as np
 import heddle as hd
 
 SYSTEM = "Compressive"
-SPEC = "segments [pool(old), memory, x], causal, dots(q+u, k; q+w, r[i - j])"
+SPEC = "segments [pool(old), memory, x (causal)], dots(q+u, k; q+w, r[i - j])"
 COST = "O(n (n + mem + cmem))"
 KINDS = ("mean", "max", "convolution", "dilated", "most used")
 VARIANTS: dict[str, dict[str, Any]] = {kind: {"pool": kind} for kind in KINDS}
@@ -54,10 +54,10 @@ def run(
     compressed = OLD // C
     second = (q + w, hd.relative(r))
 
-    def part(keys: Any, values: Any, first: int) -> Any:
-        return hd.segment(keys, values, hd.causal, k_offset=first, dots=[(q + u, keys), second])
+    def part(keys: Any, values: Any, first: int, where: hd.Pattern = hd.full) -> Any:
+        return hd.segment(keys, values, where, k_offset=first, dots=[(q + u, keys), second])
 
-    parts = [part(kc, vc, 0), part(km, vm, compressed), part(k, v, compressed + MEM)]
+    parts = [part(kc, vc, 0), part(km, vm, compressed), part(k, v, compressed + MEM, hd.causal)]
     return hd.attend(q, segments=parts, q_offset=compressed + MEM)
 
 

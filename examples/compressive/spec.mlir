@@ -3,7 +3,7 @@ func.func @compressive(%qu: tensor<?x?x?x32xf32>, %qw: tensor<?x?x?x32xf32>, %ko
   %kc = attn.pool mean %ko size(3) : tensor<?x?x?x32xf32> -> tensor<?x?x?x32xf32>
   %vc = attn.pool mean %vo size(3) : tensor<?x?x?x32xf32> -> tensor<?x?x?x32xf32>
   %o = attn.attend %qu
-    segment(%kc, %vc) where(causal) k_offset(0) dots(%qu, %kc; %qw, %r[i - j])
+    segment(%kc, %vc) where(full) k_offset(0) dots(%qu, %kc; %qw, %r[i - j])
     segment(%km, %vm) where(causal) k_offset(8) dots(%qu, %km; %qw, %r[i - j])
     segment(%k, %v) where(causal) k_offset(18) dots(%qu, %k; %qw, %r[i - j])
     q_offset(18)

@@ -23,9 +23,9 @@ HEADS, DIM = 2, 64
 MASKED = 8192  # longest n with a mask
 # Examples without a row: what they add to a measured one is not attention.
 UNMEASURED = {
-    "albert", "bert", "bigbird", "dkt_convolutions", "graph_attention", "longt5", "mixed_precision",
-    "native_sparse", "nystromformer", "performer", "r_transformer", "relative_values", "sparse_mlp",
-    "swin", "transformer", "tree", "universal_transformer",
+    "albert", "bert", "dkt_convolutions", "graph_attention", "longt5", "mixed_precision",
+    "native_sparse", "nystromformer", "r_transformer", "relative_values", "sparse_mlp",
+    "transformer", "tree", "universal_transformer",
 }  # fmt: skip
 F = torch.nn.functional
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -186,7 +186,7 @@ def sparse_transformer(kind: str, n: int) -> Case:
 def image_transformer(kind: str, n: int) -> Case:
     side = 16  # of a 2-D block
     width = max(1, int(math.sqrt(n)) // side)
-    e = example("image_transformer", B=256, FILTER=128, ACROSS=width, BLOCK=side, FLANGE=(8, 8))
+    e = example("image_transformer", B=256, FILTER=128, ACROSS=width, BLOCK=side, FLANGE=(8, 16))
     b = e.B
 
     def live(i: Any, j: Any) -> Any:
@@ -194,7 +194,7 @@ def image_transformer(kind: str, n: int) -> Case:
             return (j <= i) & ((i // b == j // b) | (i // b - j // b == 1))
         if kind == "1d full":
             return (j >= i // b * b - e.FILTER) & (j < i // b * b + b + e.FILTER)
-        return e.seen(0, 0, i, j)
+        return live_2d(i, j, width, side, e.FLANGE)
 
     def blocks(q: Any, k: Any, v: Any) -> Any:
         before, after = (b, 0) if kind == "1d" else (e.FILTER, e.FILTER)
@@ -211,6 +211,20 @@ def image_transformer(kind: str, n: int) -> Case:
     return patterned(
         n, None, live, lambda q, k, v: e.run(q, k, v, kind), [blocks] if kind != "2d" else [], pairs
     )  # fmt: skip
+
+
+def live_2d(i: Any, j: Any, across: int, side: int, flange: tuple[int, int]) -> Any:
+    """Image Transformer 2-D by rows and columns of the image."""
+
+    def place(p: Any) -> tuple[Any, Any, Any]:
+        block, inside = p // (side * side), p % (side * side)
+        return block, block // across * side + inside // side, block % across * side + inside % side
+
+    (mine, _, _), (other, y, x) = place(i), place(j)
+    top, left = mine // across * side, mine % across * side
+    above = (top - flange[0] <= y) & (y < top) & (left - flange[1] <= x) & (x < left + side + flange[1])
+    beside = (top <= y) & (y < top + side) & (left - flange[1] <= x) & (x < left)
+    return ((mine == other) & (j <= i)) | above | beside
 
 
 def ngram(n: int) -> Case:
@@ -461,6 +475,91 @@ def combiner_logsparse(n: int) -> Case:
 
     pairs = n * (1 + levels / 2) + n * (levels - 1)
     return Case(lambda: e.run(q, k, v), (q, k, v), formula, pairs_flops(pairs), size(q, k, v, q), [halves])
+
+
+def bigbird(n: int, b: int = 64, drawn: int = 3) -> Case:
+    e = example("bigbird", B=b, RANDOM=drawn)
+    q, k, v = qkv(n)
+    blocks = n // b
+    chosen = torch.full((1, HEADS, blocks, drawn), -1, dtype=torch.int32)
+    for h in range(HEADS):
+        for u in range(1, blocks - 1):
+            free = [w for w in range(1, blocks - 1) if abs(w - u) > 1]
+            at = torch.randperm(len(free))[:drawn]
+            chosen[0, h, u, : len(at)] = torch.tensor([free[int(x)] for x in at], dtype=torch.int32)
+    live = torch.zeros(HEADS, blocks, blocks, dtype=torch.bool)
+    i, j = grids(blocks)
+    live |= (abs(i - j) <= 1) | (i == 0) | (j == 0) | (i == blocks - 1) | (j == blocks - 1)
+    for t in range(drawn):
+        at = chosen[0, :, :, t].long()
+        live |= (j == at[..., None]) & (at >= 0)[..., None]
+    mask = live.repeat_interleave(b, 1).repeat_interleave(b, 2)[None] if n <= MASKED else None
+
+    def formula(q: Any, k: Any, v: Any, chosen: Any) -> Any:
+        return attention(q, k, v, mask)
+
+    def gathered(q: Any, k: Any, v: Any, chosen: Any) -> Any:
+        """As HF does it: for each block of queries its blocks of keys; the first and the last block see all."""
+        u = torch.arange(1, blocks - 1)
+        near = torch.stack([0 * u, 0 * u + blocks - 1, u - 1, u, u + 1], -1).expand(HEADS, -1, -1)
+        seen = torch.cat([near, chosen[0, :, 1:-1].long()], -1)
+        twice = (seen[..., :, None] == seen[..., None, :]).tril(-1).any(-1) | (seen < 0)
+        kb, vb = (x.view(HEADS, blocks, b, DIM) for x in (k, v))
+        h = torch.arange(HEADS)[:, None, None]
+        ks, vs = (x[h, seen.clamp(min=0)].flatten(2, 3) for x in (kb, vb))
+        add = torch.where(twice, NEVER, 0.0).repeat_interleave(b, -1)[:, :, None]
+        qb = q.view(HEADS, blocks, b, DIM)
+        inner = F.scaled_dot_product_attention(qb[:, 1:-1], ks, vs, attn_mask=add)
+        ends = F.scaled_dot_product_attention(qb[:, [0, -1]].flatten(1, 2), k[0], v[0]).view(HEADS, 2, b, DIM)
+        return torch.cat([ends[:, :1], inner, ends[:, 1:]], 1).view(q.shape)
+
+    pairs = float(live.sum()) / HEADS * b * b
+    return Case(
+        lambda: e.run(q, k, v, chosen, drawn=False), (q, k, v, chosen), formula, pairs_flops(pairs),
+        size(q, k, v, q, chosen), [gathered],
+    )  # fmt: skip
+
+
+def swin(n: int, width: int = 64, side: int = 8) -> Case:
+    e = example("swin", W=width, M=side)
+    q, k, v = qkv(n)
+    table = rand(HEADS, 2 * side - 1, 2 * side - 1)
+    row, column = torch.arange(side * side) // side, torch.arange(side * side) % side
+    down, across = (x[:, None] - x[None] + side - 1 for x in (row, column))
+
+    def windows(x: Any) -> Any:
+        x = x.view(HEADS, n // width // side, side, width // side, side, DIM)
+        return x.transpose(2, 3).reshape(HEADS, -1, side * side, DIM)
+
+    def formula(q: Any, k: Any, v: Any, table: Any, fused: bool = False) -> Any:
+        parts, bias = [windows(x) for x in (q, k, v)], table[:, down, across][:, None]
+        call = F.scaled_dot_product_attention
+        out = call(*parts, attn_mask=bias) if fused else attention(*parts, add=bias)
+        out = out.view(HEADS, n // width // side, width // side, side, side, DIM)
+        return out.transpose(2, 3).reshape(q.shape)
+
+    return Case(
+        lambda: e.run(q, k, v, table, shift=0), (q, k, v, table), formula, pairs_flops(n * side * side),
+        size(q, k, v, q), [functools.partial(formula, fused=True)],
+    )  # fmt: skip
+
+
+def performer(n: int, d: int = 32, features: int = 64) -> Case:
+    e = example("performer", FEATURES=features)
+    q, k, v = qkv(n, d)
+    w, halves = rand(1, 1, d, features), torch.full((1, 1, d, 1), 0.5)
+
+    def formula(q: Any, k: Any, v: Any, w: Any) -> Any:
+        def phi(x: Any) -> Any:
+            x = x * d**-0.25
+            return torch.exp(x @ w[0, 0] - (x * x).sum(-1, keepdim=True) / 2) + e.EPS
+
+        q, k = phi(q), phi(k)
+        return q @ (k.mT @ v) / (q * k.sum(2, keepdim=True)).sum(-1, keepdim=True)
+
+    flops = 2.0 * HEADS * n * features * (2 * d + 2 * d)
+    call = lambda: e.attention(q, k, v, w, halves, False)  # noqa: E731
+    return Case(call, (q, k, v, w), formula, flops, size(q, k, v, q))
 
 
 def memory_compressed(dtype: Any, n: int) -> Case:
@@ -873,6 +972,8 @@ def aft(kind: str, n: int, s: int = 64) -> Case:
     table = hd.tensor(weight)
 
     def heddle() -> Any:
+        if kind == "simple":
+            return e.simple(q, k, v, k.amax(2, keepdim=True), ones)
         x = torch.exp(k - k.amax(2, keepdim=True))
         both = torch.cat([x * v, x.expand_as(v)], -1)
         window = hd.window(s - 1, s - 1)
@@ -974,12 +1075,15 @@ def systems() -> list[System]:
         System("routing", "O(n sqrt n)", lambda n: float(n) * root(n), routing, "run-time"),
         System("informer", "O(n log n)", logged, informer, "run-time"),
         System("transformer_xh", "O(n L + edges)", line, transformer_xh, "run-time"),
+        System("bigbird", "O(n b)", line, bigbird, "run-time"),
+        System("swin", "O(n m^2)", line, swin, "sparse"),
         System("complex_embedding", "O(n^2)", square, complex_embedding, "dense", 8192),
         *(System(f"synthesizer/{kind}", "O(n^2)", square, part(synthesizer, kind), "dense", 8192)
           for kind in ("random", "dense", "mixture", "factorised random")),
         System("lite_transformer", "O(n^2 + n K)", square, lite_transformer, "dense", 16384),
         System("linear_transformer", "O(n)", line, part(linear_transformer, True), "linear"),
         System("linear_transformer/full", "O(n)", line, part(linear_transformer, False), "linear"),
+        System("performer", "O(n m)", line, performer, "linear"),
         System("aft/full", "O(n^2)", square, part(aft, "full"), "dense", 8192),
         System("aft/simple", "O(n)", line, part(aft, "simple"), "linear"),
         System("aft/local", "O(n s)", line, part(aft, "local"), "sparse", 16384),

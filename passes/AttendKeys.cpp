@@ -265,9 +265,10 @@ void AttendTiler::emitPush(int64_t n) {
     Value flag = e.load(e.i64, in(u, fMasked), 8);
     e.store(e.either(flag, masked), in(u, fMasked), 8);
   };
-  // Key by key, leaving out those that `wanted` rejects.
+  // Key by key, leaving out those that `wanted` rejects. What the key alone decides is tried on whole registers
+  // first, so that a few flagged keys among many cost little.
   auto filtered = [&](llvm::function_ref<Value(Value)> wanted) {
-    e.loop(e.c(0), total, 1, [&](Value t) {
+    auto one = [&](Value t) {
       Value number = e.add(first, e.mul(t, step)), position = placeOf(number);
       e.ifThen(wanted(position), [&] {
         Value count = e.load(e.i64, in(u, fCount), 8);
@@ -275,6 +276,22 @@ void AttendTiler::emitPush(int64_t n) {
         write(count, position, number);
         flushWhenFull(e.add(count, 1));
       });
+    };
+    if (!bool(s.keep)) {
+      e.loop(e.c(0), total, 1, one);
+      return;
+    }
+    constexpr int64_t kRegisters = 4;
+    e.loop(e.c(0), total, kRegisters * vl, [&](Value t) {
+      Value some;
+      for (int64_t n = 0; n < kRegisters; ++n) {
+        Value at = e.add(e.splat(e.add(t, e.c(n * vl))), e.iota());
+        Value position = placeOf(e.add(e.splat(first), e.mul(at, e.splat(step))));
+        Value live = e.splat(emitExpr(e, s.keep, scope(u, s.segment, {}, position)));
+        live = e.both(live, e.lt(at, e.splat(total)));
+        some = some ? e.either(some, live) : live;
+      }
+      e.ifThen(e.any(some), [&] { e.loop(t, e.min(e.add(t, e.c(kRegisters * vl)), total), 1, one); });
     });
   };
   // while (done < total): fill what the chunk still holds.

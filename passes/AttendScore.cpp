@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "passes/AttendTiler.h"
+#include "passes/LoadedRows.h"
 #include "passes/ScoreRegion.h"
 
 using namespace mlir;
@@ -38,6 +39,19 @@ void AttendTiler::emitScore(int64_t n, bool masked, bool byLane) {
     scales.push_back(scale);
   }
   Value dead = e.constant(e.vec(e.f32), softmax() ? -INFINITY : 0.0);
+  // Loads along the keys become arguments of the region, whose values are rows of squares.
+  SmallVector<Operation *> along;
+  SmallVector<Value> squares;
+  Region scoreOfRows;
+  Value offsets;
+  if (Region *region = score(s.segment)) {
+    along = loadsAlongKeys(*region);
+    loadsToArguments(*region, along, scoreOfRows);
+    for (size_t n = 0; n < along.size(); ++n) {
+      squares.push_back(in(u, frame.allocate(vl * vl * 4)));
+    }
+    offsets = along.empty() ? Value() : in(u, frame.allocate(vl * 8));
+  }
   e.loop(e.c(0), e.mul(e.floorDiv(e.add(lanes, kColumn - 1), kColumn), kColumn), vl, [&](Value lane) {
     Value range = e.at(in(u, fColumns), e.mul(e.floorDiv(lane, kColumn), 16));
     Value first = e.load(e.i64, range, 8), last = e.load(e.i64, e.at(range, 8), 8);
@@ -48,7 +62,8 @@ void AttendTiler::emitScore(int64_t n, bool masked, bool byLane) {
       columns.push_back(scoresOf(u, dot, lane));
     }
     Value live = masked ? liveOf(u, lane) : Value();
-    Values top = e.loop(first, last, 1, {e.constant(e.vec(e.f32), -INFINITY)}, [&](Value k, ValueRange tops) {
+    // Key k; `number` counts the keys of its square.
+    auto scoreKey = [&](Value k, Value number, Value top) {
       Value j = e.toInt(e.load(e.i32, e.at(in(u, fKeys), e.mul(k, 4)), 4), e.i64);
       Value offset = e.mul(k, kColumn * 4);
       SmallVector<Value> dots;
@@ -57,10 +72,13 @@ void AttendTiler::emitScore(int64_t n, bool masked, bool byLane) {
         dots.push_back(scales[dot] ? e.mul(x, scales[dot]) : x);
       }
       Value x;
-      if (Region *region = score(s.segment)) {
+      if (score(s.segment)) {
         SmallVector<Value> arguments(dots);
         arguments.append({u.b, head, query, j});
-        x = emitRegion(*region, u.args, arguments);
+        for (auto [load, square] : llvm::zip(along, squares)) {
+          arguments.push_back(squareRow(e, load, e.at(square, e.mul(number, vl * 4))));
+        }
+        x = emitRegion(scoreOfRows, u.args, arguments);
         if (softmax()) {
           x = e.mul(x, e.constant(x.getType(), kLog2E));
         }
@@ -79,8 +97,21 @@ void AttendTiler::emitScore(int64_t n, bool masked, bool byLane) {
         x = e.select(LLVM::BitcastOp::create(builder, e.loc, e.vec(e.i1), w), x, dead);
       }
       e.store(x, e.at(columns[0], offset), 4);
-      return Values{e.max(x, tops[0])};
-    });
+      return Values{e.max(x, top)};
+    };
+    Values top = {e.constant(e.vec(e.f32), -INFINITY)};
+    if (along.empty()) {
+      top = e.loop(first, last, 1, top, [&](Value k, ValueRange tops) { return scoreKey(k, {}, tops[0]); });
+    } else {
+      top = e.loop(first, last, vl, top, [&](Value k, ValueRange tops) {
+        Value count = e.min(e.sub(last, k), e.c(vl)), keys = e.at(in(u, fKeys), e.mul(k, 4));
+        for (auto [load, square] : llvm::zip(along, squares)) {
+          fillSquare(e, sig, u.args, load, {u.b, head, query}, keys, count, square, offsets);
+        }
+        return e.loop(e.c(0), count, 1, tops,
+                      [&](Value n, ValueRange inner) { return scoreKey(e.add(k, n), n, inner[0]); });
+      });
+    }
     e.store(top[0], e.at(in(u, fTops), e.mul(lane, 4)), 4);
   });
   func::ReturnOp::create(builder, e.loc);

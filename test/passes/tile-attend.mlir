@@ -55,3 +55,26 @@ func.func @dynamic_head(%q: tensor<?x8x?x?xf32>, %k: tensor<?x8x?x?xf32>, %v: te
      : tensor<?x8x?x?xf32> segment(tensor<?x8x?x?xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
   return %o : tensor<?x8x?x64xf32>
 }
+
+// -----
+
+// A matrix in the score is read along the keys, row by row, and transposed; what it has not in one piece is gathered.
+// CHECK-LABEL: func.func private @attend_score_0
+// CHECK: scf.if
+// CHECK-COUNT-64: vector.shuffle
+// CHECK: else
+// CHECK: llvm.intr.masked.gather
+// CHECK: math.exp
+func.func @matrix(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>, %w: tensor<?x?xf32>)
+    -> tensor<?x8x?x64xf32> {
+  %o = attn.attend %q segment(%k, %v)
+      score(%s, %b, %h, %i, %j) {
+        %x = attn.load %w[%i, %j] : tensor<?x?xf32>
+        %e = math.exp %x : f32
+        %y = arith.addf %s, %e : f32
+        attn.yield %y : f32
+      }
+      captures(%w)
+     : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}

@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if "HEDDLE_SWEEP" in os.environ or config.getoption("keyword"):
         return
     shared = (
-        "test_gpu_decode.py", "test_gpu_features.py", "test_gpu_ops.py", "test_gpu_poison.py", "test_gpu_relative.py",
-        "test_gpu_runtime.py",
+        "test_gpu_decode.py", "test_gpu_features.py", "test_gpu_ops.py", "test_gpu_poison.py", "test_gpu_programs.py",
+        "test_gpu_relative.py", "test_gpu_runtime.py",
     )  # fmt: skip
 
     def stays(item: pytest.Item) -> bool:

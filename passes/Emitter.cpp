@@ -173,10 +173,11 @@ Value Emitter::toInt(Value v, Type element) {
   return arith::ExtSIOp::create(b, loc, to, v);
 }
 
-Value Emitter::exp2(Value x) {
-  // 2^x = 2^n 2^f with n = round(x), |f| <= 1/2, and a minimax polynomial of degree 5 for 2^f.
-  static constexpr double kCoefficients[] = {1.32647285e-3, 9.67151299e-3, 5.55073358e-2,
-                                             2.40222424e-1, 6.93147004e-1, 1.0};
+Value Emitter::exp2(Value x, bool forBf16) {
+  // 2^x = 2^n 2^f with n = round(x), |f| <= 1/2, and a minimax polynomial of degree 5 or 3 for 2^f.
+  static constexpr double kFifth[] = {1.32647285e-3, 9.67151299e-3, 5.55073358e-2, 2.40222424e-1, 6.93147004e-1, 1.0};
+  static constexpr double kThird[] = {5.500895e-2, 2.4221101e-1, 6.9328293e-1, 1.0};
+  ArrayRef<double> coefficients = forBf16 ? ArrayRef<double>(kThird) : ArrayRef<double>(kFifth);
   Type type = x.getType();
   bool scalef = target.avx512 && isVector(x);
   if (!scalef) {
@@ -189,8 +190,8 @@ Value Emitter::exp2(Value x) {
   Value magic = constant(type, 12582912.0), shifted = scalef ? Value() : add(x, magic);
   Value n = scalef ? math::RoundEvenOp::create(b, loc, x).getResult() : sub(shifted, magic);
   Value f = sub(x, n);
-  Value p = constant(type, kCoefficients[0]);
-  for (double k : ArrayRef<double>(kCoefficients).drop_front()) {
+  Value p = constant(type, coefficients[0]);
+  for (double k : coefficients.drop_front()) {
     p = fma(p, f, constant(type, k));
   }
   if (scalef) {

@@ -624,7 +624,7 @@ void Body::softmax() {
         Values p, next;
         for (int64_t u = 0; u < kUnroll; ++u) {
           Value x = loadRow(at(from, u * kRow));
-          p.push_back(exp2(pairs ? fma(x, scales, negated) : sub(x, base)));
+          p.push_back(exp2(pairs ? fma(x, scales, negated) : sub(x, base), pairs));
           next.push_back(add(sum[u], p[u]));
         }
         if (!pairs) {

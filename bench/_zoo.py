@@ -254,8 +254,8 @@ def survey(kind: str, n: int) -> Case:
         return F.scaled_dot_product_attention(*(in_blocks(x, b) for x in (q, k, v))).reshape(q.shape)
 
     def classes(q: Any, k: Any, v: Any) -> Any:
-        parts = (x.view(1, HEADS, n // stride, stride, DIM).transpose(2, 3) for x in (q, k, v))
-        return F.scaled_dot_product_attention(*parts).transpose(2, 3).reshape(q.shape)
+        parts = (_peers.classes(x, stride, True) for x in (q, k, v))
+        return _peers.unclasses(F.scaled_dot_product_attention(*parts))
 
     near = kind == "blockwise"
     live = (lambda i, j: i // b == j // b) if near else (lambda i, j: (i - j) % stride == 0)

@@ -11,9 +11,12 @@
 #include "codegen/ExplainWords.h"
 #include "codegen/SpecParser.h"
 #include "dialect/Attn.h"
+#include "dialect/PatternMeaning.h"
 #include "passes/Passes.h"
+#include "passes/SplitProgram.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Pass/PassManager.h"
 
 #include "llvm/Support/JSON.h"
@@ -191,7 +194,34 @@ private:
   }
 
   int64_t keysOf(int64_t g) const {
-    return sizes.dimension("nk" + std::to_string(g), op.getKeys()[g], 2, sizes.get("nk", nq));
+    return sizes.dimension("nk" + std::to_string(g), op.getKeys()[g], 2, rowsOf(op.getKeys()[g]));
+  }
+
+  /// Rows of a tensor: of an argument nk, of a summary what its op makes of them.
+  int64_t rowsOf(Value v) const {
+    const int64_t fixed = cast<RankedTensorType>(v.getType()).getDimSize(2);
+    if (!ShapedType::isDynamic(fixed)) {
+      return fixed;
+    }
+    auto windows = [](int64_t n, int64_t size, int64_t step, int64_t offset, bool partial) {
+      return partial ? (n + step - 1) / step : std::max<int64_t>(0, floorDivInt(n - offset - size, step) + 1);
+    };
+    Operation *def = v.getDefiningOp();
+    if (auto pool = dyn_cast_or_null<attn::PoolOp>(def)) {
+      return windows(rowsOf(pool.getInput()), pool.getSize(), pool.getStep(), pool.getOffset(), pool.getPartial());
+    }
+    if (auto convolve = dyn_cast_or_null<attn::ConvolveOp>(def)) {
+      const int64_t taps = cast<RankedTensorType>(convolve.getWeights().getType()).getDimSize(1);
+      return windows(rowsOf(convolve.getInput()), taps, convolve.getStride().value_or(taps), convolve.getOffset(),
+                     convolve.getPartial());
+    }
+    for (Value in : def ? def->getOperands() : ValueRange()) {
+      auto type = dyn_cast<RankedTensorType>(in.getType());
+      if (type && type.getRank() == 4 && !isa<attn::GatherRowsOp>(def)) {
+        return rowsOf(in); // arithmetic, attention of some queries, scattered rows
+      }
+    }
+    return sizes.get("nk", nq);
   }
 
   ExprEnv environment(int64_t g, int64_t keys) const {
@@ -519,6 +549,25 @@ private:
   bool known = true; ///< no run-time operand decides
 };
 
+/// The ops of a program, with the types of their results.
+json::Array opsOf(func::FuncOp function) {
+  json::Array ops;
+  for (Operation &op : function.getBody().front().without_terminator()) {
+    json::Array types;
+    for (Type type : op.getResultTypes()) {
+      if (isa<RankedTensorType>(type) && !isa<tensor::EmptyOp, tensor::CastOp>(op)) {
+        std::string text;
+        llvm::raw_string_ostream(text) << type;
+        types.push_back(text);
+      }
+    }
+    if (!types.empty() && !op.hasTrait<OpTrait::ConstantLike>()) {
+      ops.push_back(json::Object{{"op", op.getName().getStringRef().str()}, {"types", std::move(types)}});
+    }
+  }
+  return ops;
+}
+
 std::string explainText(llvm::StringRef spec, llvm::StringRef sizesText, bool asJson) {
   Sizes sizes(sizesText);
   std::unique_ptr<MLIRContext> context = createContext();
@@ -533,14 +582,21 @@ std::string explainText(llvm::StringRef spec, llvm::StringRef sizesText, bool as
   if (failed(pm.run(*module))) {
     throw Failure{HEDDLE_COMPILE_FAILED, collector.errors};
   }
-  attn::AttendOp op;
-  specFunction(*module).walk([&](attn::AttendOp found) { op = found; });
-  if (!op) {
-    throw Failure{HEDDLE_INVALID_VALUE, "expected a function with an attn.attend, but got one without"};
+  func::FuncOp function = specFunction(*module);
+  SmallVector<attn::AttendOp> attends;
+  function.walk([&](attn::AttendOp found) { attends.push_back(found); });
+  // The last attention of a program is what it is about; the others come before it.
+  json::Object all = attends.empty() ? json::Object() : Explainer(attends.back(), sizes).explain();
+  std::string words;
+  if (isProgram(function)) {
+    all["ops"] = opsOf(function);
+    for (attn::AttendOp op : ArrayRef(attends).drop_back(attends.empty() ? 0 : 1)) {
+      json::Object one = Explainer(op, sizes).explain();
+      words += inWords(one) + "\n";
+    }
   }
-  json::Object all = Explainer(op, sizes).explain();
   if (!asJson) {
-    return inWords(all);
+    return words + inWords(all);
   }
   std::string text;
   llvm::raw_string_ostream(text) << json::Value(std::move(all));

@@ -98,6 +98,17 @@ std::string queryTile(const json::Array &digits) {
   return tiles + (digits.size() > 1 ? " (digits of radix " + radices + ")" : "");
 }
 
+/// A program's ops in order.
+void writeOps(llvm::raw_ostream &os, const json::Array &ops) {
+  os << "a program of " << ops.size() << " ops, each a kernel; what lies between them goes through memory\n";
+  for (const json::Value &value : ops) {
+    const json::Object &one = *value.getAsObject();
+    os << "  " << llvm::left_justify(*one.getString("op"), 20) << " -> " << joined(one.getArray("types"), ", ", "")
+       << "\n";
+  }
+  os << "\n";
+}
+
 void writeStratum(llvm::raw_ostream &os, const json::Object &s, size_t number) {
   os << "  stratum " << number << ": " << *s.getString("kind");
   if (s.getArray("heads")) {
@@ -176,6 +187,12 @@ void writeSegment(llvm::raw_ostream &os, const json::Object &segment, size_t num
 std::string inWords(const json::Object &facts) {
   std::string text;
   llvm::raw_string_ostream os(text);
+  if (const json::Array *ops = facts.getArray("ops")) {
+    writeOps(os, *ops);
+  }
+  if (!facts.getArray("segments")) {
+    return text; // no attention over pairs
+  }
   os << "@" << *facts.getString("function") << "  " << *facts.getString("dtype") << " ";
   const json::Object &sizes = *facts.getObject("sizes");
   for (llvm::StringRef name : {"b", "h", "nq"}) {

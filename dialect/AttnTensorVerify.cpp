@@ -69,7 +69,7 @@ LogicalResult expectPositive(Operation *op, StringRef what, int64_t n) {
   if (n >= 1 && n < maxPosition) {
     return success();
   }
-  return op->emitOpError("expected ") << what << " of at least 1, but got " << n;
+  return op->emitOpError("expected ") << what << " from 1 to " << maxPosition - 1 << ", but got " << n;
 }
 
 LogicalResult expectOffset(Operation *op, int64_t n) {

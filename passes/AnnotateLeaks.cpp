@@ -28,10 +28,23 @@ struct SummaryWindow {
   StringRef what = "a projection, each of which mixes the whole sequence";
 };
 
+/// Rows of rows: the tokens of the rows that a row of the outer window holds.
+static SummaryWindow composed(const SummaryWindow &outer, const SummaryWindow &inner) {
+  if (outer.size == 0 || inner.size == 0) {
+    return outer.size == 0 ? outer : inner;
+  }
+  return {(outer.size - 1) * inner.step + inner.size, outer.step * inner.step,
+          outer.offset * inner.step + inner.offset};
+}
+
 static std::optional<SummaryWindow> windowOf(Value rows) {
   Operation *op = rows.getDefiningOp();
+  auto within = [](const SummaryWindow &own, Value input) {
+    std::optional<SummaryWindow> inner = windowOf(input);
+    return inner ? composed(own, *inner) : own;
+  };
   if (auto pool = dyn_cast_or_null<attn::PoolOp>(op)) {
-    return SummaryWindow{int64_t(pool.getSize()), pool.getStep(), int64_t(pool.getOffset())};
+    return within({int64_t(pool.getSize()), pool.getStep(), int64_t(pool.getOffset())}, pool.getInput());
   }
   if (auto scan = dyn_cast_or_null<attn::ScanOp>(op)) {
     // Forward, row m holds tokens up to m; in reverse all to the end, unless blocks bound it.
@@ -39,7 +52,7 @@ static std::optional<SummaryWindow> windowOf(Value rows) {
       return std::nullopt;
     }
     return scan.getReverse() ? SummaryWindow{0, 1, 0, "a scan in reverse, each of which holds all later tokens"}
-                             : SummaryWindow{1, 1, scan.getExclusive() ? -1 : 0};
+                             : within({1, 1, scan.getExclusive() ? -1 : 0}, scan.getInput());
   }
   if (auto convolve = dyn_cast_or_null<attn::ConvolveOp>(op)) {
     auto taps = cast<RankedTensorType>(convolve.getWeights().getType());
@@ -48,11 +61,21 @@ static std::optional<SummaryWindow> windowOf(Value rows) {
     if (step <= 0) {
       return std::nullopt;
     }
-    return SummaryWindow{std::max<int64_t>(ShapedType::isDynamic(size) ? step : size, 1), step,
-                         int64_t(convolve.getOffset())};
+    size = std::max<int64_t>(ShapedType::isDynamic(size) ? step : size, 1);
+    return within({size, step, int64_t(convolve.getOffset())}, convolve.getInput());
   }
   if (isa_and_nonnull<attn::ProjectOp>(op) && cast<attn::ProjectOp>(op).getBlock() == 1) {
     return SummaryWindow{0, 1, 0};
+  }
+  if (op && !isa<attn::AttnDialect>(op->getDialect())) { // arithmetic keeps rows where they are
+    for (Value in : op->getOperands()) {
+      auto type = dyn_cast<RankedTensorType>(in.getType());
+      if (type && type.getRank() == 4 && in.getDefiningOp() != op) {
+        if (std::optional<SummaryWindow> window = windowOf(in)) {
+          return window;
+        }
+      }
+    }
   }
   return std::nullopt;
 }
@@ -72,41 +95,47 @@ struct AnnotateLeaksPass : impl::AnnotateLeaksPassBase<AnnotateLeaksPass> {
   void runOnOperation() override {
     getOperation().walk([&](attn::AttendOp op) {
       for (int64_t g = 0; g < op.getNumSegments(); ++g) {
-        std::optional<SummaryWindow> window = windowOf(op.getKeys()[g]);
-        if (!window) {
-          window = windowOf(op.getValues()[g]);
-        }
-        if (window) {
-          check(op, g, *window);
+        for (Value rows : {op.getKeys()[g], op.getValues()[g]}) {
+          std::optional<SummaryWindow> window = windowOf(rows);
+          if (window && !check(op, g, *window)) {
+            break; // said once
+          }
         }
       }
     });
   }
 
-  void check(attn::AttendOp op, int64_t g, const SummaryWindow &window) {
+  /// False where it warned.
+  bool check(attn::AttendOp op, int64_t g, const SummaryWindow &window) {
     const RangeArg positions{IntArg(0), IntArg(IntArg::Infinity, 0)};
     Pattern rows = op.getPattern(g) & primitive(PatternKind::Keys, {}, {positions}) &
                    primitive(PatternKind::Queries, {}, {positions});
     if (isSubset(rows, primitive(PatternKind::Causal, {IntArg(0)})).verdict != SetAnswer::Yes ||
         isEmpty(rows).verdict == SetAnswer::Yes) {
-      return; // nobody asks for causality
+      return true; // nobody asks for causality
     }
     if (window.size == 0) {
       op.emitWarning() << "the pattern of segment " << g << " is causal, but its rows are " << window.what
                        << ": every query sees the future through them (there is no causal form)";
-      return;
+      return false;
     }
-    const int64_t last = window.size + std::max<int64_t>(window.offset, 0);
+    // The last token of row m, m step + offset + size - 1, is not after the query.
+    const int64_t last = window.size + window.offset;
     SetAnswer past = isSubset(rows, primitive(PatternKind::PastBlocks, {IntArg(window.step), IntArg(last), IntArg(1)}));
     if (past.verdict != SetAnswer::No || !past.witness) {
-      return;
+      return true;
     }
     const int64_t key = past.witness->key, first = key * window.step + window.offset;
-    op.emitWarning() << "the pattern of segment " << g << " lets query " << past.witness->query << " see row " << key
-                     << " of a summary, which holds tokens " << first << " to " << first + window.size - 1
-                     << ": the future leaks; past_blocks(" << window.step
-                     << (last != window.step ? ", size = " + std::to_string(last) : std::string())
-                     << ", inclusive = true) is the causal form";
+    InFlightDiagnostic warning = op.emitWarning();
+    warning << "the pattern of segment " << g << " lets query " << past.witness->query << " see row " << key
+            << " of a summary, which holds tokens " << first << " to " << first + window.size - 1
+            << ": the future leaks";
+    if (last >= 0) {
+      warning << "; past_blocks(" << window.step
+              << (last != window.step ? ", size = " + std::to_string(last) : std::string())
+              << ", inclusive = true) is the causal form";
+    }
+    return false;
   }
 };
 } // namespace

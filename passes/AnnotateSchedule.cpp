@@ -6,11 +6,15 @@
 //===----------------------------------------------------------------------===//
 
 #include "dialect/Attn.h"
+#include "dialect/PatternMeaning.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Remarks.h"
 #include "passes/BuildStrata.h"
 #include "passes/Passes.h"
 #include "llvm/ADT/DenseSet.h"
+
+#include <cstdio>
 
 using namespace mlir;
 
@@ -70,6 +74,62 @@ static int64_t operationsOf(const Schedule &schedule) {
   return static_cast<int64_t>(seen.size());
 }
 
+/// A note with the names of the arguments that its operands are.
+static std::string withNames(attn::AttendOp op, StringRef note) {
+  auto func = op->getParentOfType<func::FuncOp>();
+  std::string text;
+  while (!note.empty()) {
+    const size_t plain = std::min(note.find('%'), note.size());
+    text += note.take_front(plain);
+    note = note.drop_front(plain);
+    if (!note.consume_front("%")) {
+      continue;
+    }
+    uint64_t n = 0;
+    text += "%";
+    if (note.consumeInteger(10, n)) {
+      continue; // a remainder
+    }
+    auto arg = n < op.getPatternOperands().size() ? dyn_cast<BlockArgument>(op.getPatternOperands()[n]) : nullptr;
+    auto name = arg && func ? func.getArgAttrOfType<StringAttr>(arg.getArgNumber(), "heddle.name") : nullptr;
+    text += name ? name.str() : std::to_string(n);
+  }
+  return text;
+}
+
+/// What a masked stratum costs, in words: of a usual size, how many of the pairs that are computed are live.
+static std::string costOfMasked(const Stratum &s, const Pattern &pattern) {
+  constexpr int64_t kLength = 4096, kRows = 8;
+  if (!pattern.tensorOperands().empty() || !pattern.scalarOperands().empty()) {
+    return "every pair in its bounds is computed, and run-time values decide which of them count";
+  }
+  ExprEnv env;
+  env.nq = env.nk = kLength;
+  env.heads = 1;
+  env.h = s.heads.empty() ? 0 : s.heads.front();
+  env.load = [](int64_t, const std::vector<int64_t> &) { return 0.0; };
+  int64_t computed = 0, live = 0;
+  for (int64_t row = 0; row < kRows; ++row) {
+    env.i = (2 * row + 1) * kLength / (2 * kRows) + row;
+    int64_t lo = 0, hi = kLength;
+    for (const Expr &e : s.lower) {
+      lo = std::max(lo, evaluateInt(e, env));
+    }
+    for (const Expr &e : s.upper) {
+      hi = std::min(hi, evaluateInt(e, env));
+    }
+    computed += std::max<int64_t>(hi - lo, 0);
+    for (env.j = lo; env.j < hi; ++env.j) {
+      live += contains(s, env);
+    }
+  }
+  const double share = computed ? 100.0 * static_cast<double>(live) / static_cast<double>(computed) : 100.0;
+  char text[128];
+  std::snprintf(text, sizeof text, "it computes %lld keys a query at length 4096, of which %.3g %% are live",
+                static_cast<long long>(computed / kRows), share);
+  return text;
+}
+
 /// More would take minutes to compile.
 static constexpr int64_t kMaxOperations = 20000;
 
@@ -106,11 +166,11 @@ struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePas
     for (auto [n, s] : llvm::enumerate(schedule.strata)) {
       std::string text = ("stratum " + Twine(n) + " of segment " + Twine(s.segment) + ": " + kindName(s.kind)).str();
       if (!s.note.empty()) {
-        text += ": " + s.note;
+        text += ": " + withNames(op, s.note);
       }
       if (s.kind == StratumKind::Masked) {
         // A diagnostic, so that nobody has to ask for it.
-        op.emitRemark() << text;
+        op.emitRemark() << text << "; " << costOfMasked(s, op.getPattern(s.segment));
       } else {
         remark::passed(op.getLoc(), remark::RemarkOpts::name("stratum").category("schedule")) << text;
       }

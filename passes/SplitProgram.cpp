@@ -164,16 +164,21 @@ private:
   LogicalResult outline(func::FuncOp fn, Operation &op, int64_t step) {
     SmallVector<Value> inputs;
     SmallVector<Operation *> constants;
+    // An op on whole tensors finds its operands by their place: a tensor that it takes twice is two arguments.
+    const bool byPlace = !isa<attn::AttendOp, linalg::GenericOp>(op);
     auto note = [&](Value v) {
       Operation *def = v.getDefiningOp();
       if (def && def->hasTrait<OpTrait::ConstantLike>()) {
         if (!llvm::is_contained(constants, def)) {
           constants.push_back(def);
         }
-      } else if (!llvm::is_contained(inputs, v)) {
+      } else if (byPlace || !llvm::is_contained(inputs, v)) {
         inputs.push_back(v);
       }
     };
+    if (byPlace && llvm::any_of(op.getOperands(), [&](Value v) { return !numbers.contains(v); })) {
+      return op.emitOpError("expected operands that are arguments or results of ops, but got another value");
+    }
     auto glue = dyn_cast<linalg::GenericOp>(op);
     llvm::for_each(glue ? ValueRange(glue.getInputs()) : ValueRange(op.getOperands()), note);
     // Regions of linalg ops may use values of the function.
@@ -228,6 +233,9 @@ private:
       }
     }
     Operation *copy = b.clone(op, map);
+    if (byPlace) {
+      copy->setOperands(block->getArguments());
+    }
     func::ReturnOp::create(b, op.getLoc(), copy->getResults());
     if (!glue) {
       ownConstants(copy);

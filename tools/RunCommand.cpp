@@ -4,6 +4,8 @@
 #include "tools/Commands.h"
 #include "tools/Explained.h"
 #include "tools/FmaPeak.h"
+#include "tools/RunProgram.h"
+#include "tools/Words.h"
 
 #include <algorithm>
 #include <cmath>
@@ -53,29 +55,6 @@ Timing timeRuns(const Spec &spec, heddle_kernel *kernel, const Problem &problem,
   return {median, times.front(), times.back(), static_cast<int>(times.size())};
 }
 
-std::string grouped(double value) {
-  char digits[64];
-  std::snprintf(digits, sizeof digits, "%.0f", value);
-  std::string text = digits;
-  for (size_t at = text.size(); at > 3 && at - 3 > (text[0] == '-' ? 1u : 0u);) {
-    at -= 3;
-    text.insert(at, ",");
-  }
-  return text;
-}
-
-std::string seconds(double s) {
-  char text[32];
-  std::snprintf(text, sizeof text,
-                s < 1e-3 ? "%.1f us"
-                : s < 1  ? "%.3g ms"
-                         : "%.3g s",
-                s < 1e-3 ? s * 1e6
-                : s < 1  ? s * 1e3
-                         : s);
-  return text;
-}
-
 std::string sizesInWords(const Problem &p) {
   std::string text = "b=" + std::to_string(p.b) + " h=" + std::to_string(p.h);
   text += p.hk != p.h ? " hk=" + std::to_string(p.hk) : "";
@@ -104,8 +83,8 @@ SpecSource denseSource(const Problem &p) {
 
 /// One spec with its kernel and data.
 struct Bench {
-  Bench(const SpecSource &source, const Shape &shape, const RunOptions &options)
-      : spec(readSpec(source)), compileStart(Clock::now()), kernel(spec, options.target),
+  Bench(Spec given, const Shape &shape, const RunOptions &options)
+      : spec(std::move(given)), compileStart(Clock::now()), kernel(spec, options.target),
         compileSeconds(secondsSince(compileStart)), problem(heddle_kernel_manifest(kernel.handle), shape),
         explained(spec, problem.sizes()) {
     problem.fill(explained.patterns, options.seed, shape);
@@ -176,8 +155,6 @@ nlohmann::json timingJson(const Timing &t) {
   return {{"median_seconds", t.median}, {"best_seconds", t.best}, {"worst_seconds", t.worst}, {"runs", t.runs}};
 }
 
-void line(const char *label, const std::string &text) { std::printf("%-10s %s\n", label, text.c_str()); }
-
 std::string format(const char *pattern, ...) __attribute__((format(printf, 1, 2)));
 std::string format(const char *pattern, ...) {
   char text[512];
@@ -201,7 +178,7 @@ void measure(const RunOptions &given, std::string &sizes) {
   if (options.threads == 0) {
     options.threads = heddle_num_threads();
   }
-  Bench bench(options.source, Shape(options.source.shape), options);
+  Bench bench(readSpec(options.source), Shape(options.source.shape), options);
   sizes = measuredSizes(bench, timeRuns(bench.spec, bench.kernel.handle, bench.problem, options), options.threads);
 }
 
@@ -211,7 +188,11 @@ int runRun(const RunOptions &given) {
   if (options.threads == 0) {
     options.threads = heddle_num_threads();
   }
-  Bench bench(options.source, Shape(options.source.shape), options);
+  const Spec spec = readSpec(options.source);
+  if (isProgram(spec)) {
+    return runProgram(spec, options);
+  }
+  Bench bench(spec, Shape(options.source.shape), options);
   Timing timing = timeRuns(bench.spec, bench.kernel.handle, bench.problem, options);
   const LivePairs &pairs = bench.pairs;
   double speed = pairs.flops / timing.median * 1e-9, peak = fmaPeak(options.threads);
@@ -252,7 +233,7 @@ int runRun(const RunOptions &given) {
 
   if (options.compareDense) {
     SpecSource source = denseSource(bench.problem);
-    Bench dense(source, Shape(source.shape), options);
+    Bench dense(readSpec(source), Shape(source.shape), options);
     Timing other = timeRuns(dense.spec, dense.kernel.handle, dense.problem, options);
     json["dense"] = {{"time", timingJson(other)}, {"pairs", dense.pairs.all}};
     if (!options.json) {

@@ -11,6 +11,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,9 @@ bool isTorch(py::handle object);
 std::string shapeText(const heddle_tensor &t);
 const char *dtypeName(heddle_dtype t);
 size_t dtypeSize(heddle_dtype t);
+/// First and last byte of a tensor without gaps; nothing where there are gaps (a slice of a packed buffer
+/// may lie between the elements of another).
+std::optional<std::pair<const char *, const char *>> span(const heddle_tensor &t);
 
 /// A new tensor of the same kind as `like` (a view of `model`), with the order of
 /// `order`'s strides (largest first; null: row major) and `dtype`.

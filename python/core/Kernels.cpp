@@ -171,6 +171,18 @@ heddle_error *compileCallback(void *, const char *spec, const char *target, void
   return failed;
 }
 
+/// Raises ValueError where a result lies in an argument's memory.
+static void checkApart(const std::vector<heddle_tensor> &in, const heddle_tensor &out) {
+  auto written = span(out);
+  for (size_t a = 0; written && a < in.size(); ++a) {
+    auto read = in[a].rank > 0 ? span(in[a]) : std::nullopt;
+    if (read && read->first <= written->second && written->first <= read->second) {
+      throw py::value_error("expected out that shares no memory with argument " + std::to_string(a) +
+                            ", but got one that does");
+    }
+  }
+}
+
 /// Allocates what the kernel returns, of the kind of the first tensor, and runs it; `out` is the first result's place.
 static py::tuple callKernel(const Kernel &kernel, const py::sequence &args, py::handle out) {
   Arguments a(args);
@@ -204,6 +216,9 @@ static py::tuple callKernel(const Kernel &kernel, const py::sequence &args, py::
     viewTensor(made, "the result", views[r]);
     results[r] = views[r].tensor;
     objects[r] = made;
+    if (r == 0 && !out.is_none()) {
+      checkApart(in, results[r]);
+    }
   }
   heddle_run_options options{};
   options.num_threads = like->origin == Origin::Torch ? torchThreads() : 0;
@@ -230,6 +245,9 @@ void bindKernels(py::module_ &m) {
       .def("run", [](const Kernel &k, const py::sequence &args, const py::sequence &results) {
         Arguments a(args), r(results);
         auto in = tensors(a.views), out = tensors(r.views);
+        for (const heddle_tensor &result : out) {
+          checkApart(in, result);
+        }
         heddle_run_options options{};
         heddle_error *error;
         {

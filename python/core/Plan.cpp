@@ -317,26 +317,6 @@ private:
     refuseGrad(out, view, "out");
   }
 
-  /// First and last byte of a tensor without gaps; nothing where there are gaps (a slice of a packed buffer
-  /// may lie between the elements of another).
-  static std::optional<std::pair<const char *, const char *>> span(const heddle_tensor &t) {
-    int64_t low = 0, high = 0, count = 1;
-    for (int32_t a = 0; a < t.rank; ++a) {
-      if (t.shape[a] == 0) {
-        return std::nullopt;
-      }
-      int64_t reach = (t.shape[a] - 1) * t.strides[a];
-      (reach < 0 ? low : high) += reach;
-      count *= t.shape[a];
-    }
-    if (high - low + 1 > count) {
-      return std::nullopt;
-    }
-    auto size = static_cast<int64_t>(dtypeSize(t.dtype));
-    const char *base = static_cast<const char *>(t.data);
-    return std::pair(base + low * size, base + high * size + size - 1);
-  }
-
   void checkApart(const heddle_tensor &out, const Call &call) const {
     auto written = span(out);
     for (size_t a = 0; written && a < args.size(); ++a) {

@@ -188,6 +188,21 @@ const DLExchange *exchangeOf(PyTypeObject *type) {
   return found;
 }
 
+/// A view that torch negates when it is read (z.conj().imag): its memory holds other numbers.
+void refuseNegated(py::handle object, const char *name) {
+  static PyObject *isNeg = PyUnicode_InternFromString("is_neg");
+  PyObject *answer = PyObject_CallMethodNoArgs(object.ptr(), isNeg);
+  if (!answer) {
+    throw py::error_already_set();
+  }
+  const bool negated = answer == Py_True;
+  Py_DECREF(answer);
+  if (negated) {
+    throw py::value_error(std::string("expected a tensor whose memory holds its values for ") + name +
+                          ", but got a lazily negated view (of a conjugate's imaginary part, say); call resolve_neg()");
+  }
+}
+
 PyTypeObject *torchTensorType() {
   static PyTypeObject *type = nullptr;
   if (!type) {
@@ -240,6 +255,7 @@ void viewTensor(py::handle object, const char *name, View &view) {
     if (exchange) {
       DLTensor d{};
       if (exchange->tensorFromObject(object.ptr(), &d) == 0) {
+        refuseNegated(object, name);
         fromDLTensor(d, object, name, view.tensor);
         return;
       }
@@ -327,6 +343,24 @@ size_t dtypeSize(heddle_dtype t) {
   }
 }
 
+std::optional<std::pair<const char *, const char *>> span(const heddle_tensor &t) {
+  int64_t low = 0, high = 0, count = 1;
+  for (int32_t a = 0; a < t.rank; ++a) {
+    if (t.shape[a] == 0) {
+      return std::nullopt;
+    }
+    int64_t reach = (t.shape[a] - 1) * t.strides[a];
+    (reach < 0 ? low : high) += reach;
+    count *= t.shape[a];
+  }
+  if (high - low + 1 > count) {
+    return std::nullopt;
+  }
+  auto size = static_cast<int64_t>(dtypeSize(t.dtype));
+  const char *base = static_cast<const char *>(t.data);
+  return std::pair(base + low * size, base + high * size + size - 1);
+}
+
 py::object allocate(py::handle model, const View &like, heddle_dtype dtype, int32_t rank, const int64_t *shape,
                     const int64_t *order) {
   // Strides of a dense tensor whose dimensions lie in memory as `order`'s do.
@@ -400,7 +434,7 @@ py::object allocate(py::handle model, const View &like, heddle_dtype dtype, int3
                    ? py::reinterpret_borrow<py::array>(model).dtype()
                    : py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
       default:
-        return py::dtype("float32");
+        return py::dtype(dtypeName(dtype));
       }
     }();
     auto item = static_cast<int64_t>(dtypeSize(dtype));

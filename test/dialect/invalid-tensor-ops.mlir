@@ -18,7 +18,7 @@ func.func @pool_c1_element(%x: tensor<?x4x?x8xf32>) {
 // -----
 
 func.func @pool_c2(%x: tensor<?x4x?x8xf32>) {
-  // expected-error@+1 {{'attn.pool' op expected a size of at least 1, but got 0}}
+  // expected-error@+1 {{'attn.pool' op expected a size from 1 to 1073741823, but got 0}}
   %r = attn.pool max %x size(0) : tensor<?x4x?x8xf32> -> tensor<?x4x?x8xf32>
   return
 }
@@ -26,7 +26,7 @@ func.func @pool_c2(%x: tensor<?x4x?x8xf32>) {
 // -----
 
 func.func @pool_c2_stride(%x: tensor<?x4x?x8xf32>) {
-  // expected-error@+1 {{'attn.pool' op expected a stride of at least 1, but got 0}}
+  // expected-error@+1 {{'attn.pool' op expected a stride from 1 to 1073741823, but got 0}}
   %r = attn.pool max %x size(4) stride(0) : tensor<?x4x?x8xf32> -> tensor<?x4x?x8xf32>
   return
 }
@@ -58,7 +58,7 @@ func.func @convolve_c1(%x: tensor<?x4x?x8xi32>, %w: tensor<4x3x8x8xf32>) {
 // -----
 
 func.func @convolve_c2(%x: tensor<?x4x?x8xf32>, %w: tensor<4x3x8x8xf32>) {
-  // expected-error@+1 {{'attn.convolve' op expected a stride of at least 1, but got -1}}
+  // expected-error@+1 {{'attn.convolve' op expected a stride from 1 to 1073741823, but got -1}}
   %r = attn.convolve %x, %w stride(-1) : tensor<?x4x?x8xf32>, tensor<4x3x8x8xf32> -> tensor<?x4x?x8xf32>
   return
 }
@@ -114,7 +114,7 @@ func.func @project_c1(%x: tensor<?x8xf32>, %e: tensor<?x?xf32>) {
 // -----
 
 func.func @project_c2(%x: tensor<?x4x?x8xf32>, %e: tensor<?x?xf32>) {
-  // expected-error@+1 {{'attn.project' op expected a block of at least 1, but got 0}}
+  // expected-error@+1 {{'attn.project' op expected a block from 1 to 1073741823, but got 0}}
   %r = attn.project %x, %e block(0) : tensor<?x4x?x8xf32>, tensor<?x?xf32> -> tensor<?x4x?x8xf32>
   return
 }
@@ -238,7 +238,7 @@ func.func @group_c1(%i: tensor<?x?xf32>) {
 // -----
 
 func.func @group_c2(%i: tensor<?x?xi32>) {
-  // expected-error@+1 {{'attn.group' op expected a number of groups of at least 1, but got 0}}
+  // expected-error@+1 {{'attn.group' op expected a number of groups from 1 to 1073741823, but got 0}}
   %r:2 = attn.group %i groups(0) : tensor<?x?xi32> -> tensor<?x?xi32>, tensor<?x1xi32>
   return
 }
@@ -334,7 +334,7 @@ func.func @scan_c1(%x: tensor<?x4x10x8xf32>) {
 // -----
 
 func.func @scan_c2(%x: tensor<?x4x?x8xf32>) {
-  // expected-error@+1 {{'attn.scan' op expected a stride of at least 1, but got 0}}
+  // expected-error@+1 {{'attn.scan' op expected a stride from 1 to 1073741823, but got 0}}
   %r = attn.scan max %x stride(0) : tensor<?x4x?x8xf32> -> tensor<?x4x?x8xf32>
   return
 }
@@ -342,7 +342,7 @@ func.func @scan_c2(%x: tensor<?x4x?x8xf32>) {
 // -----
 
 func.func @scan_c2_block(%x: tensor<?x4x?x8xf32>) {
-  // expected-error@+1 {{'attn.scan' op expected a block of at least 1, but got 0}}
+  // expected-error@+1 {{'attn.scan' op expected a block from 1 to 1073741823, but got 0}}
   %r = attn.scan max %x block(0) : tensor<?x4x?x8xf32> -> tensor<?x4x?x8xf32>
   return
 }

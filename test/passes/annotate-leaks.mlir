@@ -42,3 +42,24 @@ func.func @scanned(%q: !rows, %k: !rows) -> (!rows, !rows) {
   %p = attn.attend %q segment(%b, %b) where(causal) q_offset(0) : !rows segment(!rows, !rows) -> !rows
   return %o, %p : !rows, !rows
 }
+
+// A causal convolution shows nothing of the future; one that is centred does.
+func.func @convolved(%q: !rows, %k: !rows, %v: !rows, %w: tensor<1x3x8xf32>) -> !rows {
+  %s = attn.convolve %k, %w stride(1) offset(-2) partial : !rows, tensor<1x3x8xf32> -> !rows
+  %o = attn.attend %q segment(%s, %v) where(causal) : !rows segment(!rows, !rows) -> !rows
+  %t = attn.convolve %v, %w stride(1) offset(-1) partial : !rows, tensor<1x3x8xf32> -> !rows
+  // expected-warning@+1 {{the pattern of segment 0 lets query 0 see row 0 of a summary, which holds tokens -1 to 1: the future leaks; past_blocks(1, size = 2, inclusive = true) is the causal form}}
+  %p = attn.attend %o segment(%s, %t) where(causal) : !rows segment(!rows, !rows) -> !rows
+  return %p : !rows
+}
+
+// Summaries of summaries, and what arithmetic makes of them.
+func.func @nested(%q: !rows, %k: !rows, %v: !rows) -> !rows {
+  %s = attn.pool mean %k size(2) : !rows -> !rows
+  %t = attn.pool mean %s size(3) : !rows -> !rows
+  %u = arith.addf %t, %t : !rows
+  %o = attn.attend %q segment(%u, %u) where(past_blocks(6)) q_offset(0) : !rows segment(!rows, !rows) -> !rows
+  // expected-warning-re@+1 {{see row {{[0-9]+}} of a summary, which holds tokens {{[0-9]+}} to {{[0-9]+}}: the future leaks; past_blocks(6, inclusive = true) is the causal form}}
+  %p = attn.attend %o segment(%u, %u) where(past_blocks(3)) q_offset(0) : !rows segment(!rows, !rows) -> !rows
+  return %p : !rows
+}

@@ -596,3 +596,12 @@ def test_threads_setting() -> None:
     hd.set_num_threads(n)
     with pytest.raises(ValueError, match="at least 1"):
         hd.set_num_threads(0)
+
+
+def test_lazily_negated_views_are_refused() -> None:
+    z = torch.randn(1, 1, 4, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(0)).conj()
+    q = torch.ones(1, 1, 4, 8)
+    with pytest.raises(ValueError, match=r"for k, but got a lazily negated view .*; call resolve_neg\(\)"):
+        hd.attend(q, z.imag, q)
+    x = z.imag.resolve_neg()
+    np.testing.assert_allclose(hd.attend(x, x, x), hd.reference(x, x, x), atol=1e-5)

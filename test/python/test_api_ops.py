@@ -306,6 +306,17 @@ def test_halves_of_the_keys_merge_to_the_whole() -> None:
     np.testing.assert_allclose(lse, whole_lse, atol=1e-5)
 
 
+def test_results_of_integers_on_numpy() -> None:
+    ids = np.array([[0, 7, -3, 1, 0]], np.int32)
+    permutation, offsets = hd.group(ids, 2)
+    expected = oracle.group(ids, 2)
+    np.testing.assert_array_equal(permutation, expected[0])
+    np.testing.assert_array_equal(offsets, expected[1])
+    assert permutation.dtype == np.int32
+    positions = np.arange(10, dtype=np.int64).reshape(1, 1, 10)
+    np.testing.assert_array_equal(hd.gather_rows(positions, np.array([[3, -1, 9]])), [[[3, 0, 9]]])
+
+
 X = np.ones((1, 2, 20, 8), np.float32)
 
 
@@ -314,6 +325,7 @@ X = np.ones((1, 2, 20, 8), np.float32)
     [
         (lambda: hd.pool(X, "sum", 2, offset=1.5), "expected an integer for offset, but got float"),
         (lambda: hd.pool(X, "sum", 1 << 40), "expected size from 1 to 1073741823, but got 1099511627776"),
+        (lambda: hd.pool(X, "sum", 1, out=X), "expected out that shares no memory with argument 0"),
         (lambda: hd.convolve(X, np.ones((1, 0, 8, 8), np.float32)), "number of taps from 1 to 1073741823, but got 0"),
         (
             lambda: hd.convolve(X, np.ones((1, 3, 9, 8), np.float32)),

@@ -13,8 +13,8 @@
 #include "passes/BuildStrata.h"
 #include "passes/Passes.h"
 #include "llvm/ADT/DenseSet.h"
-
-#include <cstdio>
+#include "llvm/Support/Format.h"
+#include "llvm/Support/raw_ostream.h"
 
 using namespace mlir;
 
@@ -124,9 +124,9 @@ static std::string costOfMasked(const Stratum &s, const Pattern &pattern) {
     }
   }
   const double share = computed ? 100.0 * static_cast<double>(live) / static_cast<double>(computed) : 100.0;
-  char text[128];
-  std::snprintf(text, sizeof text, "it computes %lld keys a query at length 4096, of which %.3g %% are live",
-                static_cast<long long>(computed / kRows), share);
+  std::string text;
+  llvm::raw_string_ostream(text) << "it computes " << computed / kRows << " keys a query at length " << kLength
+                                 << ", of which " << llvm::format("%.3g", share) << " % are live";
   return text;
 }
 

@@ -81,6 +81,12 @@ def cubin_only(data: bytes) -> bytes:
     return artefact(manifest, bundle.cubin)
 
 
+def plain(x: Any) -> np.ndarray:
+    """An array; torch's floats of 16 bits, of which NumPy lacks one, as f32."""
+    floats = str(getattr(x, "dtype", "")).startswith("torch.") and x.is_floating_point()
+    return x.float().numpy() if floats else np.asarray(x)
+
+
 class Packer:
     """Writes the folder."""
 
@@ -111,7 +117,7 @@ class Packer:
         values = list(calls[0])
         self.bundle(f"system-{name}", text)
         numbers = [x if isinstance(x, (int, float)) else None for x in values]
-        tensors = {f"a{n}": np.asarray(x) for n, x in enumerate(values) if numbers[n] is None}
+        tensors = {f"a{n}": plain(x) for n, x in enumerate(values) if numbers[n] is None}
         formal = json.loads(_core.kernel_get(text, text, "native").manifest)["results"]
         made = kernel(*values)
         made = made if isinstance(made, tuple) else (made,)

@@ -64,6 +64,7 @@ public:
   /// PTX, and behind it the cubin where ptxas is found; fills the manifest's "gpu".
   heddle_error *gpuObject(ModuleOp lowered, json::Object &manifest, SmallVectorImpl<char> &out);
   heddle_error *pack(json::Object manifest, StringRef object, std::string &artifact);
+  void markTarget(ModuleOp step);
   /// From a GPU's attend, a CPU's tile loops or an op to LLVM.
   void buildStep(OpPassManager &pm, bool isAttend);
   /// Prints one kernel's module after a stage.
@@ -189,14 +190,19 @@ heddle_error *Compilation::gpuObject(ModuleOp lowered, json::Object &manifest, S
   }
   out.append(ptx.begin(), ptx.end());
   out.append(cubin.begin(), cubin.end());
-  manifest["gpu"] = json::Object{{"chip", gpu->chip},
-                                 {"ptx_bytes", int64_t(ptx.size())},
-                                 {"cubin_bytes", int64_t(cubin.size())},
-                                 {"workspace_words", toJson(lowered->getAttr("heddle.gpu.workspace_words"))},
-                                 {"kernels", toJson(lowered->getAttr("heddle.gpu.kernels"))}};
+  json::Object described{{"chip", gpu->chip},
+                         {"ptx_bytes", int64_t(ptx.size())},
+                         {"cubin_bytes", int64_t(cubin.size())},
+                         {"workspace_words", toJson(lowered->getAttr("heddle.gpu.workspace_words"))},
+                         {"kernels", toJson(lowered->getAttr("heddle.gpu.kernels"))}};
   if (Attribute words = lowered->getAttr("heddle.gpu.state_words")) {
-    (*manifest["gpu"].getAsObject())["state_words"] = toJson(words);
+    described["state_words"] = toJson(words);
   }
+  if (Attribute maps = lowered->getAttr("heddle.gpu.tensor_maps")) {
+    described["tensor_maps"] = toJson(maps);
+    described["tensor_kernels"] = toJson(lowered->getAttr("heddle.gpu.tensor_kernels"));
+  }
+  manifest["gpu"] = std::move(described);
   return nullptr;
 }
 
@@ -237,6 +243,7 @@ heddle_error *Compilation::kernel(ModuleOp step, std::string &artifact) {
     }
     tiles.take(step, *target, helpers);
   }
+  markTarget(step);
   if (heddle_error *e = run(step, [&](OpPassManager &pm) { buildStep(pm, isAttend); })) {
     return e;
   }
@@ -281,6 +288,13 @@ heddle_error *Compilation::cpuObject(ModuleOp lowered, const TileObjects &tiles,
     return fail(HEDDLE_COMPILE_FAILED, error + (collector.errors.empty() ? "" : ": " + collector.errors));
   }
   return nullptr;
+}
+
+/// What attn-tile-gpu asks of the target.
+void Compilation::markTarget(ModuleOp step) {
+  if (gpu && gpu->hopper) {
+    step->setAttr("heddle.gpu.hopper", UnitAttr::get(step.getContext()));
+  }
 }
 
 void Compilation::buildStep(OpPassManager &pm, bool isAttend) {
@@ -394,6 +408,7 @@ heddle_error *printStage(const char *spec, const char *target, const char *stage
 }
 
 heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_ostream &os) {
+  markTarget(step);
   bool isAttend = isAttendStep(specFunction(step));
   auto build = [&](OpPassManager &pm) {
     if (!isAttend) {

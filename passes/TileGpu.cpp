@@ -20,8 +20,8 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "passes/KernelSignature.h"
 #include "passes/Passes.h"
-#include "passes/gpu/GpuKernel.h"
 #include "passes/gpu/GpuMath.h"
+#include "passes/gpu/HopperKernel.h"
 
 using namespace mlir;
 
@@ -33,6 +33,8 @@ namespace heddle {
 static constexpr int64_t kKeysPerSplit = 1024, kMaxSplits = 64;
 /// Tables of one kernel past this many bytes go to a second one.
 static constexpr int64_t kMaxTableBytes = 40 * 1024;
+/// Tensor maps of a launch: they are kernel parameters.
+static constexpr size_t kMaxMaps = 24;
 
 static bool sameDigits(ArrayRef<QueryDigit> x, ArrayRef<QueryDigit> y) {
   return llvm::equal(x, y, [](const QueryDigit &a, const QueryDigit &b) {
@@ -105,8 +107,8 @@ static Schedule flattened(const Schedule &schedule) {
 namespace {
 class GpuTiler {
 public:
-  GpuTiler(ModuleOp module, const KernelSignature &sig, const Schedule &schedule, int64_t sharedBytes)
-      : module(module), sig(sig), schedule(flattened(schedule)), sharedLimit(sharedBytes),
+  GpuTiler(ModuleOp module, const KernelSignature &sig, const Schedule &schedule, int64_t sharedBytes, bool hopper)
+      : module(module), sig(sig), schedule(flattened(schedule)), sharedLimit(sharedBytes), hopper(hopper),
         builder(module.getContext()) {}
 
   LogicalResult run();
@@ -116,40 +118,52 @@ private:
   const KernelSignature &sig;
   Schedule schedule;
   int64_t sharedLimit;
+  bool hopper;
   OpBuilder builder;
 
-  LLVM::LLVMFuncOp declareKernel(gpu::GPUModuleOp parent, int64_t n, int64_t threads);
+  /// The kernels of sm_90a; none where a spec is not covered or does not fit.
+  SmallVector<std::unique_ptr<HopperKernel>> hopperKernels(ArrayRef<GpuGroup> groups, GpuShape &shape,
+                                                           SmallVectorImpl<TensorMapRecipe> &recipes);
+  LLVM::LLVMFuncOp declareKernel(gpu::GPUModuleOp parent, const Twine &name, int64_t threads, int64_t maps);
   DictionaryAttr describeMerge(StringRef name);
-  DictionaryAttr describe(const GpuGroup &group, const GpuShape &shape, StringRef name, int64_t sharedBytes);
+  DictionaryAttr describe(const GpuGroup &group, const GpuShape &shape, StringRef name, int64_t threads,
+                          int64_t sharedBytes);
 };
 } // namespace
 
-LLVM::LLVMFuncOp GpuTiler::declareKernel(gpu::GPUModuleOp parent, int64_t n, int64_t threads) {
+LLVM::LLVMFuncOp GpuTiler::declareKernel(gpu::GPUModuleOp parent, const Twine &name, int64_t threads, int64_t maps) {
   MLIRContext *context = module.getContext();
   Type pointer = LLVM::LLVMPointerType::get(context);
-  auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(context), {pointer});
+  SmallVector<Type> arguments(maps > 0 ? 2 : 1, pointer);
+  auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(context), arguments);
   builder.setInsertionPointToEnd(parent.getBody());
-  auto fn = LLVM::LLVMFuncOp::create(builder, sig.func.getLoc(), ("heddle_gpu_" + Twine(n)).str(), type);
+  auto fn = LLVM::LLVMFuncOp::create(builder, sig.func.getLoc(), name.str(), type);
   fn->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), builder.getUnitAttr());
   fn->setAttr(NVVM::NVVMDialect::getMaxntidAttrName(), builder.getDenseI32ArrayAttr({int32_t(threads), 1, 1}));
-  int64_t slots = sig.kOffsetSlot(int64_t(sig.segments.size()));
-  Type block = LLVM::LLVMArrayType::get(builder.getI64Type(), slots);
-  fn.setArgAttr(0, LLVM::LLVMDialect::getByValAttrName(), TypeAttr::get(block));
-  fn.setArgAttr(0, LLVM::LLVMDialect::getAlignAttrName(), builder.getI64IntegerAttr(8));
-  fn.setArgAttr(0, NVVM::NVVMDialect::getGridConstantAttrName(), builder.getUnitAttr());
+  auto byValue = [&](unsigned n, int64_t words, int64_t align) {
+    Type block = LLVM::LLVMArrayType::get(builder.getI64Type(), words);
+    fn.setArgAttr(n, LLVM::LLVMDialect::getByValAttrName(), TypeAttr::get(block));
+    fn.setArgAttr(n, LLVM::LLVMDialect::getAlignAttrName(), builder.getI64IntegerAttr(align));
+    fn.setArgAttr(n, NVVM::NVVMDialect::getGridConstantAttrName(), builder.getUnitAttr());
+  };
+  byValue(0, sig.kOffsetSlot(int64_t(sig.segments.size())), 8);
+  if (maps > 0) {
+    byValue(1, maps * HopperKernel::kMapBytes / 8, 64);
+  }
   return fn;
 }
 
-DictionaryAttr GpuTiler::describe(const GpuGroup &group, const GpuShape &shape, StringRef name, int64_t sharedBytes) {
+DictionaryAttr GpuTiler::describe(const GpuGroup &group, const GpuShape &shape, StringRef name, int64_t threads,
+                                  int64_t sharedBytes) {
   int64_t inner = shape.subTiles() * shape.chunks;
   for (const QueryDigit &d : ArrayRef<QueryDigit>(group.query).drop_front()) {
     inner *= (d.extent + d.tile - 1) / d.tile;
   }
   auto number = [&](StringRef key, int64_t v) { return builder.getNamedAttr(key, builder.getI64IntegerAttr(v)); };
   return builder.getDictionaryAttr({builder.getNamedAttr("name", builder.getStringAttr(name)),
-                                    number("threads", shape.threads()), number("shared_bytes", sharedBytes),
-                                    number("span", group.query[0].radix * group.query[0].tile), number("inner", inner),
-                                    number("rows", shape.rows), number("keys", shape.keys),
+                                    number("threads", threads), number("shared_bytes", sharedBytes),
+                                    number("span", group.query[0].radix * group.query[0].tile * shape.pairs()),
+                                    number("inner", inner), number("rows", shape.rows), number("keys", shape.keys),
                                     number("stages", shape.stages), number("columns", shape.columns)});
 }
 
@@ -158,6 +172,30 @@ DictionaryAttr GpuTiler::describeMerge(StringRef name) {
   return builder.getDictionaryAttr({builder.getNamedAttr("name", builder.getStringAttr(name)),
                                     number("threads", GpuKernel::kMergeThreads), number("shared_bytes", 0),
                                     number("merge", 1)});
+}
+
+SmallVector<std::unique_ptr<HopperKernel>> GpuTiler::hopperKernels(ArrayRef<GpuGroup> groups, GpuShape &shape,
+                                                                   SmallVectorImpl<TensorMapRecipe> &recipes) {
+  SmallVector<std::unique_ptr<HopperKernel>> kernels;
+  if (!hopper || !hopperCovers(sig)) {
+    return kernels;
+  }
+  for (const GpuShape &candidate : hopperShapes(sig)) {
+    kernels.clear();
+    recipes.clear();
+    for (auto [n, g] : llvm::enumerate(groups)) {
+      kernels.push_back(
+          std::make_unique<HopperKernel>(builder, sig, schedule, g, candidate, n > 0, n + 1 < groups.size(), recipes));
+    }
+    bool fits = llvm::all_of(kernels, [&](const auto &k) { return k->sharedBytes() <= sharedLimit; });
+    if (fits && !recipes.empty() && recipes.size() <= kMaxMaps) {
+      shape = candidate;
+      return kernels;
+    }
+  }
+  recipes.clear();
+  kernels.clear();
+  return kernels;
 }
 
 LogicalResult GpuTiler::run() {
@@ -176,25 +214,50 @@ LogicalResult GpuTiler::run() {
     return sig.attend.emitOpError() << "expected head dimensions whose tiles fit " << sharedLimit
                                     << " bytes of shared memory, but got " << sig.d << " and " << sig.dv;
   }
+  GpuShape hopperShape;
+  SmallVector<TensorMapRecipe> recipes;
+  SmallVector<std::unique_ptr<HopperKernel>> bodies = hopperKernels(groups, hopperShape, recipes);
   builder.setInsertionPointToEnd(module.getBody());
   Location loc = sig.func.getLoc();
   auto parent = gpu::GPUModuleOp::create(builder, loc, "heddle_gpu");
   builder.setInsertionPointToStart(parent.getBody());
   auto bytes = LLVM::LLVMArrayType::get(builder.getI8Type(), 0);
   auto shared = LLVM::GlobalOp::create(builder, loc, bytes, /*isConstant=*/false, LLVM::Linkage::External,
-                                       "heddle_shared", Attribute(), /*alignment=*/16, /*addrSpace=*/3);
+                                       "heddle_shared", Attribute(), /*alignment=*/bodies.empty() ? 16 : 1024,
+                                       /*addrSpace=*/3);
   SmallVector<Attribute> kernels;
   for (auto [n, g] : llvm::enumerate(groups)) {
-    LLVM::LLVMFuncOp fn = declareKernel(parent, int64_t(n), shape->threads());
+    LLVM::LLVMFuncOp fn = declareKernel(parent, "heddle_gpu_" + Twine(n), shape->threads(), 0);
     GpuKernel kernel(builder, sig, schedule, g, *shape, n > 0, n + 1 < groups.size(), packs);
     kernel.emit(fn, shared);
-    kernels.push_back(describe(g, *shape, fn.getName(), kernel.sharedBytes()));
+    kernels.push_back(describe(g, *shape, fn.getName(), shape->threads(), kernel.sharedBytes()));
   }
-  LLVM::LLVMFuncOp merge = declareKernel(parent, int64_t(groups.size()), GpuKernel::kMergeThreads);
+  SmallVector<Attribute> mapped;
+  for (auto [n, g] : llvm::enumerate(groups)) {
+    if (bodies.empty()) {
+      break;
+    }
+    LLVM::LLVMFuncOp fn =
+        declareKernel(parent, "heddle_tma_" + Twine(n), HopperKernel::kThreads, int64_t(recipes.size()));
+    fn->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), builder.getI32IntegerAttr(1));
+    int64_t bytes = bodies[n]->sharedBytes(); // before its last layout
+    bodies[n]->emit(fn, shared);
+    mapped.push_back(describe(g, hopperShape, fn.getName(), HopperKernel::kThreads, bytes));
+  }
+  LLVM::LLVMFuncOp merge = declareKernel(parent, "heddle_gpu_" + Twine(groups.size()), GpuKernel::kMergeThreads, 0);
   GpuKernel(builder, sig, schedule, groups[0], *shape, false, false, false).emitMerge(merge);
   kernels.push_back(describeMerge(merge.getName()));
   moveHelpers(module);
   module->setAttr("heddle.gpu.kernels", builder.getArrayAttr(kernels));
+  SmallVector<Attribute> maps;
+  for (const TensorMapRecipe &r : recipes) {
+    auto number = [&](StringRef key, int64_t v) { return builder.getNamedAttr(key, builder.getI64IntegerAttr(v)); };
+    maps.push_back(builder.getDictionaryAttr({number("arg", r.arg), number("step", r.step), number("rows", r.rows)}));
+  }
+  if (!maps.empty()) {
+    module->setAttr("heddle.gpu.tensor_kernels", builder.getArrayAttr(mapped));
+    module->setAttr("heddle.gpu.tensor_maps", builder.getArrayAttr(maps));
+  }
   // f32 words of a row's state: acc, and m and l for each part of the columns.
   int64_t words = sig.dv + 2 * shape->chunks;
   auto tell = [&](StringRef name, int64_t v) { module->setAttr(name, builder.getI64IntegerAttr(v)); };
@@ -223,7 +286,8 @@ struct TileGpuPass : impl::TileGpuPassBase<TileGpuPass> {
         return signalPassFailure();
       }
       Schedule strata = signature->attend.getScheduleAttr().getValue();
-      if (failed(GpuTiler(module, *signature, strata, sharedBytes).run())) {
+      bool hopper = module->hasAttr("heddle.gpu.hopper");
+      if (failed(GpuTiler(module, *signature, strata, sharedBytes, hopper).run())) {
         return signalPassFailure();
       }
       fn.erase();

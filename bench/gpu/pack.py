@@ -158,7 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     folder: Path = options.folder
     (folder / "heddle_gpu").mkdir(parents=True, exist_ok=True)
-    for name in ("_gpu.py", "_cuda.py"):
+    for name in ("_gpu.py", "_maps.py", "_cuda.py"):
         shutil.copy(ROOT / "python" / "heddle" / name, folder / "heddle_gpu" / name)
     (folder / "heddle_gpu" / "__init__.py").write_text('"""The launcher, as in the heddle package."""\n')
     shutil.copy(Path(__file__).with_name("check.py"), folder / "check.py")

@@ -5,6 +5,8 @@
 #include "codegen/CleanUp.h"
 
 #include "llvm/ADT/SmallString.h"
+#include "llvm/IR/InstIterator.h"
+#include "llvm/IR/InstrTypes.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Support/FileSystem.h"
@@ -34,6 +36,7 @@ std::optional<NvptxTarget> NvptxTarget::parse(StringRef name) {
   } else if (name == "sm_90" || name == "sm_90a") {
     t.sharedBytes = kLarge;
     t.ptxFeature = "+ptx80";
+    t.hopper = name == "sm_90a";
   } else {
     return std::nullopt;
   }
@@ -70,6 +73,14 @@ void optimize(Module &module, TargetMachine &machine, const NvptxTarget &target)
       if (f.getCallingConv() != CallingConv::PTX_Kernel) {
         f.setLinkage(GlobalValue::InternalLinkage);
         f.addFnAttr(Attribute::AlwaysInline);
+      }
+    }
+  }
+  // Inline PTX here is for whole warps and warpgroups: no path may be given a copy of it.
+  for (Function &f : module) {
+    for (Instruction &i : instructions(f)) {
+      if (auto *call = dyn_cast<CallBase>(&i); call && call->isInlineAsm()) {
+        call->setConvergent();
       }
     }
   }

@@ -16,6 +16,7 @@ struct NvptxTarget {
   std::string chip;        ///< sm_80, sm_90a, ..
   int64_t sharedBytes = 0; ///< of a block: what every chip that runs this code has
   std::string ptxFeature;  ///< LLVM's name of the PTX version
+  bool hopper = false;     ///< tensor copies and warpgroup products
 
   /// "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a"; nullopt for other names.
   static std::optional<NvptxTarget> parse(llvm::StringRef name);

@@ -34,6 +34,9 @@
 
 namespace heddle {
 
+/// Beyond every position (the runtime refuses larger ones).
+inline constexpr int64_t kBeyondPositions = int64_t(1) << 30;
+
 /// Strata that are walked by the same query tiles, in one kernel.
 struct GpuGroup {
   llvm::SmallVector<QueryDigit> query;
@@ -62,16 +65,17 @@ public:
 
   GpuKernel(mlir::OpBuilder &builder, const KernelSignature &sig, const Schedule &schedule, const GpuGroup &group,
             const GpuShape &shape, bool loadsState, bool storesState, bool packs);
+  virtual ~GpuKernel() = default;
 
   /// Fills an llvm.func whose argument is the argument block.
-  void emit(mlir::LLVM::LLVMFuncOp function, mlir::LLVM::GlobalOp sharedMemory);
+  virtual void emit(mlir::LLVM::LLVMFuncOp function, mlir::LLVM::GlobalOp sharedMemory);
   /// Fills the kernel that merges the states of splits: a block a row, its threads across the columns.
   void emitMerge(mlir::LLVM::LLVMFuncOp function);
   static constexpr int64_t kMergeThreads = 128;
   /// Shared memory of a block.
   int64_t sharedBytes() const { return size; }
 
-private:
+protected:
   struct Member {
     int64_t stratum;
     llvm::SmallVector<GpuInterval> intervals; ///< of j, then of each key digit
@@ -122,6 +126,7 @@ private:
 
   // Layout and prologue (GpuPrologue.cpp).
   void layout();
+  void layoutTables();
   int64_t allocate(int64_t count);
   mlir::Value slot(int64_t s) { return e.load(e.i64, e.at(args, s * 8), 8); }
   mlir::Value batchNumber(int64_t s);
@@ -133,15 +138,23 @@ private:
   mlir::Value decodeBlock(llvm::SmallVectorImpl<mlir::Value> &corner, mlir::Value &sub);
   mlir::Value emitPositions(mlir::Value sub, llvm::ArrayRef<mlir::Value> corner, mlir::Value &valid, mlir::Value &head);
   void emitIntervals(Member &m, mlir::Value position, mlir::Value valid);
+  mlir::Value partialOf();
   mlir::Value reduced(int64_t value, bool least);
+  /// How the tiles of member n are loaded, for kernels that have several ways.
+  virtual int64_t loadClass(size_t) const { return 0; }
   void emitDescriptor(size_t n, mlir::Value anyPosition);
   Values emitStream(mlir::Value anyPosition, mlir::ValueRange init);
+  /// Names of the thread, the block's rows and intervals; the least position of a row.
+  mlir::Value emitRows(mlir::LLVM::LLVMFuncOp function, mlir::LLVM::GlobalOp sharedMemory);
+  /// Where the keys and values of the segments lie.
+  void emitSources();
 
   // The stream (GpuStream.cpp).
-  int64_t descriptorWords() const { return 7 + 2 * (digits - 1); }
+  int64_t descriptorWords() const { return 8 + 2 * (digits - 1); }
   mlir::Value descriptor(mlir::Value n, int64_t word);
   mlir::Value memberOf(mlir::Value tile);
-  void writeTable(mlir::Value tile);
+  /// `index` is the thread's number among `threads`.
+  void writeTable(mlir::Value tile, mlir::Value index, int64_t threads);
   mlir::Value tableOf(mlir::Value tile);
   void issueLoads(mlir::Value tile);
   void loadRows(const Rows &from, mlir::Value table, int64_t rows, int64_t d, mlir::Value limit, mlir::Value to,
@@ -161,6 +174,9 @@ private:
   Values dot(const DotSource &source, mlir::Value base);
   Values relativeDot(size_t source, size_t number, mlir::Value table);
   Values scores(size_t source, mlir::Value stage, mlir::Value table);
+  /// Scores from the dots of one segment's tile.
+  Values scoresOf(size_t source, llvm::ArrayRef<Values> dots, mlir::Value table);
+  Values masked(Values s, mlir::Value table, mlir::Value n);
   mlir::Value nonFinite(mlir::Value stage, mlir::Value wanted);
   void softmax(Values &scores, Values &state);
   void accumulate(const Values &weights, Values &state, mlir::Value stage);

@@ -11,7 +11,7 @@ namespace heddle {
 using Values = Emitter::Values;
 
 /// Beyond every position (the runtime refuses larger ones).
-static constexpr int64_t kFar = int64_t(1) << 30;
+static constexpr int64_t kFar = kBeyondPositions;
 static constexpr double kLog2E = 1.4426950408889634;
 
 //===--- Layout -----------------------------------------------------------===//
@@ -38,7 +38,7 @@ int64_t gpuTableBytes(const KernelSignature &, const Schedule &schedule, const G
       out += i.varies ? 2 * align(shape.rows * 4) + 64 : 0;
     }
   }
-  out += align(int64_t(group.members.size()) * (7 + 2 * (digits - 1)) * 4);
+  out += align(int64_t(group.members.size()) * (8 + 2 * (digits - 1)) * 4);
   return out + align((shape.stages + 1) * shape.keys * 4) + weightBytes(shape);
 }
 
@@ -97,7 +97,6 @@ GpuKernel::GpuKernel(OpBuilder &builder, const KernelSignature &sig, const Sched
       segmentsUsed.push_back(s.segment);
     }
   }
-  layout();
 }
 
 void GpuKernel::layout() {
@@ -114,6 +113,12 @@ void GpuKernel::layout() {
   }
   stageBytes = keyBytes + shape.keys * sharedPitch(shape.columns, bytes);
   sRing = allocate(shape.stages * stageBytes);
+  layoutTables();
+  sRelative = hasRelative(sig) ? allocate(shape.rows * shape.keys * 4) : -1;
+  sWeights = keyBytes >= weightBytes(shape) ? -1 : allocate(weightBytes(shape));
+}
+
+void GpuKernel::layoutTables() {
   sRow = allocate(shape.rows * 4);
   sPosition = allocate(shape.rows * 4);
   sHead = packs ? allocate(shape.rows * 4) : -1;
@@ -131,8 +136,6 @@ void GpuKernel::layout() {
   sPartial = allocate(partials * 16);
   sDescriptor = allocate(int64_t(members.size()) * descriptorWords() * 4);
   sTable = allocate((shape.stages + 1) * shape.keys * 4);
-  sRelative = hasRelative(sig) ? allocate(shape.rows * shape.keys * 4) : -1;
-  sWeights = keyBytes >= weightBytes(shape) ? -1 : allocate(weightBytes(shape));
 }
 
 //===--- The argument block -----------------------------------------------===//
@@ -204,7 +207,7 @@ static int64_t tilesOf(const QueryDigit &d) { return (d.extent + d.tile - 1) / d
 Value GpuKernel::decodeBlock(SmallVectorImpl<Value> &corner, Value &sub) {
   // Most blocks of S = radix * tile aligned positions that Nq positions touch: floor((Nq - 2) / S) + 2.
   const QueryDigit &lead = group.query[0];
-  int64_t span = lead.radix * lead.tile, inner = 1;
+  int64_t span = lead.radix * lead.tile * shape.pairs(), inner = 1;
   for (const QueryDigit &d : ArrayRef<QueryDigit>(group.query).drop_front()) {
     inner *= tilesOf(d);
   }
@@ -240,14 +243,18 @@ Value GpuKernel::decodeBlock(SmallVectorImpl<Value> &corner, Value &sub) {
   Value number = e.wide(e.sub(e.add(leads, -1), rest));
   qOffset = batchNumber(sig.qOffsetSlot());
   Value firstTile = e.floorDiv(qOffset, span);
-  corner[0] = e.mul(e.add(firstTile, number), lead.tile);
+  corner[0] = e.mul(e.add(firstTile, number), lead.tile * shape.pairs());
   return bh;
 }
 
 /// Position of this thread's lane (threads beyond `rows` repeat them), whether it is a query, and its head's number
 /// in the tile (i32).
 Value GpuKernel::emitPositions(Value sub, ArrayRef<Value> corner, Value &valid, Value &head) {
-  Value l = e.add(e.remu(tid, shape.rows), e.mul(sub, shape.rows));
+  Value l = e.add(e.remu(tid, shape.rows), e.mul(sub, shape.rows)), pair;
+  if (shape.pairs() > 1) {
+    pair = e.divu(l, shape.lanes);
+    l = e.remu(l, shape.lanes);
+  }
   int64_t box = 1;
   for (const QueryDigit &d : group.query) {
     box *= d.tile;
@@ -257,7 +264,7 @@ Value GpuKernel::emitPositions(Value sub, ArrayRef<Value> corner, Value &valid, 
   int64_t inner = 1;
   for (size_t k = group.query.size(); k-- > 0;) {
     const QueryDigit &d = group.query[k];
-    Value digit = corner[k];
+    Value digit = k == 0 && pair ? e.add(corner[k], e.wide(e.mul(pair, d.tile))) : corner[k];
     if (d.tile > 1) {
       digit = e.add(digit, e.wide(e.remu(e.divu(l, inner), d.tile)));
       if (k > 0 && d.extent % d.tile != 0) {
@@ -280,6 +287,11 @@ Value GpuKernel::emitPositions(Value sub, ArrayRef<Value> corner, Value &valid, 
   }
   return position;
 }
+
+/// Values that are reduced over a block stand once a warp; where there are more warps than rows need, they repeat them.
+static constexpr int64_t kPartials = 4;
+
+Value GpuKernel::partialOf() { return e.bitAnd(warp, kPartials - 1); }
 
 /// Keys of this thread's row in each interval: to shared memory, and reduced over the warp.
 void GpuKernel::emitIntervals(Member &m, Value position, Value valid) {
@@ -306,7 +318,7 @@ void GpuKernel::emitIntervals(Member &m, Value position, Value valid) {
     }
     ends.emplace_back(lo, hi);
   }
-  Value row = e.mul(e.remu(tid, shape.rows), 4), slotOf = e.add(e.mul(warp, 4), sPartial);
+  Value row = e.mul(e.remu(tid, shape.rows), 4), slotOf = e.add(e.mul(partialOf(), 4), sPartial);
   Value first = e.eq(lane, 0);
   for (auto [i, end] : llvm::zip(m.intervals, ends)) {
     if (!i.varies) {
@@ -330,15 +342,15 @@ void GpuKernel::emitIntervals(Member &m, Value position, Value valid) {
 /// Value number `value` over all warps (i64).
 Value GpuKernel::reduced(int64_t value, bool least) {
   Value out;
-  for (int64_t w = 0; w < shape.warps(); ++w) {
+  for (int64_t w = 0; w < std::min(shape.warps(), kPartials); ++w) {
     Value v = e.loadShared(e.i32, e.k(sPartial + value * 16 + w * 4), 4);
     out = !out ? v : least ? e.min(out, v) : e.max(out, v);
   }
   return e.wide(out);
 }
 
-/// Writes {first tile, keys, fullFrom, fullTo, base, step 0, segment, (length k, step k)...} of member n and adds its
-/// tiles to the stream.
+/// Writes {first tile, keys, fullFrom, fullTo, base, step 0, segment, (length k, step k).., load class} of member n and
+/// adds its tiles to the stream.
 void GpuKernel::emitDescriptor(size_t n, Value anyPosition) {
   const Member &m = members[n];
   const Stratum &s = schedule.strata[m.stratum];
@@ -433,6 +445,7 @@ void GpuKernel::emitDescriptor(size_t n, Value anyPosition) {
       put(present ? e.max(e.narrow(lengths[k].first), e.k(1)) : e.k(1));
       put(e.k(present ? lengths[k].second : 0));
     }
+    put(e.k(loadClass(n)));
   });
   tiles = e.add(tiles, e.narrow(e.floorDiv(e.add(count, shape.keys - 1), shape.keys)));
 }
@@ -449,7 +462,7 @@ Values GpuKernel::emitStream(Value anyPosition, ValueRange init) {
   e.barrier();
   loadQueries();
   for (int64_t s = 0; s < shape.stages; ++s) {
-    writeTable(e.add(first, s));
+    writeTable(e.add(first, s), tid, shape.threads());
   }
   e.barrier();
   for (int64_t s = 0; s + 1 < shape.stages; ++s) {
@@ -465,7 +478,7 @@ Values GpuKernel::emitStream(Value anyPosition, ValueRange init) {
   });
 }
 
-void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
+Value GpuKernel::emitRows(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
   OpBuilder &builder = e.b;
   builder.setInsertionPointToStart(function.addEntryBlock(builder));
   args = function.getArgument(0);
@@ -481,16 +494,9 @@ void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
   Value sub, valid, head;
   decodeBlock(corner, sub);
   for (int64_t g : segmentsUsed) {
-    const SegmentSignature &s = sig.segments[g];
     Source source;
-    for (const DotSource &dot : s.dots) {
-      source.keys.push_back(rowsOf(sig.argSlot(dot.k), true, dot.d));
-    }
-    source.values = rowsOf(sig.argSlot(s.v), true, sig.dv);
-    Value columns = e.mul(e.wide(chunk), shape.columns);
-    source.values.base = e.add(source.values.base, e.mul(columns, source.values.element));
     source.kOffset = batchNumber(sig.kOffsetSlot(g));
-    source.count = slot(sig.argSlot(s.v) + 3);
+    source.count = slot(sig.argSlot(sig.segments[g].v) + 3);
     sources.push_back(std::move(source));
   }
   Value position = emitPositions(sub, corner, valid, head);
@@ -502,13 +508,31 @@ void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
     e.storeShared(head, e.add(row, sHead), 4);
   }
   Value least = e.reduceMin(e.select(valid, e.narrow(position), e.k(kFar)));
-  e.ifThen(e.eq(lane, 0), [&] { e.storeShared(least, e.add(e.mul(warp, 4), sPartial), 4); });
+  e.ifThen(e.eq(lane, 0), [&] { e.storeShared(least, e.add(e.mul(partialOf(), 4), sPartial), 4); });
   for (Member &m : members) {
     emitIntervals(m, position, valid);
   }
   e.barrier();
-  Value anyPosition = reduced(0, true);
+  return reduced(0, true);
+}
+
+void GpuKernel::emitSources() {
+  for (auto [g, source] : llvm::zip(segmentsUsed, sources)) {
+    const SegmentSignature &s = sig.segments[g];
+    for (const DotSource &dot : s.dots) {
+      source.keys.push_back(rowsOf(sig.argSlot(dot.k), true, dot.d));
+    }
+    source.values = rowsOf(sig.argSlot(s.v), true, sig.dv);
+    Value columns = e.mul(e.wide(chunk), shape.columns);
+    source.values.base = e.add(source.values.base, e.mul(columns, source.values.element));
+  }
+}
+
+void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
+  layout();
+  Value anyPosition = emitRows(function, sharedMemory);
   e.ifThen(e.lt(anyPosition, kFar), [&] {
+    emitSources();
     Values state = initialState();
     if (!members.empty()) {
       state = emitStream(anyPosition, state);
@@ -519,7 +543,7 @@ void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
       e.ifElse(e.lt(e.k(1), splits), [&] { storeState(state); }, [&] { finish(state); });
     }
   });
-  LLVM::ReturnOp::create(builder, e.loc, ValueRange{});
+  LLVM::ReturnOp::create(e.b, e.loc, ValueRange{});
 }
 
 Values GpuKernel::loop(Value lo, Value hi, int64_t step, ValueRange init,

@@ -31,7 +31,8 @@ struct GpuShape {
 
   int64_t threads() const { return rows * 2; }
   int64_t warps() const { return rows / 16; }
-  int64_t subTiles() const { return lanes / rows; }
+  int64_t subTiles() const { return std::max<int64_t>(lanes / rows, 1); }
+  int64_t pairs() const { return std::max<int64_t>(rows / lanes, 1); } ///< schedule's tiles that a block takes
 };
 
 /// Distinct (query tensor, dot) pairs of all segments; each has a tile in shared memory. Those that meet relative rows

@@ -77,8 +77,7 @@ Values GpuKernel::perSegment(Value n, llvm::function_ref<Values(size_t)> body) {
 Value GpuKernel::tableOf(Value tile) { return e.add(e.mul(e.remu(tile, shape.stages + 1), shape.keys * 4), sTable); }
 
 /// Writes the tensor rows of the tile's keys; -1 past the box, outside the tensor or where `keep` fails.
-void GpuKernel::writeTable(Value tile) {
-  int64_t threads = shape.threads();
+void GpuKernel::writeTable(Value tile, Value index, int64_t threads) {
   auto write = [&](Value r) {
     Value n = memberOf(tile);
     Value x = e.add(e.mul(e.sub(tile, descriptor(n, 0)), shape.keys), r);
@@ -114,8 +113,15 @@ void GpuKernel::writeTable(Value tile) {
         [&] { return Values{kept}; })[0];
     e.storeShared(e.select(kept, row, e.k(-1)), e.add(tableOf(tile), e.mul(r, 4)), 4);
   };
+  if (shape.keys > 2 * threads) {
+    loop(index, e.k(shape.keys), threads, {}, [&](Value r, ValueRange) {
+      write(r);
+      return Values{};
+    });
+    return;
+  }
   for (int64_t at = 0; at < shape.keys; at += threads) {
-    Value r = e.add(tid, at);
+    Value r = e.add(index, at);
     if (at + threads <= shape.keys) {
       write(r);
     } else {
@@ -217,6 +223,23 @@ bool GpuKernel::maskable(size_t member) const {
   return bool(s.residual) || bool(s.keep) || llvm::any_of(m.intervals, [](const GpuInterval &i) { return i.varies; });
 }
 
+/// Scores (of 64 keys, or all of a smaller tile) a word of live bits.
+static constexpr int64_t kWordKeys = 64;
+
+/// The scores with what is dead replaced.
+Values GpuKernel::masked(Values s, Value table, Value n) {
+  Value dead = e.f(softmaxed() ? -std::numeric_limits<double>::infinity() : 0.0);
+  for (int64_t first = 0; first < shape.keys; first += kWordKeys) {
+    Value word = liveBits(e.add(table, first * 4), n);
+    for (int64_t k = 0; k < std::min(shape.keys, kWordKeys) / 2; ++k) {
+      Value bit = e.bitAnd(word, int64_t(int32_t(uint32_t(1) << k)));
+      Value &v = s[first / 2 + k];
+      v = e.select(e.eq(bit, 0), dead, v);
+    }
+  }
+  return s;
+}
+
 /// Live bits of this thread's scores: bit 4 n + c is element c of the fragment of keys 8 n to 8 n + 7.
 Value GpuKernel::liveBits(Value table, Value n) {
   SmallVector<size_t> list;
@@ -249,7 +272,7 @@ Value GpuKernel::liveBitsOf(size_t member, Value table) {
     }
   }
   Value offset = s ? e.narrow(sources[llvm::find(segmentsUsed, s->segment) - segmentsUsed.begin()].kOffset) : Value();
-  return loop(e.k(0), e.k(shape.keys / 4), 1, {e.k(0)}, [&](Value c, ValueRange carried) {
+  return loop(e.k(0), e.k(std::min(shape.keys, kWordKeys) / 4), 1, {e.k(0)}, [&](Value c, ValueRange carried) {
     Value pair = e.shr(c, 1), odd = e.bitAnd(c, 1);
     Value column = e.add(e.add(e.shl(pair, 3), e.shl(quad, 1)), odd);
     Value row = e.loadShared(e.i32, e.add(table, e.shl(column, 2)), 4);

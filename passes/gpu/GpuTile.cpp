@@ -225,9 +225,14 @@ Values GpuKernel::scores(size_t source, Value stage, Value table) {
     dots.push_back(dot(d, at));
     at = e.add(at, shape.keys * sharedPitch(d.d, bytes));
   }
+  return scoresOf(source, dots, table);
+}
+
+Values GpuKernel::scoresOf(size_t source, ArrayRef<Values> dots, Value table) {
   if (fused) {
     return dots[0];
   }
+  int64_t g = segmentsUsed[source];
   Region *region = sig.attend.getScore(g);
   Value scale = scaleOf(g, softmaxed() && !region);
   Values out;
@@ -241,7 +246,7 @@ Values GpuKernel::scores(size_t source, Value stage, Value table) {
   }
   for (int64_t n = 0; n < scoreCount(); ++n) {
     SmallVector<Value> arguments;
-    for (Values &d : dots) {
+    for (const Values &d : dots) {
       arguments.push_back(e.mul(d[n], scale));
     }
     if (!region) {
@@ -398,11 +403,11 @@ void GpuKernel::step(Value tile, Values &state) {
     e.waitGroup(shape.stages - 2);
     e.barrier();
     issueLoads(e.add(tile, shape.stages - 1));
-    writeTable(e.add(tile, shape.stages));
+    writeTable(e.add(tile, shape.stages), tid, shape.threads());
   } else {
     e.barrier();
     issueLoads(tile);
-    writeTable(e.add(tile, 1));
+    writeTable(e.add(tile, 1), tid, shape.threads());
     e.waitGroup(0);
     e.barrier();
   }
@@ -410,20 +415,9 @@ void GpuKernel::step(Value tile, Values &state) {
   Value stage = e.add(e.mul(e.remu(tile, shape.stages), stageBytes), sRing);
   Value x = e.mul(e.sub(tile, descriptor(n, 0)), shape.keys);
   Value full = e.both(e.le(descriptor(n, 2), x), e.le(e.add(x, shape.keys), descriptor(n, 3)));
-  Value masked = e.invert(full);
+  Value partial = e.invert(full);
   Values s = perSegment(n, [&](size_t source) { return scores(source, stage, table); });
-  s = branch(
-      e, masked,
-      [&] {
-        Value word = liveBits(table, n), dead = e.f(softmaxed() ? -kInfinity : 0.0);
-        Values out;
-        for (auto [k, v] : llvm::enumerate(s)) {
-          Value bit = e.bitAnd(word, int64_t(int32_t(uint32_t(1) << k)));
-          out.push_back(e.select(e.eq(bit, 0), dead, v));
-        }
-        return out;
-      },
-      [&] { return s; });
+  s = branch(e, partial, [&] { return this->masked(s, table, n); }, [&] { return s; });
   bool anyMask = false;
   for (size_t m = 0; m < members.size(); ++m) {
     anyMask |= maskable(m);
@@ -433,7 +427,7 @@ void GpuKernel::step(Value tile, Values &state) {
     accumulate(s, state, stage); // the only dead keys are past the end, where V is 0
     return;
   }
-  Value exact = nonFinite(stage, scored() || storage.isF32() ? e.yes() : masked);
+  Value exact = nonFinite(stage, scored() || storage.isF32() ? e.yes() : partial);
   Values before = state;
   Values acc = branch(
       e, exact,

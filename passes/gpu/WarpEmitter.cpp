@@ -43,9 +43,25 @@ void WarpEmitter::commitGroup() { NVVM::CpAsyncCommitGroupOp::create(b, loc); }
 void WarpEmitter::waitGroup(int64_t pending) {
   NVVM::CpAsyncWaitGroupOp::create(b, loc, static_cast<uint32_t>(pending));
 }
-void WarpEmitter::barrier() { NVVM::Barrier0Op::create(b, loc); }
+void WarpEmitter::barrier() {
+  if (barrierThreads == 0) {
+    NVVM::Barrier0Op::create(b, loc);
+    return;
+  }
+  NVVM::BarrierOp::create(b, loc, TypeRange(), k(barrierName), k(barrierThreads), NVVM::BarrierReductionAttr(),
+                          Value());
+}
 
 Value WarpEmitter::barrierAny(Value predicate) {
+  if (barrierThreads > 0) {
+    // The dialect reduces over barrier 0 alone.
+    std::string text =
+        "bar.red.or.pred $0, " + std::to_string(barrierName) + ", " + std::to_string(barrierThreads) + ", $1;";
+    return LLVM::InlineAsmOp::create(b, loc, TypeRange{i1}, predicate, text, "=b,b,~{memory}",
+                                     /*has_side_effects=*/true, /*is_align_stack=*/false, LLVM::TailCallKind::None,
+                                     LLVM::AsmDialectAttr(), ArrayAttr())
+        .getRes();
+  }
   auto reduction = NVVM::BarrierReductionAttr::get(b.getContext(), NVVM::BarrierReduction::OR);
   Value word = arith::ExtUIOp::create(b, loc, i32, predicate);
   Value any = NVVM::BarrierOp::create(b, loc, TypeRange{i32}, Value(), Value(), reduction, word).getRes();

@@ -20,8 +20,9 @@ public:
         global(mlir::LLVM::LLVMPointerType::get(b.getContext(), 1)),
         shared(mlir::LLVM::LLVMPointerType::get(b.getContext(), 3)) {}
 
-  mlir::Type global, shared; ///< pointers into the address spaces
-  mlir::Value smem;          ///< start of the block's shared memory
+  mlir::Type global, shared;                   ///< pointers into the address spaces
+  mlir::Value smem;                            ///< start of the block's shared memory
+  int64_t barrierName = 0, barrierThreads = 0; ///< of `barrier`; 0 threads: all of the block
 
   //===--- Integers of 32 bits ----------------------------------------------===//
 
@@ -58,7 +59,7 @@ public:
   void copyAsync(mlir::Value sharedOffset, mlir::Value address, mlir::Value size);
   void commitGroup();
   void waitGroup(int64_t pending);
-  /// All threads of the block.
+  /// All threads of the block, or those that `barrierThreads` counts.
   void barrier();
   /// The same; true where any thread's predicate is.
   mlir::Value barrierAny(mlir::Value predicate);

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ._gpu import Bundle, View, infer, places, plans
+from ._maps import encoded
 
 _DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
@@ -267,12 +268,14 @@ class GpuKernel:
             for part, plan in launches:
                 functions = self.functions(device, part)
                 block = ctypes.create_string_buffer(plan.parameters(workspace))
-                parameters = (ctypes.c_void_p * 1)(ctypes.cast(block, ctypes.c_void_p))
+                maps, first_map = encoded(plan.maps, api.library) if plan.maps else (None, 0)
+                parameters = (ctypes.c_void_p * 2)(ctypes.cast(block, ctypes.c_void_p), first_map)
                 for step in plan.steps:
                     api.call(
                         "cuLaunchKernel", functions[step.name], step.blocks, 1, 1, step.threads, 1, 1,
                         step.shared_bytes, ctypes.c_void_p(stream), parameters, None,
                     )  # fmt: skip
+                del maps  # the launch has a copy
         finally:
             api.leave()
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ._maps import TensorMap
+
 LIMIT = 1 << 30
 """Sizes and positions are below this in magnitude."""
 
@@ -84,11 +86,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call launches: `block` is the argument block, in which word 9 is still to be the workspace's address."""
+    """What a call launches: `block` is the argument block, in which word 9 is still to be the workspace's address.
+
+    `maps` are the kernels' second parameter, 128 bytes each; where there are none, there is no such parameter.
+    """
 
     steps: tuple[Step, ...]
     block: list[int]
     workspace_bytes: int
+    maps: tuple[TensorMap, ...] = ()
 
     def parameters(self, workspace: int = 0) -> bytes:
         """The argument block's bytes."""
@@ -287,7 +293,8 @@ class Packer:
         gpu = self.manifest["gpu"]
         rows = self.batch * self.heads * self.queries
         steps = []
-        for kernel in gpu["kernels"]:
+        maps = self.maps() if splits == together == 1 else ()
+        for kernel in gpu["tensor_kernels" if maps else "kernels"]:
             if kernel.get("merge"):
                 blocks = rows if splits > 1 else 0
             else:
@@ -299,7 +306,13 @@ class Packer:
             if blocks:
                 steps.append(Step(kernel["name"], blocks, kernel["threads"], kernel["shared_bytes"]))
         words = splits * gpu["state_words"] if splits > 1 else gpu["workspace_words"]
-        return Plan(tuple(steps) if rows else (), block, rows * words * 4)
+        return Plan(tuple(steps) if rows else (), block, rows * words * 4, maps)
+
+    def maps(self) -> tuple[TensorMap, ...]:
+        """The tensor maps; none where a tensor has none (the kernels without maps are for that)."""
+        recipes = self.manifest["gpu"].get("tensor_maps", [])
+        made = [TensorMap.make(self.view(r["arg"]), r["step"], r["rows"]) for r in recipes]
+        return tuple(m for m in made if m is not None) if None not in made else ()
 
     def heads_together(self) -> int:
         """Heads whose queries share a tile: a divisor of the number that share all their keys and values."""

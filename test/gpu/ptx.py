@@ -7,6 +7,11 @@ What `cp.async` copies is poison until the thread waits for its group, and share
 
 `order` sets how warps of a block take turns between barriers: "together" (fastest), "forward" or "backward" (one warp
 runs alone until a barrier stops it), so that a missing barrier shows as a wrong result.
+
+What is asynchronous is as late as it may be: a tensor copy poisons its destination when it is issued and lands when
+nothing else can run; a `wgmma` poisons its accumulators when it is issued and is computed at the wait, where its
+registers and the shared memory it reads must be as they were. Shared memory that threads wrote and no
+`fence.proxy.async` followed is an error for it.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from . import fragments
+from . import fragments, hopper
 
 HEAP = 0x7000_0000_0000
 PARAM = 0x1000_0000_0000
@@ -31,7 +36,8 @@ INTEGERS = {
     "s32": np.int32, "u32": np.uint32, "b32": np.uint32, "s64": np.int64, "u64": np.uint64, "b64": np.uint64,
 }
 TYPES: dict[str, Any] = {**INTEGERS, "f32": np.float32, "f64": np.float64, "f16": np.float16}
-COLLECTIVE = ("shfl", "redux", "vote", "mma", "ldmatrix", "bar", "barrier")
+COLLECTIVE = ("shfl", "redux", "vote", "mma", "ldmatrix", "bar", "barrier", "wgmma", "setmaxnreg", "mbarrier")
+WARPGROUP = ("wgmma", "setmaxnreg")
 
 
 class PtxError(Exception):
@@ -58,7 +64,8 @@ class Kernel:
     """An entry function."""
 
     name: str
-    parameter_bytes: int
+    parameter_bytes: list[int]
+    parameter_at: list[int]
     threads: int
     code: list[Instruction]
     labels: dict[str, int]
@@ -85,7 +92,11 @@ def parse(text: str) -> dict[str, Kernel]:
     kernels = {}
     for match in re.finditer(r"\.visible\s+\.entry\s+(\w+)\s*\((.*?)\)(.*?)\{(.*?)\n\}", text, re.S):
         name, parameters, directives, body = match.groups()
-        size = re.search(r"\.b8\s+\w+\[(\d+)\]", parameters)
+        sizes, starts = [], []
+        for align, size in re.findall(r"\.align\s+(\d+)\s+\.b8\s+\w+\[(\d+)\]", parameters):
+            end = starts[-1] + sizes[-1] if sizes else 0
+            starts.append(-(-end // int(align)) * int(align))
+            sizes.append(int(size))
         threads = re.search(r"\.maxntid\s+(\d+)", directives)
         code: list[Instruction] = []
         labels: dict[str, int] = {}
@@ -113,7 +124,7 @@ def parse(text: str) -> dict[str, Kernel]:
             negated, guard, opcode, rest = found.groups()
             code.append(Instruction(opcode, _operands(rest), guard, negated == "!", line))
         kernels[name] = Kernel(
-            name, int(size.group(1)) if size else 0, int(threads.group(1)) if threads else 0, code, labels, targets
+            name, sizes, starts, int(threads.group(1)) if threads else 0, code, labels, targets
         )
     return kernels
 
@@ -164,12 +175,15 @@ class Machine:
     """One launch."""
 
     def __init__(
-        self, kernel: Kernel, memory: Memory, parameters: bytes, blocks: Sequence[int], shared_bytes: int,
+        self, kernel: Kernel, memory: Memory, parameters: Sequence[bytes], blocks: Sequence[int], shared_bytes: int,
         order: str = "together", grid: int | None = None,
     ) -> None:
         self.kernel, self.memory = kernel, memory
         self.grid = len(blocks) if grid is None else grid
-        self.parameters = np.frombuffer(parameters, np.uint8)
+        ends = [at + size for at, size in zip(kernel.parameter_at, kernel.parameter_bytes, strict=True)]
+        self.parameters = np.zeros(max(ends, default=0), np.uint8)
+        for at, end, data in zip(kernel.parameter_at, ends, parameters, strict=True):
+            self.parameters[at:end] = np.frombuffer(data, np.uint8)
         self.per_block = kernel.threads
         self.count = len(blocks) * kernel.threads
         self.tid = np.tile(np.arange(kernel.threads, dtype=np.uint32), len(blocks))
@@ -183,6 +197,7 @@ class Machine:
         self.order = order
         self.commits = np.zeros(self.count, np.int64)
         self.pending: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        self.async_ = hopper.Async(self)
         self.idx: Any = slice(None)
         self.executed = 0
         self.counts: dict[str, int] = {}
@@ -234,7 +249,8 @@ class Machine:
         elif operand in ("heddle_shared",):
             value = np.array([0], np.uint64)
         elif operand.startswith(self.kernel.name + "_param"):
-            value = np.array([PARAM], np.uint64)
+            number = int(operand[len(self.kernel.name) + 7 :])
+            value = np.array([PARAM + self.kernel.parameter_at[number]], np.uint64)
         else:
             value = np.array([int(operand, 0) & 0xFFFF_FFFF_FFFF_FFFF], np.uint64)
         if kind != "pred":
@@ -306,6 +322,8 @@ class Machine:
         backing, at = self.space(space, address, size)
         n = len(backing) // size * size
         backing[:n].view(f"u{size}")[at // size] = value
+        if backing is self.shared:
+            self.async_.wrote(at[:, None] + np.arange(size), np.arange(self.count)[self.idx][:, None])
 
     # Running --------------------------------------------------------------------------------------
 
@@ -317,6 +335,8 @@ class Machine:
             if not alive.any():
                 return
             lanes = self.pick(alive)
+            if lanes is None and self.async_.land():
+                continue
             if lanes is None:
                 at = sorted(set(self.pc[alive].tolist()))
                 raise PtxError(f"no thread can go on: waiting at {[code[p].text for p in at]}")
@@ -346,10 +366,17 @@ class Machine:
             for pc in np.unique(pcs):
                 here = group & (self.pc == pc)
                 i = self.kernel.code[pc]
-                if i.parts[0] in COLLECTIVE:
-                    if group is not alive and i.parts[0] in ("bar", "barrier"):
+                if i.parts[0] in ("bar", "barrier") and i.parts[1] != "warp":
+                    if group is not alive:
                         continue  # releases all warps at once
-                    unit = self.block if i.parts[0] in ("bar", "barrier") else self.warp
+                    here = self.async_.barrier(i, here, alive)
+                elif i.parts[0] == "mbarrier":
+                    if i.parts[1] == "try_wait":
+                        here = self.async_.ready(i, here)
+                elif i.parts[0] in COLLECTIVE:
+                    if group is not alive and i.parts[0] in WARPGROUP:
+                        continue
+                    unit = self.warp // 4 if i.parts[0] in WARPGROUP else self.warp
                     there = self.pc == pc
                     arrived = np.bincount(unit[alive & there], minlength=unit.max() + 1)
                     wanted = np.bincount(unit[alive], minlength=unit.max() + 1)
@@ -464,6 +491,8 @@ class Machine:
         if i.opcode in ("cp.async.wait_group", "cp.async.wait_all"):
             keep = int(i.operands[0]) if i.operands else 0
             return lambda: self.wait(keep)
+        if i.opcode.startswith("cp.async.bulk.tensor."):
+            return self.async_.tensor_copy(i)
         if i.opcode != "cp.async.cg.shared.global":
             raise PtxError(f"unknown copy: {i.text}")
         to, source = self.address(i.operands[0]), self.address(i.operands[1])
@@ -488,6 +517,7 @@ class Machine:
                 data[reads] = self.memory.bytes[where]
             self.shared[first[:, None] + bytes_of] = POISON
             threads = np.arange(self.count)[self.idx]
+            self.async_.wrote(first[:, None] + bytes_of, threads[:, None])
             self.pending.append((threads, first, data, self.commits[threads].copy()))
 
         return copy
@@ -747,14 +777,17 @@ class Machine:
     # The warp and the block -----------------------------------------------------------------------
 
     def op_bar(self, i: Instruction) -> Callable[[], None]:
-        if i.parts[1] in ("sync", "warp"):
+        if i.parts[1] in ("sync", "warp") or i.opcode.startswith("barrier.cta.sync"):
             return lambda: None
-        if i.opcode in ("bar.red.or.pred", "barrier.red.or.pred"):
+        if i.parts[1] == "arrive":
+            return lambda: None  # counted when it was picked
+        if "red" in i.parts and "or" in i.parts:
             get = self.read(i.operands[-1], "pred")
 
             def reduce() -> None:
-                p = np.broadcast_to(get(), self.lanes()).reshape(-1, self.per_block)
-                self.write(i.operands[0], np.repeat(p.any(1), self.per_block))
+                block = self.block[self.idx]
+                some = np.bincount(block, np.broadcast_to(get(), self.lanes()), minlength=block.max() + 1) > 0
+                self.write(i.operands[0], some[block])
 
             return reduce
         raise PtxError(f"unknown barrier: {i.text}")
@@ -762,16 +795,40 @@ class Machine:
     op_barrier = op_bar
 
     def op_shfl(self, i: Instruction) -> Callable[[], None]:
-        if i.parts[2] != "bfly" or i.operands[3:] != ["31", "-1"]:
+        if i.parts[2] not in ("bfly", "idx") or i.operands[3:] != ["31", "-1"]:
             raise PtxError(f"unknown shuffle: {i.text}")
         get, mask = self.read(i.operands[1], "b32"), int(i.operands[2])
         target = i.operands[0].split("|")[0]
+        source = np.arange(32) ^ mask if i.parts[2] == "bfly" else np.full(32, mask)
 
         def run() -> None:
             v = get().reshape(-1, 32)
-            self.write(target, v[:, np.arange(32) ^ mask].reshape(-1))
+            self.write(target, v[:, source].reshape(-1))
 
         return run
+
+    def op_vote(self, i: Instruction) -> Callable[[], None]:
+        if i.opcode != "vote.sync.any.pred" or i.operands[2] != "-1":
+            raise PtxError(f"unknown vote: {i.text}")
+        get = self.read(i.operands[1], "pred")
+
+        def run() -> None:
+            v = np.broadcast_to(get(), self.lanes()).reshape(-1, 32)
+            self.write(i.operands[0], np.repeat(v.any(1), 32))
+
+        return run
+
+    def op_mbarrier(self, i: Instruction) -> Callable[[], None]:
+        return self.async_.mbarrier(i)
+
+    def op_fence(self, i: Instruction) -> Callable[[], None]:
+        return self.async_.fence(i)
+
+    def op_wgmma(self, i: Instruction) -> Callable[[], None]:
+        return self.async_.wgmma(i)
+
+    def op_setmaxnreg(self, i: Instruction) -> Callable[[], None]:
+        return lambda: None
 
     def op_redux(self, i: Instruction) -> Callable[[], None]:
         fn = {"min": np.min, "max": np.max}[i.parts[2]]
@@ -827,12 +884,14 @@ def _high64(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def launch(
-    kernel: Kernel, memory: Memory, parameters: bytes, blocks: int, shared_bytes: int, order: str = "together",
-    batch: int = 48,
+    kernel: Kernel, memory: Memory, parameters: bytes | Sequence[bytes], blocks: int, shared_bytes: int,
+    order: str = "together", batch: int = 48,
 ) -> dict[str, int]:
     """Runs `blocks` blocks, `batch` of them side by side; returns how many instructions were stepped."""
-    if len(parameters) != kernel.parameter_bytes:
-        raise PtxError(f"expected {kernel.parameter_bytes} bytes of parameters, but got {len(parameters)}")
+    parameters = [parameters] if isinstance(parameters, bytes) else parameters
+    if [len(p) for p in parameters] != kernel.parameter_bytes:
+        got = [len(p) for p in parameters]
+        raise PtxError(f"expected parameters of {kernel.parameter_bytes} bytes, but got {got}")
     executed = 0
     with np.errstate(all="ignore"):
         for first in range(0, blocks, batch):
@@ -842,5 +901,6 @@ def launch(
             machine.run()
             if any(len(p[0]) for p in machine.pending):
                 raise PtxError("a cp.async was never waited for")
+            machine.async_.finish()
             executed += machine.executed
     return {"executed": executed}

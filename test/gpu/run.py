@@ -16,7 +16,7 @@ import heddle as hd
 from heddle import _attend, _gpu
 from heddle._spec import DTYPES, prepare
 
-from . import ptx
+from . import hopper, ptx
 
 _NAMES = {
     torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.int32: "i32", torch.int64: "i64",
@@ -118,7 +118,9 @@ def launch(
 
     between = memory(_gpu.places(bundle, args)[1]) if bundle.is_program else 0
     for part, plan in _gpu.plans(bundle, args, results, between):
-        kernels, block = _kernels(part.ptx), plan.parameters(memory(plan.workspace_bytes))
+        kernels, block = _kernels(part.ptx), [plan.parameters(memory(plan.workspace_bytes))]
+        if plan.maps:
+            block.append(maps_of(plan))
         for step in plan.steps:
             ptx.launch(kernels[step.name], device.memory, block, step.blocks, step.shared_bytes, order)
 
@@ -150,6 +152,11 @@ class Interpreted:
         """The results for tensors and numbers."""
         plain = [x.get() if isinstance(x, hd.Scalar) else x for x in values]
         return tuple(spec(self.text, *plain))
+
+
+def maps_of(plan: _gpu.Plan) -> bytes:
+    """The tensor maps in the interpreter's encoding."""
+    return b"".join(hopper.encode(m.pointer, m.dims, m.strides, m.box) for m in plan.maps)
 
 
 def attend(

@@ -76,7 +76,7 @@ class FakeDriver:
     def cuLaunchKernel(self, function: Any, x: int, y: int, z: int, threads: int, ty: int, tz: int, shared: int,
                        stream: Any, parameters: Any, extra: Any) -> int:  # fmt: skip
         kernel = self.kernels[self.names[function.value - 1]]
-        block = ctypes.string_at(parameters[0], kernel.parameter_bytes)
+        block = [ctypes.string_at(parameters[n], size) for n, size in enumerate(kernel.parameter_bytes)]
         assert (y, z, ty, tz, threads) == (1, 1, 1, 1, kernel.threads)
         self.launched.append((kernel.name, x, stream.value))
         ptx.launch(kernel, self.memory, block, x, shared)

@@ -1,0 +1,155 @@
+"""The kernels of sm_90a (tensor copies, wgmma, two consumer warpgroups) against the oracle, and assembled."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import heddle as hd
+from kernel_checks import compare, compare_problem
+from oracle import cases
+
+from . import hopper, ptx, run
+
+PTXAS = shutil.which("ptxas")
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.mlir"))
+
+
+@pytest.fixture(autouse=True)
+def on_hopper(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """`heddle.attend` by the kernels for sm_90a; gives the names of those launched."""
+    names: list[str] = []
+    real = ptx.launch
+
+    def launch(kernel: ptx.Kernel, *args: Any, **kw: Any) -> Any:
+        names.append(kernel.name)
+        return real(kernel, *args, **kw)
+
+    monkeypatch.setattr(ptx, "launch", launch)
+    monkeypatch.setattr(hd, "attend", functools.partial(run.attend, target="sm_90a"))
+    yield names
+
+
+def test_operands_hold_each_element_once() -> None:
+    """What a tensor copy of 64 columns writes is what a descriptor of either kind reads."""
+    panel = hopper.swizzle128(np.arange(0, 64 * 128, 2)).reshape(64, 64)  # [row, column]
+    fixed = 1 << 62 | (1024 >> 4) << 32 | 1 << 16
+    for k in range(4):
+        assert (hopper.operand(fixed | (32 * k) >> 4, 64, 16, False) == panel[:, 16 * k : 16 * k + 16]).all()
+        assert (hopper.operand(fixed | (2048 * k) >> 4, 64, 16, True) == panel[16 * k : 16 * k + 16].T).all()
+
+
+@pytest.mark.parametrize("n", [8, 96, 256])
+def test_accumulators_hold_each_element_once(n: int) -> None:
+    seen = np.zeros((64, n), int)
+    np.add.at(seen, hopper.wgmma_accumulators(n), 1)
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("order", ["together", "forward", "backward"])
+@pytest.mark.parametrize("where", ["full", "causal"])
+def test_dense(where: str, order: str, on_hopper: list[str]) -> None:
+    g = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(1, 2, n, 128, generator=g).to(torch.bfloat16) for n in (300, 400, 400))
+    compare(q, k, v, where, dtype="bf16", q_offset=100, order=order, judge_ignores=("order",))
+    assert on_hopper == ["heddle_tma_0"]
+
+
+@pytest.mark.parametrize("name", cases.PRIMITIVES)
+def test_each_primitive(name: str, on_hopper: list[str]) -> None:
+    group = 3 if "per_head" in name else 1
+    dtype = ("f16", "bf16")[len(name) % 2]
+    p = cases.Problem(
+        nq=150, nk=390, d=16, dv=8, dtype=dtype, where=cases.PRIMITIVES[name], b=1, group=group, offset="five"
+    )
+    compare_problem(p)
+    assert all("tma" in n for n in on_hopper) or name == "empty"
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+@pytest.mark.parametrize(
+    ("d", "dv"), [(8, 40), (40, 8), (72, 64), (64, 64), (128, 128), (96, 256), (256, 192), (192, 128)]
+)
+def test_head_dimensions(d: int, dv: int, dtype: str, on_hopper: list[str]) -> None:
+    compare_problem(cases.Problem(nq=140, nk=200, d=d, dv=dv, dtype=dtype, where="causal", b=1, offset="end"))
+    assert on_hopper == ["heddle_tma_0"]
+
+
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+def test_layouts(layout: str, on_hopper: list[str]) -> None:
+    """Tensors without maps take the other kernels."""
+    p = cases.Problem(
+        nq=70, nk=190, d=40, dv=24, dtype="bf16", where="window(30, 3)", group=2, layout=layout, offset="batch"
+    )
+    compare_problem(p)
+    assert on_hopper == ["heddle_gpu_0" if layout in ("sliced", "columns") else "heddle_tma_0"]
+
+
+@pytest.mark.parametrize("nk", [1, 63, 128, 129, 300])
+@pytest.mark.parametrize("where", ["full", "stride(5)", "window(9, 9, dilation = 3)"])
+def test_lengths(nk: int, where: str) -> None:
+    compare_problem(cases.Problem(nq=130, nk=nk, d=16, dv=16, dtype="f16", where=where, b=1, offset="five"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["causal", "window(20, 0)", "stride(9)", "grid(8, window(1, 1), full)"])
+def test_dead_keys_do_not_reach_a_row(where: str, value: float) -> None:
+    g = torch.Generator().manual_seed(2)
+    q, k, v = (torch.randn(1, 2, 260, 32, generator=g).to(torch.bfloat16) for _ in range(3))
+    v[:, :, 200] = value
+    k[:, :, 201] = value
+    compare(q, k, v, where, dtype="bf16", q_offset=0)
+
+
+@pytest.mark.parametrize("score", ["alibi", "softcap"])
+def test_scores(score: str) -> None:
+    g = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn(1, h, 200, 64, generator=g).to(torch.float16) for h in (4, 2, 2))
+    compare(q, k, v, "causal", dtype="f16", score=score, q_offset=0)
+
+
+def hot(where: str, d: int, kind: str = "bf16") -> str:
+    t = f"tensor<?x8x?x{d}x{kind}>"
+    return f"""func.func @f(%q: {t}, %k: {t}, %v: {t}) -> {t} {{
+  %o = attn.attend %q segment(%k, %v) where({where}) q_offset(0) : {t} segment({t}, {t}) -> {t}
+  return %o : {t}
+}}
+"""
+
+
+@pytest.mark.skipif(PTXAS is None, reason="no ptxas")
+@pytest.mark.parametrize("d", [64, 128])
+@pytest.mark.parametrize(
+    "where", ["full", "causal", "causal & window(1023, 0)", "window(255, 0, dilation = 8)", "causal & stride(128)"]
+)
+def test_hot_kernels_assemble(where: str, d: int, tmp_path: Path) -> None:
+    """No spills, no serialised products, the registers that the block's warpgroups share."""
+    bundle, kernels = run.compile_text(hot(where, d), "sm_90a")
+    source = tmp_path / "k.ptx"
+    source.write_bytes(bundle.ptx)
+    done = subprocess.run(
+        [str(PTXAS), "-v", "-arch=sm_90a", "-o", str(tmp_path / "k.cubin"), str(source)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "serialized" not in done.stderr, done.stderr
+    assert "warning" not in done.stderr, done.stderr
+    assert max(int(n) for n in re.findall(r"(\d+) bytes spill", done.stderr)) == 0, done.stderr
+    used = re.search(r"heddle_tma_0.*?Used (\d+) registers", done.stderr, re.S)
+    assert used and int(used.group(1)) <= 168, done.stderr
+    kernel = kernels["heddle_tma_0"]
+    shape = bundle.manifest["gpu"]["tensor_kernels"][0]
+    products = [i for i in kernel.code if i.opcode.startswith("wgmma.mma_async")]
+    # S for the first tile and for those of the loop; P V for the loop's and the last one.
+    assert len(products) == 2 * (d // 16 + shape["keys"] // 16)
+    limits = [i.opcode + " " + i.operands[0] for i in kernel.code if i.parts[0] == "setmaxnreg"]
+    assert sorted(limits) == ["setmaxnreg.dec.sync.aligned.u32 24", "setmaxnreg.inc.sync.aligned.u32 240"]

@@ -174,10 +174,10 @@ Value Emitter::toInt(Value v, Type element) {
 }
 
 Value Emitter::exp2(Value x, bool forBf16) {
-  // 2^x = 2^n 2^f with n = round(x), |f| <= 1/2, and a minimax polynomial of degree 5 or 3 for 2^f.
+  // 2^x = 2^n 2^f with n = round(x), |f| <= 1/2, and a minimax polynomial of degree 5 or 4 for 2^f.
   static constexpr double kFifth[] = {1.32647285e-3, 9.67151299e-3, 5.55073358e-2, 2.40222424e-1, 6.93147004e-1, 1.0};
-  static constexpr double kThird[] = {5.500895e-2, 2.4221101e-1, 6.9328293e-1, 1.0};
-  ArrayRef<double> coefficients = forBf16 ? ArrayRef<double>(kThird) : ArrayRef<double>(kFifth);
+  static constexpr double kFourth[] = {9.58285443e-03, 5.59064281e-02, 2.40240986e-01, 6.93124193e-01, 1.0};
+  ArrayRef<double> coefficients = forBf16 ? ArrayRef<double>(kFourth) : ArrayRef<double>(kFifth);
   Type type = x.getType();
   bool scalef = target.avx512 && isVector(x);
   if (!scalef) {

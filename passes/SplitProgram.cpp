@@ -224,7 +224,7 @@ private:
       for (Value init : glue.getOutputs()) {
         auto type = cast<RankedTensorType>(init.getType());
         SmallVector<Value> unknown;
-        for (int64_t n = 0; n < type.getNumDynamicDims(); ++n) {
+        for (size_t n = 0; n < type.getNumDynamicDims(); ++n) {
           unknown.push_back(arith::ConstantIndexOp::create(b, op.getLoc(), 0));
         }
         if (!map.contains(init)) {

@@ -219,7 +219,8 @@ class GpuKernel:
         with self._lock:
             module = driver().load(part, device)
             made = {}
-            for kernel in part.manifest["gpu"]["kernels"]:
+            gpu = part.manifest["gpu"]
+            for kernel in [*gpu["kernels"], *(gpu.get("tensor_kernels") or [])]:
                 function = ctypes.c_void_p()
                 driver().call(
                     "cuModuleGetFunction", ctypes.byref(function), module, ctypes.c_char_p(kernel["name"].encode())

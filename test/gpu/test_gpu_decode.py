@@ -16,7 +16,7 @@ del test_dead_splits_do_not_leak, test_extra_memory_is_bounded  # noqa: F821
 
 SPEC = """func.func @f(%q: tensor<?x8x?x16xbf16>, %k: tensor<?x2x?x16xbf16>, %v: tensor<?x2x?x16xbf16>)
     -> (tensor<?x8x?x16xbf16>, tensor<?x8x?xf32>) {
-  %o, %l = attn.attend %q segment(%k, %v) where(causal) q_offset("end") lse
+  %o, %l = attn.attend %q segment(%k, %v) where(causal) q_offset(end) lse
     : tensor<?x8x?x16xbf16> segment(tensor<?x2x?x16xbf16>, tensor<?x2x?x16xbf16>)
       -> tensor<?x8x?x16xbf16>, tensor<?x8x?xf32>
   return %o, %l : tensor<?x8x?x16xbf16>, tensor<?x8x?xf32>

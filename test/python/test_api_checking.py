@@ -43,7 +43,10 @@ def test_what_is_right_passes() -> None:
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        (lambda: hd.listed(lists(_3_1=3)), r"expected distinct entries in each list of \w+, but got 3 at \[0, 3, 1\]"),
+        (
+            lambda: hd.listed(lists(_3_1=3)),
+            r"expected distinct entries in each list of p0 of listed\(p0\), but got 3 at \[0, 3, 1\]",
+        ),
         (lambda: hd.listed(lists(_7_2=N)), rf"from 0 to {N - 1}, or -1 for none, but got {N} at \[0, 7, 2\]"),
         (lambda: hd.listed(lists(_7_2=-2)), r"or -1 for none, but got -2"),
         (lambda: hd.coarse(4, hd.listed(np.full((1, 5, 1), 5))), r"from 0 to 4, or -1 for none, but got 5"),
@@ -54,7 +57,10 @@ def test_what_is_right_passes() -> None:
         (lambda: hd.packed(np.array([0, 9, 5, N])), r"to ascend from 0 to at most 20 .*got 5 at \[2\] after 9"),
         (lambda: hd.packed(np.array([0, N + 1])), r"the number of queries\), but got 21"),
         (lambda: hd.offsets(np.array([1, 2, 1])), r"distinct entries .*got 1 at \[0\] and at \[2\]"),
-        (lambda: hd.lengths(np.array([3, N + 2])), rf"expected lengths in \w+ from 0 to {N}, but got {N + 2} at \[1\]"),
+        (
+            lambda: hd.lengths(np.array([3, N + 2])),
+            rf"expected lengths in p0 of lengths\(p0\) from 0 to {N}, but got {N + 2} at \[1\]",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(where: Callable[[], Any], message: str) -> None:

@@ -14,9 +14,9 @@ namespace json = llvm::json;
 
 namespace heddle {
 
-static constexpr const char *kNames[] = {"dots",       "values", "softmax",  "regions", "masks",  "live",
-                                         "conditions", "keys",   "runs",     "columns", "chunks", "tiles",
-                                         "rows",       "copies", "far_keys", "calls"};
+static constexpr const char *kNames[] = {"dots",     "values",    "softmax",  "regions",  "masks", "live", "conditions",
+                                         "keys",     "runs",      "columns",  "chunks",   "tiles", "rows", "copies",
+                                         "far_keys", "own_pairs", "own_runs", "own_rows", "calls"};
 static_assert(std::size(kNames) == kWorkKinds);
 
 const char *nameOf(Work kind) { return kNames[static_cast<size_t>(kind)]; }
@@ -68,6 +68,13 @@ WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape
   for (const KeyDigit &digit : s.key) {
     bounds += nodesOf(digit.lower) + nodesOf(digit.upper) + nodesOf(digit.phase);
   }
+  if (s.byRow) {
+    w[Work::OwnPairs] = cost.live * (shape.d + shape.dv);
+    w[Work::OwnRuns] = cost.ownRuns;
+    w[Work::OwnRows] = cost.rows;
+    w[Work::Regions] = shape.scored ? cost.live : 0;
+    return w;
+  }
   w[Work::Dots] = cost.scored * shape.d;
   w[Work::Values] = cost.weighted * shape.dv;
   w[Work::Softmax] = cost.weighted;
@@ -88,11 +95,11 @@ WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape
 /// Measured on an AMD EPYC of the fifth generation, in the order of Work; seconds.
 static std::array<double, kWorkKinds> usualSeconds(const std::string &type) {
   if (type == "bf16") {
-    return {8.2e-12,  0, 1.18e-10, 0,        4.55e-11, 2.68e-10, 3.87e-10, 0,
-            1.25e-08, 0, 5.75e-08, 6.08e-09, 1.02e-10, 4.8e-11,  1.72e-11, 4.13e-06};
+    return {8.2e-12,  0,        1.18e-10, 0,       4.55e-11, 2.68e-10, 3.87e-10, 0,       1.25e-08, 0,
+            5.75e-08, 6.08e-09, 1.02e-10, 4.8e-11, 1.72e-11, 1.9e-11,  4e-09,    3.5e-08, 4.13e-06};
   }
-  return {1.86e-11, 0, 8.68e-11, 0,        4.61e-11, 1.18e-09, 3.09e-10, 0,
-          2.6e-08,  0, 0,        1.09e-08, 9.1e-11,  8.31e-11, 2.07e-11, 3.78e-06};
+  return {1.86e-11, 0,        8.68e-11, 0,        4.61e-11, 1.18e-09, 3.09e-10, 0,       2.6e-08, 0,
+          0,        1.09e-08, 9.1e-11,  8.31e-11, 2.07e-11, 1.9e-11,  4e-09,    3.5e-08, 3.78e-06};
 }
 
 MachineModel MachineModel::load(const std::string &type) {
@@ -118,7 +125,7 @@ MachineModel MachineModel::load(const std::string &type) {
     return model;
   }
   for (size_t n = 0; n < kWorkKinds; ++n) {
-    const double seconds = own->getNumber(kNames[n]).value_or(0);
+    const double seconds = own->getNumber(kNames[n]).value_or(model.seconds[n]);
     if (!std::isfinite(seconds) || seconds < 0) {
       return model;
     }

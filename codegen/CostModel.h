@@ -11,7 +11,7 @@
 #ifndef HEDDLE_CODEGEN_COSTMODEL_H
 #define HEDDLE_CODEGEN_COSTMODEL_H
 
-#include "codegen/StratumCost.h"
+#include "passes/StratumCost.h"
 
 #include <array>
 #include <string>
@@ -35,6 +35,9 @@ enum class Work : uint8_t {
   Rows,       ///< queries times (d + dv), for each tiling of the queries
   Copies,     ///< values of keys that are copied first: rows far apart, or of 16 bits
   FarKeys,    ///< keys times d times the doublings by which they lie farther apart than half a page
+  OwnPairs,   ///< pairs of queries that are taken one at a time, times (d + dv)
+  OwnRuns,    ///< runs of keys of such queries
+  OwnRows,    ///< such queries
   Calls,      ///< launches
 };
 inline constexpr size_t kWorkKinds = static_cast<size_t>(Work::Calls) + 1;

@@ -380,6 +380,9 @@ private:
         out[label] = textOf(condition);
       }
     }
+    if (s.byRow) {
+      out["by_row"] = true;
+    }
     if (s.headPeriod > 1) {
       out["head_period"] = s.headPeriod;
       out["heads"] = json::Array(s.heads);
@@ -429,6 +432,7 @@ private:
     total.maskedKeys += one.maskedKeys * times;
     total.columns += one.columns * times;
     total.rows += one.rows * times;
+    total.ownRuns += one.ownRuns * times;
     total.exact &= one.exact;
   }
 

@@ -4,7 +4,7 @@
 //   stratum  ::= kind `{` field (`,` field)* `}`
 //   field    ::= `segment = 0` | `heads = [0, 1] mod 4` | `query = [digit, ...]` | `key = [digit, ...]`
 //              | `lower = [expr, ...]` | `upper = [expr, ...]` | `guard = expr` | `keep = expr`
-//              | `residual = expr` | `choices = 3` | `note = "text"`
+//              | `residual = expr` | `choices = 3` | `by_row = 1` | `note = "text"`
 //   digit    ::= `{` `radix = 1, extent = 0, tile = 64` `}`
 //              | `{` `radix = 1, extent = 0, step = 1, phase = expr, lower = [...], upper = [...]` `}`
 //
@@ -41,7 +41,7 @@ bool sameButHeads(const Stratum &a, const Stratum &b) {
   return a.kind == b.kind && a.segment == b.segment && a.choices == b.choices && a.query == b.query &&
          std::equal(a.key.begin(), a.key.end(), b.key.begin(), b.key.end(), sameKey) && same(a.lower, b.lower) &&
          same(a.upper, b.upper) && same(a.guard, b.guard) && same(a.keep, b.keep) && same(a.residual, b.residual) &&
-         same(a.list, b.list) && same(a.first, b.first) && a.run == b.run && same(a.ids, b.ids);
+         same(a.list, b.list) && same(a.first, b.first) && a.run == b.run && same(a.ids, b.ids) && a.byRow == b.byRow;
 }
 
 static bool same(const Stratum &a, const Stratum &b) {
@@ -217,6 +217,7 @@ struct Printer {
     expr("first", s.first);
     integer("run", s.run, 1);
     expr("ids", s.ids);
+    integer("by_row", s.byRow, 0);
     note(s.note);
     out += "}";
   }
@@ -421,6 +422,8 @@ private:
       s.run = positive();
     } else if (name == "ids") {
       s.ids = expr();
+    } else if (name == "by_row") {
+      s.byRow = parseInteger() != 0;
     } else if (name == "note") {
       s.note = parseString();
     } else {

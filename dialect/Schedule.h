@@ -69,6 +69,9 @@ struct Stratum {
   /// Gathered: equal(query's id, key's id), with one id >= 0. Queries and keys are sorted by id: the runtime makes the
   /// tables (docs/abi.md), tiles take queries and chunks keys in that order.
   Expr ids;
+  /// Queries are taken one at a time with their own keys, instead of tiles with the union of their keys: cheaper where
+  /// neighbors share few. A decision of the scheduler; what the stratum holds is the same.
+  bool byRow = false;
   /// Why, for remarks: e.g. "stride(64) and window(3, 3): no common digits".
   std::string note;
 };

@@ -12,6 +12,7 @@
 #include "mlir/IR/Remarks.h"
 #include "passes/BuildStrata.h"
 #include "passes/Passes.h"
+#include "passes/RowChoice.h"
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/Support/Format.h"
 #include "llvm/Support/raw_ostream.h"
@@ -52,6 +53,22 @@ static int64_t superTileCap(int64_t dv) {
     cap *= 2;
   }
   return cap;
+}
+
+/// Of each segment, elements of a row of K (all dots) and of V together.
+static std::vector<int64_t> widthsOf(attn::AttendOp op) {
+  auto width = [](Value v) {
+    int64_t d = cast<RankedTensorType>(v.getType()).getShape().back();
+    return ShapedType::isDynamic(d) ? 64 : d;
+  };
+  std::vector<int64_t> all;
+  for (int64_t g = 0; g < op.getNumSegments(); ++g) {
+    all.push_back(width(op.getValues()[g]));
+    for (auto [query, key] : op.getDots(g)) {
+      all.back() += width(query);
+    }
+  }
+  return all;
 }
 
 /// Distinct operations of a schedule's expressions: what its code is made of.
@@ -162,6 +179,7 @@ struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePas
                        << " operations, but got " << n;
       return signalPassFailure();
     }
+    chooseRows(schedule.strata, widthsOf(op));
     schedule.superTile = superTileFor(schedule.strata, limits);
     for (auto [n, s] : llvm::enumerate(schedule.strata)) {
       std::string text = ("stratum " + Twine(n) + " of segment " + Twine(s.segment) + ": " + kindName(s.kind)).str();

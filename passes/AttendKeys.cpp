@@ -126,7 +126,7 @@ void AttendTiler::emitChoices(const Uniform &u, int64_t n, Value split, Value mi
 
 void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value split, Value minPosition) {
   const Stratum &s = schedule.strata[n];
-  if (bool(s.list) || bool(s.ids)) {
+  if (bool(s.list) || bool(s.ids) || byRow(s)) {
     // Not split: the first split has all of them.
     Value mine = splitKeys ? e.eq(split, e.c(0)) : e.constant(e.i1, int64_t(1));
     e.ifThen(mine, [&] {

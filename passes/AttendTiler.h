@@ -11,6 +11,7 @@
 #include "passes/EmitExpr.h"
 #include "passes/KernelSignature.h"
 #include "passes/TileKernels.h"
+#include "llvm/ADT/MapVector.h"
 
 namespace heddle {
 
@@ -173,7 +174,7 @@ private:
                       mlir::Value toNext);
   void emitStrata(const Uniform &u, const Strata &group, mlir::Value split, mlir::Value minPosition);
   /// True where a dead pair may meet a value: then its weight is 0, and 0 * NaN must not reach acc.
-  bool mayLeak(const Stratum &s) { return maskable(s) || isScored(s.segment); }
+  bool mayLeak(const Stratum &s) { return !byRow(s) && (maskable(s) || isScored(s.segment)); }
 
   //===--- AttendState.cpp ---------------------------------------------------===//
 
@@ -265,11 +266,8 @@ private:
   mlir::Value orderTable(const Uniform &u, int64_t order, int64_t table);
   mlir::Value gatherI32(mlir::Value base, mlir::Value index);
   void describeOrders();
-  bool byRow(const Stratum &s);
   void emitShared(const Uniform &u, int64_t n);
   void emitSorted(const Uniform &u, int64_t n);
-  void emitRows(int64_t n);
-  void emitRowFlush(int64_t n);
   /// `whole`: all of the scale, else its sign, as Pack has it.
   void emitRowQuery(const Uniform &u, int64_t segment, size_t dot, mlir::Value query, bool whole);
   void emitRowDots(const Uniform &u, int64_t segment, size_t dot, mlir::Value count, mlir::Value scores);
@@ -285,9 +283,32 @@ private:
   void emitRelative(int64_t n, size_t dot);
   void emitDistances(const Uniform &u, int64_t segment, size_t dot, mlir::Value least, mlir::Value span);
   void emitRelativeRows(const Uniform &u, int64_t segment, size_t dot);
-  void emitRowScores(const Uniform &u, int64_t segment, mlir::Value count, mlir::Value query);
-  void emitRowSoftmax(const Uniform &u, mlir::Value count, mlir::Value lane);
-  void emitRowValues(const Uniform &u, int64_t segment, mlir::Value count, mlir::Value acc, bool exact);
+
+  //===--- RowKeys.cpp -------------------------------------------------------===//
+
+  /// Strata of one segment and group whose queries are taken one at a time: a query's keys of all of them are one list.
+  struct RowSet {
+    llvm::SmallVector<int64_t> members;
+    llvm::SmallVector<llvm::SmallVector<LaneInterval>> intervals; ///< of each member
+  };
+  llvm::MapVector<int64_t, RowSet> rowSets; ///< by first member
+  /// Two blocks of queries: while one is computed, the rows of the next are asked for.
+  int64_t fRowKeys = 0, fRowCounts = 0, fRowNews = 0, fRowNewCounts = 0, fRowFactors = 0;
+
+  static bool byRow(const Stratum &s);
+  void planRows();
+  void layoutRows();
+  void emitRows(int64_t n);
+  void emitRowGather(int64_t n);
+  void emitRowBlock(int64_t n);
+  void emitRowWalk(const Uniform &u, const Stratum &s, size_t digit, mlir::Value base,
+                   llvm::ArrayRef<std::pair<mlir::Value, mlir::Value>> ranges, llvm::ArrayRef<mlir::Value> phases,
+                   llvm::function_ref<void(mlir::Value, mlir::Value, mlir::Value)> run);
+  void emitRowScores(const Uniform &u, int64_t segment, mlir::Value count, mlir::Value query, mlir::Value keys,
+                     mlir::Value place);
+  mlir::Value rowScores(const Uniform &u, size_t dot, mlir::Value place) {
+    return e.at(in(u, fScores[dot]), e.mul(place, slots * 4));
+  }
 };
 
 } // namespace heddle

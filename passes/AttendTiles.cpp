@@ -195,6 +195,9 @@ int64_t AttendTiler::packQueries(const Uniform &u, const Strata &group) {
   llvm::SmallDenseSet<int64_t> done;
   for (int64_t n : group.members) {
     int64_t g = schedule.strata[n].segment;
+    if (byRow(schedule.strata[n])) {
+      continue;
+    }
     for (size_t dot = 0; dot < sig.segments[g].dots.size(); ++dot) {
       Pack &pack = packOf(g, dot);
       if (!done.insert(pack.at).second) {
@@ -288,6 +291,9 @@ void AttendTiler::emitStrata(const Uniform &u, const Strata &group, Value split,
     clearState(u, in(u, fTile));
     for (int64_t n : group.members) {
       const Stratum &s = schedule.strata[n];
+      if (byRow(s) && !rowSets.contains(n)) {
+        continue; // with the first of its set
+      }
       if (s.headPeriod <= 1) {
         emitChoices(u, n, split, minPosition);
         continue;

@@ -9,11 +9,7 @@
 //                  the runtime sorted them; a lane's keys are one run of ranks,
 //                  and bounds on positions narrow it by bisection, since the keys
 //                  of one id keep their order
-//   own lists      listed(%i): queries share nothing, so one query at a time is
-//                  computed, with d on lanes:
-//                    s_t = q . k_{list[t]};  m' = max(m, max_t s_t)
-//                    p_t = 2^(s_t - m');  l = l 2^(m - m') + sum_t p_t
-//                    acc = acc 2^(m - m') + sum_t p_t v_{list[t]}
+//   own lists      listed(%i): queries share nothing (RowKeys.cpp)
 //
 //===----------------------------------------------------------------------===//
 
@@ -28,8 +24,6 @@ namespace heddle {
 
 using Values = Emitter::Values;
 using Kind = vector::CombiningKind;
-
-bool AttendTiler::byRow(const Stratum &s) { return bool(s.list) && gathersByRow(s.list); }
 
 Value AttendTiler::gatherI32(Value base, Value index) {
   if (!Emitter::isVector(index)) {
@@ -188,90 +182,7 @@ void AttendTiler::emitShared(const Uniform &u, int64_t n) {
   e.loop(first, e.add(last, 1), 1, [&](Value r) { walk(r, [&](Value query) { return e.eq(rowOf(query), r); }); });
 }
 
-//===--- Own lists --------------------------------------------------------===//
-
-/// rows(args, scratch, b, h): the tile's queries one by one. A query's live keys are gathered into the chunk's tables.
-void AttendTiler::emitRows(int64_t n) {
-  const Stratum &s = schedule.strata[n];
-  const SegmentSignature &segment = sig.segments[s.segment];
-  auto fn = function(name("rows", n), {e.ptr, e.ptr, e.i64, e.i64});
-  auto a = fn.getArguments();
-  Uniform u = uniform(a[0], a[1], a[2], a[3]);
-  beginSegment(u, s.segment);
-  Value koff = kOffset(u, s.segment), rowsEnd = e.add(koff, keyRows(u, s.segment));
-  SmallVector<std::array<Value, 3>> tables; // base, stride, table
-  auto table = [&](int64_t base, int64_t stride, int64_t at) {
-    tables.push_back({e.load(e.i64, in(u, base), 8), e.load(e.i64, in(u, stride), 8), in(u, at)});
-  };
-  table(fValueBase, fValueStride, fValueTable);
-  for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
-    if (!segment.dots[dot].relative) {
-      table(fKeyBase[dot], fKeyStride[dot], fKeyTable[dot]);
-    }
-  }
-  auto gather = [&](Value lane, Value query) {
-    ExprScope at = scope(u, s.segment, query, {});
-    Value lo = koff, hi = rowsEnd;
-    for (const Expr &x : s.lower) {
-      lo = e.max(lo, emitExpr(e, x, at));
-    }
-    for (const Expr &x : s.upper) {
-      hi = e.min(hi, emitExpr(e, x, at));
-    }
-    for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
-      emitRowQuery(u, s.segment, dot, query, true);
-    }
-    auto flush = [&] { e.call(name("row_flush", n), {}, {u.args, u.scratch, u.b, u.h, lane, query}); };
-    auto take = [&](Value j) {
-      Value count = e.load(e.i64, in(u, fCount), 8), row = e.sub(j, koff);
-      e.store(e.toInt(j, e.i32), e.at(in(u, fKeys), e.mul(count, 4)), 4);
-      for (auto [base, stride, to] : tables) {
-        e.store(e.add(e.mul(row, stride), base), e.at(to, e.mul(count, 8)), 8);
-      }
-      for (auto [dot, source] : llvm::enumerate(segment.dots)) {
-        if (source.relative) {
-          e.store(relativeRow(u, source, query, j), e.at(in(u, fKeyTable[dot]), e.mul(count, 8)), 8);
-        }
-      }
-      Value next = e.add(count, 1);
-      e.store(next, in(u, fCount), 8);
-      e.ifThen(e.ge(next, e.c(schedule.keyChunk)), flush);
-    };
-    auto consider = [&](Value j) {
-      Value live;
-      ExprScope pair = scope(u, s.segment, query, j);
-      for (const Expr &condition : {s.keep, s.residual}) {
-        if (condition) {
-          Value holds = emitExpr(e, condition, pair);
-          live = live ? e.both(live, holds) : holds;
-        }
-      }
-      live ? e.ifThen(live, [&] { take(j); }) : take(j);
-    };
-    EmittedList entries = emitList(e, s.list, at);
-    e.loop(entries.lo, entries.hi, 1, [&](Value t) {
-      at.entry = entries.entry(e, t);
-      Value first = emitExpr(e, s.first, at);
-      if (s.run == 1) {
-        e.ifThen(e.both(e.le(lo, first), e.lt(first, hi)), [&] { consider(first); });
-      } else {
-        e.loop(e.max(first, lo), e.min(e.add(first, s.run), hi), 1, consider);
-      }
-    });
-    e.ifThen(e.lt(e.c(0), e.load(e.i64, in(u, fCount), 8)), flush);
-  };
-  Value lanes = e.load(e.i64, in(u, fLanes), 8);
-  e.loop(e.c(0), lanes, 1, [&](Value lane) {
-    Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
-    Value query = e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
-    Value live = e.ge(row, e.c(0));
-    if (s.guard) {
-      live = e.both(live, emitExpr(e, s.guard, scope(u, s.segment, query, {})));
-    }
-    e.ifThen(live, [&] { gather(lane, query); });
-  });
-  func::ReturnOp::create(builder, e.loc);
-}
+//===--- One query's rows ------------------------------------------------------===//
 
 namespace {
 /// Calls body(emitter of some width, first element) for whole registers of a row of d elements, then for ever narrower
@@ -370,149 +281,6 @@ void AttendTiler::emitRowDots(const Uniform &u, int64_t segment, size_t dot, Val
     });
   };
   e.ifElse(e.eq(stride, e.c(bytes())), adjacent, apart);
-}
-
-/// S := the score of the dots in base 2; what lies behind the last key in its register is dead.
-void AttendTiler::emitRowScores(const Uniform &u, int64_t segment, Value count, Value query) {
-  const SegmentSignature &s = sig.segments[segment];
-  Value dead = e.constant(e.vec(e.f32), softmax() ? -INFINITY : 0.0);
-  Region *region = score(segment);
-  e.loop(e.c(0), count, vl, [&](Value t) {
-    Values dots;
-    for (size_t dot = 0; dot < s.dots.size(); ++dot) {
-      dots.push_back(e.loadRow(e.at(in(u, fScores[dot]), e.mul(t, 4))));
-    }
-    Value x;
-    if (region) {
-      Values arguments(dots);
-      Value j = e.toInt(e.load(e.vec(e.i32), e.at(in(u, fKeys), e.mul(t, 4)), 4), e.i64);
-      arguments.append({u.b, u.h, query, j});
-      x = e.splat(emitRegion(*region, u.args, arguments));
-      if (softmax()) {
-        x = e.mul(x, e.constant(x.getType(), kLog2E));
-      }
-    } else {
-      x = dots[0];
-      for (Value y : ArrayRef<Value>(dots).drop_front()) {
-        x = e.add(x, y);
-      }
-    }
-    Value inside = e.lt(e.add(e.iota(), t), e.splat(count));
-    e.store(e.select(inside, x, dead), e.at(in(u, fScores[0]), e.mul(t, 4)), 4);
-  });
-}
-
-/// S becomes P; m, l and acc of the lane are rescaled.
-void AttendTiler::emitRowSoftmax(const Uniform &u, Value count, Value lane) {
-  Value scores = in(u, fScores[0]), byte = e.mul(lane, 4);
-  Value mAt = e.at(in(u, fTile), byte), lAt = e.at(in(u, fTile + sumsAt(kLanes)), byte);
-  Value minusInf = e.constant(e.f32, -std::numeric_limits<double>::infinity());
-  auto each = [&](Value init, llvm::function_ref<Value(Value, Value)> body) {
-    return e.loop(e.c(0), count, vl, {init},
-                  [&](Value t, ValueRange acc) { return Values{body(e.at(scores, e.mul(t, 4)), acc[0])}; })[0];
-  };
-  Value top = each(e.splat(minusInf), [&](Value at, Value acc) { return e.max(e.loadRow(at), acc); });
-  Value oldMax = e.load(e.f32, mAt, 4);
-  Value newMax = e.max(vector::ReductionOp::create(builder, e.loc, Kind::MAXNUMF, top), oldMax);
-  Value base = e.select(e.cmp(arith::CmpFPredicate::OEQ, newMax, minusInf), e.constant(e.f32, 0.0), newMax);
-  Value sum = each(e.constant(e.vec(e.f32), 0.0), [&](Value at, Value acc) {
-    Value p = e.exp2(e.sub(e.loadRow(at), e.splat(base)));
-    e.store(p, at, 4);
-    return e.add(acc, p);
-  });
-  Value alpha = e.exp2(e.splat(e.sub(oldMax, base)));
-  Value factor = vector::ExtractOp::create(builder, e.loc, alpha, ArrayRef<int64_t>{0});
-  e.store(e.fma(e.load(e.f32, lAt, 4), factor, sumOf(e, sum)), lAt, 4);
-  e.ifThen(e.cmp(arith::CmpFPredicate::UNE, newMax, oldMax), [&] {
-    e.store(newMax, mAt, 4);
-    Value acc = e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow()));
-    e.loop(e.c(0), e.c(accRow()), vl * 4, [&](Value d) {
-      Value address = e.at(acc, d);
-      e.store(e.mul(e.loadRow(address), alpha), address, 4);
-    });
-  });
-}
-
-/// acc += sum_t p_t v_t; exact: a key with p = 0 adds nothing, whatever it holds.
-void AttendTiler::emitRowValues(const Uniform &u, int64_t segment, Value count, Value acc, bool exact) {
-  constexpr int64_t kRegisters = 4;
-  Value table = in(u, fValueTable), scores = in(u, fScores[0]);
-  Value stride = elementStride(u, sig.argSlot(sig.segments[segment].v));
-  auto rowAt = [&](Value t) { return e.toPtr(e.load(e.i64, e.at(table, e.mul(t, 8)), 8)); };
-  auto weight = [&](Value t) { return e.load(e.f32, e.at(scores, e.mul(t, 4)), 4); };
-  // Columns [d, d + registers * width) of all keys.
-  auto block = [&](Emitter &piece, Value d, int64_t registers) {
-    Value to = piece.at(acc, piece.mul(d, 4)), byte = piece.mul(d, bytes());
-    Values init;
-    for (int64_t r = 0; r < registers; ++r) {
-      init.push_back(piece.loadRow(piece.at(to, r * piece.target.width * 4)));
-    }
-    Value zero = piece.constant(piece.vec(e.f32), 0.0);
-    Values sums = piece.loop(e.c(0), count, 1, init, [&](Value t, ValueRange sum) {
-      Value p = piece.splat(weight(t)), row = piece.at(rowAt(t), byte);
-      Value none = exact ? piece.cmp(arith::CmpFPredicate::OEQ, p, zero) : Value();
-      Values next;
-      for (int64_t r = 0; r < registers; ++r) {
-        Value v = piece.loadAsF32(sig.storage, piece.at(row, r * piece.target.width * bytes()), true);
-        next.push_back(piece.fma(exact ? piece.select(none, zero, v) : v, p, sum[r]));
-      }
-      return next;
-    });
-    for (int64_t r = 0; r < registers; ++r) {
-      piece.store(sums[r], piece.at(to, r * piece.target.width * 4), 4);
-    }
-  };
-  auto adjacent = [&] {
-    inRegisters(e, sig.dv, [&](Emitter &piece, int64_t from, int64_t until) {
-      int64_t wide = piece.target.width * kRegisters, whole = from + (until - from) / wide * wide;
-      if (whole > from) {
-        piece.loop(e.c(from), e.c(whole), wide, [&](Value d) { block(piece, d, kRegisters); });
-      }
-      if (until > whole) {
-        block(piece, e.c(whole), (until - whole) / piece.target.width);
-      }
-    });
-  };
-  auto apart = [&] {
-    e.loop(e.c(0), count, 1, [&](Value t) {
-      Value p = weight(t), row = rowAt(t);
-      Value adds = exact ? e.cmp(arith::CmpFPredicate::UNE, p, e.constant(e.f32, 0.0)) : e.constant(e.i1, int64_t(1));
-      e.ifThen(adds, [&] {
-        e.loop(e.c(0), e.c(sig.dv), 1, [&](Value d) {
-          Value x = e.loadAsF32(sig.storage, e.at(row, e.mul(d, stride)), false), address = e.at(acc, e.mul(d, 4));
-          e.store(e.fma(x, p, e.load(e.f32, address, 4)), address, 4);
-        });
-      });
-    });
-  };
-  e.ifElse(e.eq(stride, e.c(bytes())), adjacent, apart);
-}
-
-/// row_flush(args, scratch, b, h, lane, query): the chunk of one query.
-void AttendTiler::emitRowFlush(int64_t n) {
-  const Stratum &s = schedule.strata[n];
-  const SegmentSignature &segment = sig.segments[s.segment];
-  auto fn = function(name("row_flush", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64});
-  auto a = fn.getArguments();
-  Uniform u = uniform(a[0], a[1], a[2], a[3]);
-  Value lane = a[4], query = a[5], count = e.load(e.i64, in(u, fCount), 8);
-  bool scored = isScored(s.segment);
-  for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
-    emitRowDots(u, s.segment, dot, count, in(u, fScores[dot]));
-  }
-  emitRowScores(u, s.segment, count, query);
-  if (softmax()) {
-    emitRowSoftmax(u, count, lane);
-  } else if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
-    Value scores = in(u, fScores[0]), at = e.at(in(u, fTile + sumsAt(kLanes)), e.mul(lane, 4));
-    Values sum = e.loop(e.c(0), count, vl, {e.constant(e.vec(e.f32), 0.0)}, [&](Value t, ValueRange acc) {
-      return Values{e.add(acc[0], e.loadRow(e.at(scores, e.mul(t, 4))))};
-    });
-    e.store(e.add(e.load(e.f32, at, 4), sumOf(e, sum[0])), at, 4);
-  }
-  emitRowValues(u, s.segment, count, e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow())), scored);
-  e.store(e.c(0), in(u, fCount), 8);
-  func::ReturnOp::create(builder, e.loc);
 }
 
 } // namespace heddle

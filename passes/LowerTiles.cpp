@@ -9,6 +9,7 @@
 #include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Transforms/WalkPatternRewriteDriver.h"
 #include "passes/Passes.h"
+#include "passes/RowKernels.h"
 #include "passes/TileKernels.h"
 #include "passes/VectorTargets.h"
 
@@ -23,6 +24,8 @@ struct LowerTilesPass : impl::LowerTilesPassBase<LowerTilesPass> {
     for (auto fn : getOperation().getOps<mlir::func::FuncOp>()) {
       if (fn.isDeclaration() && fn->hasAttr("attn.tile")) {
         emitTileKernel(fn, vectorTarget(width, bf16));
+      } else if (fn.isDeclaration() && isRowKernel(fn)) {
+        emitRowKernel(fn, vectorTarget(width, bf16));
       }
     }
     // What LLVM has no vector code for: polynomials and rational functions, good to f32.

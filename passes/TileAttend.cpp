@@ -128,6 +128,7 @@ void AttendTiler::layout() {
     fSuper = frame.allocate(stateBytes(stateRows()));
   }
   layoutRelative();
+  layoutRows();
 }
 
 static bool sameDigits(ArrayRef<QueryDigit> x, ArrayRef<QueryDigit> y) {
@@ -143,8 +144,8 @@ static constexpr int64_t kMaxSplits = 32;
 
 /// False where every row of the stratum has its keys within a span that is shorter than a split.
 static bool mayBeLong(const Stratum &s) {
-  if (s.kind == StratumKind::Gathered) {
-    return false; // lists are short, and not split
+  if (s.kind == StratumKind::Gathered || s.byRow) {
+    return false; // short, and not split
   }
   auto isShort = [](ArrayRef<Expr> lower, ArrayRef<Expr> upper, int64_t radix) {
     for (const Expr &hi : upper) {
@@ -166,7 +167,7 @@ static bool differsByHead(const Stratum &s) {
   auto digitMentions = [&](const KeyDigit &d) {
     return mentions(d.phase) || llvm::any_of(d.lower, mentions) || llvm::any_of(d.upper, mentions);
   };
-  return s.headPeriod > 1 || bool(s.list) || bool(s.ids) || mentions(s.guard) || mentions(s.keep) ||
+  return s.headPeriod > 1 || s.byRow || bool(s.list) || bool(s.ids) || mentions(s.guard) || mentions(s.keep) ||
          mentions(s.residual) || llvm::any_of(s.lower, mentions) || llvm::any_of(s.upper, mentions) ||
          llvm::any_of(s.key, digitMentions);
 }
@@ -174,10 +175,15 @@ static bool differsByHead(const Stratum &s) {
 void AttendTiler::plan() {
   for (auto [n, s] : llvm::enumerate(schedule.strata)) {
     int64_t order = orderOf(s);
+    // Queries that are taken one at a time may be taken in any order: their own is best for memory.
+    SmallVector<QueryDigit> digits(s.query.begin(), s.query.end());
+    if (s.byRow) {
+      digits.assign(1, QueryDigit());
+    }
     auto group =
-        llvm::find_if(groups, [&](const Strata &g) { return g.order == order && sameDigits(g.query, s.query); });
+        llvm::find_if(groups, [&](const Strata &g) { return g.order == order && sameDigits(g.query, digits); });
     if (group == groups.end()) {
-      groups.push_back({SmallVector<QueryDigit>(s.query.begin(), s.query.end()), {}, order});
+      groups.push_back({digits, {}, order});
       group = std::prev(groups.end());
     }
     group->members.push_back(n);
@@ -192,6 +198,7 @@ void AttendTiler::plan() {
   const QueryDigit &leading = groups[0].query[0];
   splitKeys = direct && groups[0].query.size() == 1 && schedule.superTile == leading.radix * leading.tile &&
               llvm::is_contained(longStrata, true);
+  planRows();
   groupHeads = llvm::none_of(schedule.strata, differsByHead) && !hasRelative();
   for (int64_t a : sig.patternOperands) {
     Type type = sig.func.getArgumentTypes()[a];
@@ -328,8 +335,9 @@ LogicalResult AttendTiler::run() {
   for (int64_t n = 0; n < int64_t(schedule.strata.size()); ++n) {
     const Stratum &s = schedule.strata[n];
     if (byRow(s)) {
-      emitRowFlush(n);
-      emitRows(n);
+      if (rowSets.contains(n)) {
+        emitRows(n);
+      }
       continue;
     }
     bool scored = isScored(s.segment);

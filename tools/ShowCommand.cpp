@@ -6,7 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "codegen/StratumCost.h"
+#include "passes/StratumCost.h"
 #include "tools/Commands.h"
 #include "tools/Explained.h"
 #include "tools/Picture.h"

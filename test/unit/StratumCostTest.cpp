@@ -5,7 +5,7 @@
 // pair that is called unmasked is live.
 //
 //===----------------------------------------------------------------------===//
-#include "codegen/StratumCost.h"
+#include "passes/StratumCost.h"
 #include "RandomPattern.h"
 #include "passes/BuildStrata.h"
 

@@ -1,6 +1,6 @@
 //===- StratumCost.cpp - Pairs that a stratum has, and that its tiles run -===//
 
-#include "codegen/StratumCost.h"
+#include "passes/StratumCost.h"
 
 #include "dialect/PatternMeaning.h"
 
@@ -205,7 +205,7 @@ struct Tile {
   std::vector<int64_t> positions;
   KeyBox any, all;
   bool empty = true, whole = true;
-  double live = 0;
+  double live = 0, runs = 0; ///< of its rows, each by itself
   /// The boxes that any row of a column has; empty where no row has keys.
   std::vector<KeyBox> columns;
 };
@@ -230,6 +230,7 @@ Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t 
     join(tile.any, tile.all, row, tile.empty);
     tile.empty = false;
     tile.live += static_cast<double>(countLive(s, row, env));
+    forEachRun(s, row, 0, 0, [&](int64_t, int64_t, int64_t) { tile.runs += 1; });
   }
   tile.whole &= !hasPairCondition(s);
   return tile;
@@ -335,18 +336,18 @@ private:
 
 } // namespace
 
-StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk) {
-  constexpr int64_t kMaxPairs = 1 << 20, kMaxTiles = 512, kMaxKeys = 1 << 22;
+StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk, int64_t maxTiles) {
+  constexpr int64_t kMaxPairs = 1 << 20, kMaxKeys = 1 << 22;
   StratumCost cost;
   Span existing = {env.kOffset, env.kOffset + keys};
   QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
   const int64_t choices = std::max<int64_t>(s.choices, 1);
   // Where every pair has a condition of its own, a tile costs as many evaluations as it has pairs.
-  int64_t wanted = kMaxTiles;
+  int64_t wanted = maxTiles;
   if (hasPairCondition(s)) {
     wanted = std::max<int64_t>(kMaxPairs / std::max<int64_t>(keys * tiles.laneCount(), 1), 4);
   } else if (s.key.size() > 1) {
-    wanted = std::clamp<int64_t>(kMaxKeys / std::max<int64_t>(keys, 1), 8, kMaxTiles);
+    wanted = std::clamp<int64_t>(kMaxKeys / std::max<int64_t>(keys, 1), std::min<int64_t>(8, maxTiles), maxTiles);
   }
   wanted = std::max<int64_t>(wanted / std::min<int64_t>(choices, 64), 4);
   int64_t samples = std::min(tiles.count(), wanted);
@@ -359,9 +360,18 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
     if (tile.empty) {
       continue;
     }
+    if (s.byRow) {
+      cost.live += tile.live;
+      cost.executed += tile.live;
+      cost.unmasked += tile.live;
+      cost.ownRuns += tile.runs;
+      cost.rows += static_cast<double>(tile.positions.size());
+      continue;
+    }
     int64_t executed = countKeys(s, tile.any), full = tile.whole ? countKeys(s, tile.all) : 0;
     int64_t chunks = ceilDiv(executed, keyChunk), fullChunks = std::min(full / keyChunk, chunks);
     cost.live += tile.live;
+    cost.ownRuns += tile.runs;
     cost.unmasked +=
         static_cast<double>(static_cast<int64_t>(tile.positions.size()) * std::min(fullChunks * keyChunk, executed));
     cost.queryTiles += executed > 0;
@@ -369,9 +379,9 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
     cost.partialTiles += static_cast<double>(chunks - fullChunks);
     ColumnCounter(s, tile, executed, full, keyChunk).addTo(cost);
   }
-  for (double *v :
-       {&cost.live, &cost.executed, &cost.unmasked, &cost.queryTiles, &cost.fullTiles, &cost.partialTiles, &cost.scored,
-        &cost.weighted, &cost.masked, &cost.keys, &cost.runs, &cost.maskedKeys, &cost.columns, &cost.rows}) {
+  for (double *v : {&cost.live, &cost.executed, &cost.unmasked, &cost.queryTiles, &cost.fullTiles, &cost.partialTiles,
+                    &cost.scored, &cost.weighted, &cost.masked, &cost.keys, &cost.runs, &cost.maskedKeys, &cost.columns,
+                    &cost.rows, &cost.ownRuns}) {
     *v *= spacing > 1 ? spacing : 1;
   }
   return cost;
@@ -386,6 +396,20 @@ void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t ke
     env.choice = n % choices;
     Tile tile = visitTile(s, env, tiles, n / choices, existing);
     if (tile.empty) {
+      continue;
+    }
+    if (s.byRow) {
+      for (int64_t i : tile.positions) {
+        env.i = i;
+        KeyBox row = boxOfRow(s, env, existing);
+        if (!row.empty) {
+          forEachRun(s, row, 0, 0, [&](int64_t first, int64_t step, int64_t count) {
+            for (int64_t n = 0; n < count; ++n) {
+              visit(i, first + n * step, false);
+            }
+          });
+        }
+      }
       continue;
     }
     auto each = [&](const KeyBox &box, bool masked) {

@@ -4,8 +4,8 @@
 // the tiles execute, and how much of it needs no mask. Free of MLIR.
 //
 //===----------------------------------------------------------------------===//
-#ifndef HEDDLE_CODEGEN_STRATUMCOST_H
-#define HEDDLE_CODEGEN_STRATUMCOST_H
+#ifndef HEDDLE_PASSES_STRATUMCOST_H
+#define HEDDLE_PASSES_STRATUMCOST_H
 
 #include "dialect/Schedule.h"
 
@@ -28,13 +28,15 @@ struct StratumCost {
   double maskedKeys = 0; ///< keys of chunks with a mask, times columns of lanes
   double columns = 0;    ///< columns of lanes of all chunks
   double rows = 0;       ///< lanes of all query tiles
+  double ownRuns = 0;    ///< runs of keys of all queries, each by itself
   /// False where rows or tiles were sampled, because counting all would take long.
   bool exact = true;
 };
 
 /// `env` gives offsets, ends, head and run-time values; i and j are set here. Rows
 /// are [0, rows), keys [0, keys).
-StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk);
+/// At most `maxTiles` tiles are counted. A stratum that is `byRow` runs its live pairs and no tiles.
+StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk, int64_t maxTiles = 512);
 
 /// Calls visit(i, j, masked) for each pair of positions that a tile executes; a
 /// pair of a tile with at least one full chunk of keys comes a second time, with
@@ -47,4 +49,4 @@ bool isLiveForHead(const Stratum &s, int64_t h);
 
 } // namespace heddle
 
-#endif // HEDDLE_CODEGEN_STRATUMCOST_H
+#endif // HEDDLE_PASSES_STRATUMCOST_H

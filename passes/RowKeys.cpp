@@ -1,0 +1,381 @@
+//===- RowKeys.cpp - Queries that are taken one at a time -----------------===//
+//
+// The part of the tiling pass for strata that are `by_row`: where neighbors share
+// few keys, and where each query has a run-time list of its own. d lies on lanes,
+// no pair is computed in vain, and nothing is masked.
+//
+//   rows(n)         for each block of queries of the tile: the lists of the next
+//                   block are made, this one is computed
+//   row_gather(n)   one query's list: its keys of all strata of the set, runs from
+//                   bounds and entries of run-time lists
+//   row_block(n)    the dots of all queries of a block, then their softmax, then
+//                   their values: neighbors that do share keys find them in the
+//                   first-level cache. Beside the arithmetic, the rows that the
+//                   next block does not share with its neighbors are asked for
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/AttendTiler.h"
+
+#include "dialect/ListKeys.h"
+#include "passes/RowKernels.h"
+
+using namespace mlir;
+
+namespace heddle {
+
+using Values = Emitter::Values;
+
+/// Queries of a block.
+static constexpr int64_t kBlock = 16;
+/// Rows of a query that are asked for early.
+static constexpr int64_t kNews = 32;
+
+bool AttendTiler::byRow(const Stratum &s) { return s.byRow || (bool(s.list) && gathersByRow(s.list)); }
+
+/// Strata for all heads and without choices join one list; others have lists of their own.
+void AttendTiler::planRows() {
+  for (const Strata &group : groups) {
+    llvm::SmallDenseMap<int64_t, int64_t> leaders;
+    for (int64_t n : group.members) {
+      const Stratum &s = schedule.strata[n];
+      if (!byRow(s)) {
+        continue;
+      }
+      int64_t leader = n;
+      if (s.headPeriod <= 1 && s.choices == 0) {
+        leader = leaders.try_emplace(s.segment, n).first->second;
+      }
+      rowSets[leader].members.push_back(n);
+    }
+  }
+}
+
+void AttendTiler::layoutRows() {
+  if (rowSets.empty()) {
+    return;
+  }
+  fRowKeys = frame.allocate(2 * kBlock * slots * 4);
+  fRowCounts = frame.allocate(2 * kBlock * 8);
+  fRowNews = frame.allocate(2 * kBlock * kNews * 4);
+  fRowNewCounts = frame.allocate(2 * kBlock * 8);
+  fRowFactors = frame.allocate(2 * kBlock * 4);
+  for (auto &[leader, set] : rowSets) {
+    for (int64_t n : set.members) {
+      const Stratum &s = schedule.strata[n];
+      set.intervals.emplace_back();
+      if (bool(s.list)) {
+        continue;
+      }
+      // All members' bounds are known before the first query.
+      for (LaneInterval interval : intervals(s)) {
+        interval.lo = frame.allocate(kLanes * 4);
+        interval.hi = frame.allocate(kLanes * 4);
+        set.intervals.back().push_back(interval);
+      }
+    }
+  }
+}
+
+/// rows(args, scratch, b, h): the tile's queries, block by block.
+void AttendTiler::emitRows(int64_t n) {
+  emitRowBlock(n);
+  emitRowGather(n);
+  const RowSet &set = rowSets.find(n)->second;
+  int64_t segment = schedule.strata[n].segment;
+  auto fn = function(name("rows", n), {e.ptr, e.ptr, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  beginSegment(u, segment);
+  for (auto [member, list] : llvm::zip(set.members, set.intervals)) {
+    if (!list.empty()) {
+      emitBounds(u, schedule.strata[member], list);
+    }
+  }
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  auto placeOf = [&](Value lane) { return e.floorMod(lane, 2 * kBlock); };
+  auto gatherBlock = [&](Value first) {
+    e.loop(first, e.min(e.add(first, kBlock), lanes), 1, [&](Value lane) {
+      Value place = placeOf(lane);
+      e.store(e.c(0), e.at(in(u, fRowCounts), e.mul(place, 8)), 8);
+      e.store(e.c(0), e.at(in(u, fRowNewCounts), e.mul(place, 8)), 8);
+      Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
+      e.ifThen(e.ge(row, e.c(0)), [&] { e.call(name("row_gather", n), {}, {a[0], a[1], a[2], a[3], lane, place}); });
+    });
+  };
+  gatherBlock(e.c(0));
+  e.loop(e.c(0), lanes, kBlock, [&](Value first) {
+    Value next = e.add(first, kBlock), more = e.lt(next, lanes);
+    e.ifThen(more, [&] { gatherBlock(next); });
+    Value count = e.min(e.sub(lanes, first), e.c(kBlock));
+    Value ahead = e.select(more, e.min(e.sub(lanes, next), e.c(kBlock)), e.c(0));
+    e.call(name("row_block", n), {}, {a[0], a[1], a[2], a[3], first, placeOf(first), count, ahead});
+  });
+  func::ReturnOp::create(builder, e.loc);
+}
+
+/// Calls run(first position, step, count) for the runs of one query's keys; `ranges` are its intervals, of j and of
+/// each digit.
+void AttendTiler::emitRowWalk(const Uniform &u, const Stratum &s, size_t digit, Value base,
+                              ArrayRef<std::pair<Value, Value>> ranges, ArrayRef<Value> phases,
+                              llvm::function_ref<void(Value, Value, Value)> run) {
+  const KeyDigit &d = s.key[digit];
+  auto [first, last] = ranges[0];
+  auto [lo, hi] = ranges[digit + 1];
+  lo = e.max(lo, e.floorDiv(e.sub(first, base), d.radix));
+  hi = e.min(hi, e.add(e.floorDiv(e.sub(e.add(last, -1), base), d.radix), 1));
+  if (digit > 0 && d.extent > 0) {
+    lo = e.max(lo, e.c(0));
+    hi = e.min(hi, e.c(d.extent));
+  }
+  if (d.step > 1) {
+    lo = e.add(lo, e.floorMod(e.sub(phases[digit], lo), d.step));
+  }
+  if (digit + 1 < s.key.size()) {
+    e.loop(lo, hi, d.step,
+           [&](Value value) { emitRowWalk(u, s, digit + 1, e.add(base, e.mul(value, d.radix)), ranges, phases, run); });
+    return;
+  }
+  Value count = e.max(e.floorDiv(e.add(e.sub(hi, lo), d.step - 1), d.step), e.c(0));
+  run(e.add(base, e.mul(lo, d.radix)), e.c(d.step * d.radix), count);
+}
+
+/// row_gather(args, scratch, b, h, lane, place): the keys of one query, computed whenever they fill a chunk.
+void AttendTiler::emitRowGather(int64_t n) {
+  const RowSet &set = rowSets.find(n)->second;
+  int64_t segment = schedule.strata[n].segment;
+  auto fn = function(name("row_gather", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Value lane = a[4], place = a[5];
+  Value query = e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+  Value keys = e.at(in(u, fRowKeys), e.mul(place, slots * 4)), countAt = e.at(in(u, fRowCounts), e.mul(place, 8));
+  Value news = e.at(in(u, fRowNews), e.mul(place, kNews * 4)), newsAt = e.at(in(u, fRowNewCounts), e.mul(place, 8));
+  Value koff = kOffset(u, segment), rowsEnd = e.add(koff, keyRows(u, segment));
+  auto noteNew = [&](Value j) {
+    Value count = e.load(e.i64, newsAt, 8);
+    e.store(e.toInt(j, e.i32), e.at(news, e.mul(count, 4)), 4);
+    e.store(e.min(e.add(count, 1), e.c(kNews - 1)), newsAt, 8);
+  };
+  auto flushWhenFull = [&](Value count) {
+    e.store(count, countAt, 8);
+    e.ifThen(e.ge(count, e.c(schedule.keyChunk)),
+             [&] { e.call(name("row_block", n), {}, {a[0], a[1], a[2], a[3], lane, place, e.c(1), e.c(0)}); });
+  };
+  auto pushRun = [&](Value first, Value step, Value total) {
+    Value steps = e.mul(e.toInt(e.iota(), e.i32), e.splat(e.toInt(step, e.i32)));
+    scf::WhileOp::create(
+        builder, e.loc, TypeRange{e.i64}, ValueRange{e.c(0)},
+        [&](OpBuilder &, Location, ValueRange v) { scf::ConditionOp::create(builder, e.loc, e.lt(v[0], total), v); },
+        [&](OpBuilder &, Location, ValueRange v) {
+          Value count = e.load(e.i64, countAt, 8), start = e.add(first, e.mul(v[0], step));
+          Value take = e.min(e.sub(e.c(schedule.keyChunk), count), e.sub(total, v[0]));
+          // Whole registers: the table has room behind the last key.
+          e.loop(e.c(0), take, vl, [&](Value t) {
+            Value from = e.splat(e.toInt(e.add(start, e.mul(t, step)), e.i32));
+            e.store(e.add(from, steps), e.at(keys, e.mul(e.add(count, t), 4)), 4);
+          });
+          flushWhenFull(e.add(count, take));
+          scf::YieldOp::create(builder, e.loc, ValueRange{e.add(v[0], take)});
+        });
+    // Of a run, the neighbors before had all but its end.
+    e.ifThen(e.lt(e.c(0), total), [&] { noteNew(e.add(first, e.mul(e.add(total, -1), step))); });
+  };
+  auto gatherList = [&](const Stratum &s) {
+    ExprScope at = scope(u, segment, query, {});
+    Value lo = koff, hi = rowsEnd;
+    for (const Expr &x : s.lower) {
+      lo = e.max(lo, emitExpr(e, x, at));
+    }
+    for (const Expr &x : s.upper) {
+      hi = e.min(hi, emitExpr(e, x, at));
+    }
+    auto take = [&](Value j) {
+      Value count = e.load(e.i64, countAt, 8);
+      e.store(e.toInt(j, e.i32), e.at(keys, e.mul(count, 4)), 4);
+      noteNew(j);
+      flushWhenFull(e.add(count, 1));
+    };
+    auto consider = [&](Value j) {
+      Value live;
+      ExprScope pair = scope(u, segment, query, j);
+      for (const Expr &condition : {s.keep, s.residual}) {
+        if (condition) {
+          Value holds = emitExpr(e, condition, pair);
+          live = live ? e.both(live, holds) : holds;
+        }
+      }
+      live ? e.ifThen(live, [&] { take(j); }) : take(j);
+    };
+    auto entriesOf = [&] {
+      EmittedList entries = emitList(e, s.list, at);
+      e.loop(entries.lo, entries.hi, 1, [&](Value t) {
+        at.entry = entries.entry(e, t);
+        Value first = emitExpr(e, s.first, at);
+        if (s.run == 1) {
+          e.ifThen(e.both(e.le(lo, first), e.lt(first, hi)), [&] { consider(first); });
+        } else {
+          e.loop(e.max(first, lo), e.min(e.add(first, s.run), hi), 1, consider);
+        }
+      });
+    };
+    s.guard ? e.ifThen(emitExpr(e, s.guard, at), entriesOf) : entriesOf();
+  };
+  for (auto [member, list] : llvm::zip(set.members, set.intervals)) {
+    const Stratum &s = schedule.strata[member];
+    if (list.empty()) {
+      gatherList(s);
+      continue;
+    }
+    // Without any bound, none were stored.
+    bool stored = llvm::any_of(list, [](const LaneInterval &i) { return i.varies; });
+    SmallVector<std::pair<Value, Value>> ranges;
+    for (const LaneInterval &i : list) {
+      if (!stored) {
+        ranges.emplace_back(e.c(-kFar), e.c(kFar));
+        continue;
+      }
+      auto end = [&](int64_t offset) { return e.toInt(e.load(e.i32, e.at(in(u, offset), e.mul(lane, 4)), 4), e.i64); };
+      ranges.emplace_back(end(i.lo), end(i.hi));
+    }
+    ranges[0] = {e.max(ranges[0].first, koff), e.min(ranges[0].second, rowsEnd)};
+    SmallVector<Value> phases;
+    for (const KeyDigit &d : s.key) {
+      phases.push_back(d.phase ? emitExpr(e, d.phase, scope(u, segment, query, {})) : e.c(0));
+    }
+    e.ifThen(e.lt(ranges[0].first, ranges[0].second), [&] { emitRowWalk(u, s, 0, e.c(0), ranges, phases, pushRun); });
+  }
+  func::ReturnOp::create(builder, e.loc);
+}
+
+/// row_block(args, scratch, b, h, lane, place, count, ahead): queries lane, lane + 1, ... with the lists from `place`
+/// on, which are used up; `ahead`: queries of the next block, whose new rows are asked for.
+void AttendTiler::emitRowBlock(int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  const SegmentSignature &segment = sig.segments[s.segment];
+  auto fn = function(name("row_block", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64, e.i64, e.i64});
+  auto a = fn.getArguments();
+  Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  Value lane0 = a[4], place0 = a[5], queries = a[6], ahead = a[7];
+  bool scored = isScored(s.segment);
+  Value koff = kOffset(u, s.segment), other = e.floorMod(e.add(place0, kBlock), 2 * kBlock);
+  // Row 0 of a tensor, moved so that positions address it.
+  auto origin = [&](int64_t record) {
+    return e.toPtr(e.sub(headBase(u, record, true), e.mul(koff, rowStride(u, record))));
+  };
+  auto fetchNext = [&](Value x, Value base, Value stride, int64_t rowBytes) {
+    e.ifThen(e.lt(x, ahead), [&] {
+      Value place = e.add(other, x), news = e.at(in(u, fRowNews), e.mul(place, kNews * 4));
+      Value count = e.load(e.i64, e.at(in(u, fRowNewCounts), e.mul(place, 8)), 8);
+      e.loop(e.c(0), count, 1, [&](Value t) {
+        Value j = e.toInt(e.load(e.i32, e.at(news, e.mul(t, 4)), 4), e.i64);
+        e.prefetch(e.at(base, e.mul(j, stride)), rowBytes, 2);
+      });
+    });
+  };
+  // body(x, lane, place, keys, count) for each query that has keys.
+  auto eachQuery = [&](llvm::function_ref<void(Value)> before,
+                       llvm::function_ref<void(Value, Value, Value, Value, Value)> body) {
+    e.loop(e.c(0), queries, 1, [&](Value x) {
+      before(x);
+      Value place = e.add(place0, x), count = e.load(e.i64, e.at(in(u, fRowCounts), e.mul(place, 8)), 8);
+      Value keys = e.at(in(u, fRowKeys), e.mul(place, slots * 4));
+      e.ifThen(e.lt(e.c(0), count), [&] { body(x, e.add(lane0, x), place, keys, count); });
+    });
+  };
+  auto nothing = [](Value) {};
+  auto queryOf = [&](Value lane) { return e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8); };
+  for (auto [dot, source] : llvm::enumerate(segment.dots)) {
+    int64_t record = sig.argSlot(source.k);
+    bool relative = source.relative;
+    Value base = relative ? Value() : origin(record), stride = rowStride(u, record);
+    Value unit = elementStride(u, record);
+    auto fetch = [&, d = source.d](Value x) {
+      if (!relative) {
+        fetchNext(x, base, stride, d * bytes());
+      }
+    };
+    eachQuery(fetch, [&, dot = dot, &source = source](Value x, Value lane, Value, Value keys, Value count) {
+      Value query = queryOf(lane), scores = rowScores(u, dot, x);
+      emitRowQuery(u, s.segment, dot, query, true);
+      if (relative) {
+        e.loop(e.c(0), count, 1, [&](Value t) {
+          Value j = e.toInt(e.load(e.i32, e.at(keys, e.mul(t, 4)), 4), e.i64);
+          e.store(relativeRow(u, source, query, j), e.at(in(u, fKeyTable[dot]), e.mul(t, 8)), 8);
+        });
+        emitRowDots(u, s.segment, dot, count, scores);
+        return;
+      }
+      // The last group is filled up with the last key.
+      Value last = e.load(e.i32, e.at(keys, e.mul(e.add(count, -1), 4)), 4);
+      for (int64_t t = 0; t + 1 < kRowGroup; ++t) {
+        e.store(last, e.at(keys, e.mul(e.add(count, t), 4)), 4);
+      }
+      e.call(declareRowKernel(module, RowKernel::Dots, source.d, sig.storage), {},
+             {keys, count, base, stride, unit, in(u, fRowQueries[dot]), scores});
+    });
+  }
+  eachQuery(nothing, [&](Value x, Value lane, Value, Value keys, Value count) {
+    Value scores = rowScores(u, 0, x), byte = e.mul(lane, 4), factor = e.constant(e.f32, 1.0);
+    Value m = e.at(in(u, fTile), byte), l = e.at(in(u, fTile + sumsAt(kLanes)), byte);
+    if (scored || segment.dots.empty()) {
+      emitRowScores(u, s.segment, count, queryOf(lane), keys, x);
+    }
+    if (softmax()) {
+      factor = e.call(declareRowKernel(module, RowKernel::Softmax, 0, e.f32), {e.f32}, {scores, count, m, l})[0];
+    } else if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
+      Value sum = e.loop(e.c(0), count, 1, {e.load(e.f32, l, 4)}, [&](Value t, ValueRange acc) {
+        return Values{e.add(acc[0], e.load(e.f32, e.at(scores, e.mul(t, 4)), 4))};
+      })[0];
+      e.store(sum, l, 4);
+    }
+    e.store(factor, e.at(in(u, fRowFactors), e.mul(x, 4)), 4);
+  });
+  int64_t record = sig.argSlot(segment.v);
+  Value base = origin(record), stride = rowStride(u, record), unit = elementStride(u, record);
+  auto kernel = scored ? RowKernel::ValuesExact : RowKernel::Values;
+  eachQuery([&](Value x) { fetchNext(x, base, stride, sig.dv * bytes()); },
+            [&](Value x, Value lane, Value place, Value keys, Value count) {
+              Value factor = e.load(e.f32, e.at(in(u, fRowFactors), e.mul(x, 4)), 4);
+              e.call(declareRowKernel(module, kernel, sig.dv, sig.storage), {},
+                     {keys, count, base, stride, unit, rowScores(u, 0, x), factor,
+                      e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow()))});
+              e.store(e.c(0), e.at(in(u, fRowCounts), e.mul(place, 8)), 8);
+            });
+  func::ReturnOp::create(builder, e.loc);
+}
+
+/// S of one query := the score of the dots in base 2.
+void AttendTiler::emitRowScores(const Uniform &u, int64_t segment, Value count, Value query, Value keys, Value place) {
+  const SegmentSignature &s = sig.segments[segment];
+  Value dead = e.constant(e.vec(e.f32), softmax() ? -INFINITY : 0.0);
+  Region *region = score(segment);
+  e.loop(e.c(0), count, vl, [&](Value t) {
+    Values dots;
+    for (size_t dot = 0; dot < s.dots.size(); ++dot) {
+      dots.push_back(e.loadRow(e.at(rowScores(u, dot, place), e.mul(t, 4))));
+    }
+    Value x;
+    if (region) {
+      Values arguments(dots);
+      // Behind the last key, the table holds whatever it held: the last key stands in, so that loads are in bounds.
+      Value last = e.splat(e.load(e.i32, e.at(keys, e.mul(e.add(count, -1), 4)), 4));
+      Value inside = e.lt(e.add(e.iota(), t), e.splat(count));
+      Value j = e.select(inside, e.load(e.vec(e.i32), e.at(keys, e.mul(t, 4)), 4), last);
+      arguments.append({u.b, u.h, query, e.toInt(j, e.i64)});
+      x = e.splat(emitRegion(*region, u.args, arguments));
+      if (softmax()) {
+        x = e.mul(x, e.constant(x.getType(), kLog2E));
+      }
+    } else {
+      x = dots[0];
+      for (Value y : ArrayRef<Value>(dots).drop_front()) {
+        x = e.add(x, y);
+      }
+    }
+    Value inside = e.lt(e.add(e.iota(), t), e.splat(count));
+    e.store(e.select(inside, x, dead), e.at(rowScores(u, 0, place), e.mul(t, 4)), 4);
+  });
+}
+
+} // namespace heddle

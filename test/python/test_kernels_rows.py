@@ -1,0 +1,95 @@
+"""Strata whose queries are taken one at a time (`by_row` in the schedule): odd widths, layouts, long lists, features."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import heddle as hd
+from kernel_checks import compare
+
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+FEW = "offsets([0, 1, 2, 4, 8, 16, 32, 64])"
+NEAR = "grid(16, window(2, 2), window(2, 2))"
+
+
+def tensors(seed: int, *shapes: tuple[int, ...], dtype: str = "f32") -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randn(s, generator=g).to(DTYPES[dtype]) for s in shapes]
+
+
+def by_row(where: str) -> tuple[int, int]:
+    """Strata that take queries one at a time, and all strata."""
+    schedule = hd.compile(hd.spec(where=hd.parse(where), heads=(2, 2), d=64, dtype="f32")).ir("schedule")
+    return schedule.count("by_row = 1"), schedule.count("query = [")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d, dv", [(64, 64), (128, 128), (40, 72), (1, 3), (33, 100), (16, 8), (192, 256)])
+@pytest.mark.parametrize("where", [FEW, NEAR])
+def test_widths(where: str, d: int, dv: int, dtype: str) -> None:
+    q, k, v = tensors(d, (1, 4, 150, d), (1, 2, 171, d), (1, 2, 171, dv), dtype=dtype)
+    compare(q, k, v, where, dtype=dtype, q_offset=21, label=f"{d} {dv}")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        FEW,
+        "causal & offsets([0, 3, 500])",
+        "window(3, 0) | offsets([9, 40])",
+        "window(2, 1, dilation = 7)",
+        "grid(16, window(1, 1), window(2, 2))",
+        "per_head([offsets([0, 5, 77]), grid(16, window(1, 1), window(1, 1))])",
+        "queries([3 to 9]) & offsets([0, 1, 30])",
+        "stride(50)",
+        "offsets([-1, 0, 60]) & stride(3)",
+    ],
+)
+@pytest.mark.parametrize("nq, nk, offset", [(1, 1, 0), (1, 90, 89), (17, 300, 283), (130, 130, 0), (70, 40, -5)])
+def test_patterns_and_lengths(where: str, nq: int, nk: int, offset: int) -> None:
+    q, k, v = tensors(nq, (2, 2, nq, 24), (2, 2, nk, 24), (2, 2, nk, 24))
+    compare(q, k, v, where, q_offset=offset, label=f"{nq} {nk} {offset}")
+
+
+def test_lists_longer_than_a_chunk() -> None:
+    """A query whose keys fill several chunks merges them."""
+    index = torch.stack([torch.randperm(900, generator=torch.Generator().manual_seed(i))[:500] for i in range(20)])
+    q, k, v = tensors(5, (1, 2, 20, 32), (1, 2, 900, 32), (1, 2, 900, 32))
+    compare(q, k, v, "listed(%i)", operands={"i": index.expand(1, 2, 20, 500).to(torch.int32).numpy()})
+
+
+@pytest.mark.parametrize("layout", ["strided", "transposed"])
+def test_layouts(layout: str) -> None:
+    q, k, v = tensors(6, (1, 100, 2, 64), (1, 100, 2, 64), (1, 100, 2, 64))
+    if layout == "transposed":
+        q, k, v = (x.permute(0, 2, 3, 1).contiguous().transpose(2, 3) for x in (q, k, v))
+    else:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    compare(q, k, v, FEW, label=layout)
+
+
+@pytest.mark.parametrize("score", ["alibi", "relative", "selected", "softcap"])
+def test_scores(score: str) -> None:
+    q, k, v = tensors(7, (2, 4, 75, 32), (2, 2, 110, 32), (2, 2, 110, 16))
+    compare(q, k, v, FEW, score=score, q_offset=torch.tensor([35, 3]), label=score)
+
+
+@pytest.mark.parametrize("normalizer", ["none", "sum"])
+def test_normalizers(normalizer: str) -> None:
+    q, k, v = (x.abs() for x in tensors(8, (1, 2, 75, 16), (1, 2, 75, 16), (1, 2, 75, 16)))
+    compare(q, k, v, FEW, normalizer=normalizer)
+
+
+def test_sink_and_rows_without_keys() -> None:
+    q, k, v = tensors(9, (1, 2, 75, 16), (1, 2, 40, 16), (1, 2, 40, 16))
+    compare(q, k, v, "offsets([0, 1, 7])", sink=torch.tensor([0.5, -2.0]))
+
+
+def test_the_choice_follows_the_cost() -> None:
+    """Few keys that neighbors do not share: one by one. Many, or shared ones: tiles."""
+    for where in (FEW, NEAR, "grid(64, window(3, 3), window(3, 3))"):
+        some, strata = by_row(where)
+        assert some == strata > 0, where
+    for where in ("causal", "block(64)", "window(511, 0)", "causal & stride(64)"):
+        assert by_row(where)[0] == 0, where

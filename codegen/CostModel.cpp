@@ -96,10 +96,10 @@ WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape
 static std::array<double, kWorkKinds> usualSeconds(const std::string &type) {
   if (type == "bf16") {
     return {8.2e-12,  0,        1.18e-10, 0,       4.55e-11, 2.68e-10, 3.87e-10, 0,       1.25e-08, 0,
-            5.75e-08, 6.08e-09, 1.02e-10, 4.8e-11, 1.72e-11, 1.9e-11,  4e-09,    3.5e-08, 4.13e-06};
+            5.75e-08, 6.08e-09, 1.02e-10, 4.8e-11, 1.72e-11, 1.7e-11,  3e-09,    2.5e-08, 4.13e-06};
   }
   return {1.86e-11, 0,        8.68e-11, 0,        4.61e-11, 1.18e-09, 3.09e-10, 0,       2.6e-08, 0,
-          0,        1.09e-08, 9.1e-11,  8.31e-11, 2.07e-11, 1.9e-11,  4e-09,    3.5e-08, 3.78e-06};
+          0,        1.09e-08, 9.1e-11,  8.31e-11, 2.07e-11, 1.7e-11,  3e-09,    2.5e-08, 3.78e-06};
 }
 
 MachineModel MachineModel::load(const std::string &type) {

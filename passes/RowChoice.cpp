@@ -39,7 +39,8 @@ bool canRunByRow(const Stratum &s) {
 
 /// Nanoseconds, with rows of f32.
 struct Costs {
-  double tile, row;
+  double tile, keys; ///< as tiles; of a query's keys, where queries are taken one at a time
+  double row;        ///< of such queries, once for all strata
 };
 
 Costs costsOf(const Stratum &s, double width) {
@@ -49,7 +50,7 @@ Costs costsOf(const Stratum &s, double width) {
   const StratumCost cost = costOf(s, env, kRows, kRows, kChunk, kSamples);
   const double tile = cost.scored * width * 0.0093 + cost.weighted * 0.09 + cost.masked * 0.05 + cost.maskedKeys * 1.2 +
                       cost.runs * 26 + cost.queryTiles * 150 + cost.rows * width * 0.04;
-  return {tile, cost.live * width * 0.019 + cost.ownRuns * 4 + cost.rows * 35};
+  return {tile, cost.live * width * 0.017 + cost.ownRuns * 3, cost.rows * 25};
 }
 
 /// Tilings of the queries: each has its state merged and its queries packed.
@@ -68,13 +69,20 @@ size_t tilingsOf(const std::vector<Stratum> &strata) {
 
 void chooseRows(std::vector<Stratum> &strata, const std::vector<int64_t> &widths) {
   const size_t before = tilingsOf(strata);
+  double tile = 0, row = 0, fixed = 0;
   for (Stratum &s : strata) {
-    if (canRunByRow(s)) {
-      const Costs costs = costsOf(s, static_cast<double>(widths[static_cast<size_t>(s.segment)]));
-      s.byRow = costs.row < 0.9 * costs.tile;
+    if (!canRunByRow(s)) {
+      continue;
+    }
+    const Costs costs = costsOf(s, static_cast<double>(widths[static_cast<size_t>(s.segment)]));
+    s.byRow = costs.keys < 0.9 * costs.tile;
+    if (s.byRow) {
+      tile += costs.tile;
+      row += costs.keys;
+      fixed = std::max(fixed, costs.row);
     }
   }
-  if (tilingsOf(strata) > before) {
+  if (row + fixed > 0.9 * tile || tilingsOf(strata) > before) {
     for (Stratum &s : strata) {
       s.byRow = false;
     }

@@ -82,7 +82,7 @@ void chooseRows(std::vector<Stratum> &strata, const std::vector<int64_t> &widths
       fixed = std::max(fixed, costs.row);
     }
   }
-  if (row + fixed > 0.9 * tile || tilingsOf(strata) > before) {
+  if (row + fixed > 0.6 * tile || tilingsOf(strata) > before) {
     for (Stratum &s : strata) {
       s.byRow = false;
     }

@@ -1,4 +1,4 @@
-"""Strata whose queries are taken one at a time (`by_row` in the schedule): odd widths, layouts, long lists, features."""
+"""Strata whose queries are taken one at a time (`by_row` in the schedule): widths, layouts, long lists, features."""
 
 from __future__ import annotations
 

@@ -388,6 +388,9 @@ private:
     }
     s.kind = static_cast<StratumKind>(found - std::begin(kindNames));
     fields([&](const std::string &name) { return stratumField(s, name); });
+    if (s.byRow && !(s.keep.isNull() && s.residual.isNull() && s.ids.isNull())) {
+      fail(at, "expected by_row only where a stratum has bounds or a list, but got a condition on pairs or ids");
+    }
     return s;
   }
 

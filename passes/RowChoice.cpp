@@ -50,7 +50,7 @@ Costs costsOf(const Stratum &s, double width) {
   const StratumCost cost = costOf(s, env, kRows, kRows, kChunk, kSamples);
   const double tile = cost.scored * width * 0.0093 + cost.weighted * 0.09 + cost.masked * 0.05 + cost.maskedKeys * 1.2 +
                       cost.runs * 26 + cost.queryTiles * 150 + cost.rows * width * 0.04;
-  return {tile, cost.live * width * 0.017 + cost.ownRuns * 3, cost.rows * 25};
+  return {tile, cost.live * width * 0.017 + cost.ownRuns * 5, cost.rows * 30};
 }
 
 /// Tilings of the queries: each has its state merged and its queries packed.

@@ -20,6 +20,8 @@ PATTERNS = [
     "causal & (window(15, 0) | stride(16))",
     "block(48) | keys([0 to 5])",
     "coarse(16, causal) - block(8)",
+    "offsets([0, 1, 2, 4, 8, 16, 32, 64])",
+    "window(40, 0) | offsets([100, 120, 143, 161, 217])",
 ]
 
 

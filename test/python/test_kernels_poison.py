@@ -21,6 +21,7 @@ PATTERNS = [
     "holds(b, h, i, j : ((i * j) % 3 == 1))",
     "neighborhood(9, 100)",
     "per_head([causal, window(9, 9)])",
+    "offsets([0, 1, 2, 4, 8, 16, 32, 64])",
 ]
 
 

@@ -7,10 +7,12 @@ import torch
 
 import heddle as hd
 from kernel_checks import compare
+from oracle import attention, tolerance
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 FEW = "offsets([0, 1, 2, 4, 8, 16, 32, 64])"
-NEAR = "grid(16, window(2, 2), window(2, 2))"
+NEAR = "grid(16, window(0, 0), window(2, 2)) | grid(16, window(2, 2), window(0, 0))"
+BESIDE_TILES = "window(40, 0) | offsets([100, 220, 305, 411, 517])"
 
 
 def tensors(seed: int, *shapes: tuple[int, ...], dtype: str = "f32") -> list[torch.Tensor]:
@@ -36,6 +38,7 @@ def test_widths(where: str, d: int, dv: int, dtype: str) -> None:
     "where",
     [
         FEW,
+        BESIDE_TILES,
         "causal & offsets([0, 3, 500])",
         "window(3, 0) | offsets([9, 40])",
         "window(2, 1, dilation = 7)",
@@ -88,8 +91,31 @@ def test_sink_and_rows_without_keys() -> None:
 
 def test_the_choice_follows_the_cost() -> None:
     """Few keys that neighbors do not share: one by one. Many, or shared ones: tiles."""
-    for where in (FEW, NEAR, "grid(64, window(3, 3), window(3, 3))"):
+    for where in (FEW, NEAR):
         some, strata = by_row(where)
         assert some == strata > 0, where
-    for where in ("causal", "block(64)", "window(511, 0)", "causal & stride(64)"):
+    some, strata = by_row(BESIDE_TILES)
+    assert 0 < some < strata
+    shared = "grid(64, window(3, 3), window(3, 3))"
+    for where in ("causal", "block(64)", "window(511, 0)", "causal & stride(64)", shared):
         assert by_row(where)[0] == 0, where
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
+def test_targets(target: str, dtype: str) -> None:
+    """Registers of 4 and of 8 lanes."""
+    q, k, v = tensors(10, (1, 2, 90, 44), (1, 2, 90, 44), (1, 2, 90, 20), dtype=dtype)
+    for where in (FEW, BESIDE_TILES):
+        spec = hd.spec(where=hd.parse(where), heads=(2, 2), d=44, dv=20, dtype=dtype)
+        got = hd.compile(spec, target=target)(q, k, v)
+        want = attention.attend(*(x.double().numpy() for x in (q, k, v)), where=where)
+        rounded = None
+        if dtype != "f32":
+            rounded = attention.attend(
+                *(x.double().numpy() for x in (q, k, v)),
+                where=where,
+                round_weights=lambda w: tolerance.round_to(w, dtype),
+            )
+        verdict = tolerance.check(got.double().numpy(), want, dtype, rounded, f"{target} {where}")
+        assert verdict, verdict.message

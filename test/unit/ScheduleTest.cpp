@@ -60,6 +60,7 @@ TEST(Schedule, TextRoundTrips) {
   Schedule s;
   s.superTile = 512;
   s.strata = {lattice(), masked(), Stratum()};
+  s.strata[0].byRow = true;
   std::string text = str(s);
   auto parsed = parseSchedule(text);
   ASSERT_TRUE(std::holds_alternative<Schedule>(parsed)) << std::get<PatternError>(parsed).message;
@@ -67,6 +68,7 @@ TEST(Schedule, TextRoundTrips) {
   const Schedule &back = std::get<Schedule>(parsed);
   ASSERT_EQ(back.strata.size(), 3u);
   EXPECT_EQ(back.superTile, 512);
+  EXPECT_TRUE(back.strata[0].byRow && !back.strata[1].byRow);
   EXPECT_EQ(back.strata[1].note, s.strata[1].note);
   EXPECT_EQ(back.strata[1].heads, s.strata[1].heads);
   EXPECT_TRUE(back.strata[1].residual.same(s.strata[1].residual));
@@ -85,6 +87,9 @@ TEST(Schedule, Errors) {
   EXPECT_EQ(error("band {key = [{radix = 0}]}"), "22: expected a positive integer, but got 0");
   EXPECT_EQ(error("band {note = \"open}"), "19: expected '\"', but got the end of the text");
   EXPECT_EQ(error("band {}, band {segment = 2}"), "parses");
+  EXPECT_EQ(error("band {by_row = 1}"), "parses");
+  EXPECT_EQ(error("masked {keep = (j < 3), by_row = 1}"),
+            "0: expected by_row only where a stratum has bounds or a list, but got a condition on pairs or ids");
 }
 
 TEST(Schedule, MembershipFollowsTheDigits) {

@@ -73,11 +73,12 @@ void Convolution::emitFull() {
     k.loop(k.c(0), depth, kDepth, [&](Value d) {
       Value many = k.min(k.sub(depth, d), k.c(kDepth));
       // Rows outside of the sequence are zeros.
+      auto inside = [&](Value r) {
+        Value n = k.add(start, k.mul(r, step));
+        return k.both(k.ge(n, k.c(0)), k.lt(n, x.size[2]));
+      };
       k.stage(stagedX, k.c(kDepth * 4), k.at(k.at2(from, start, x.stride[2]), k.mul(d, x.stride[3])),
-              k.mul(x.stride[2], step), x.stride[3], height, many, x.type, [&](Value r) {
-                Value n = k.add(start, k.mul(r, step));
-                return k.both(k.ge(n, k.c(0)), k.lt(n, x.size[2]));
-              });
+              k.mul(x.stride[2], step), x.stride[3], height, many, x.type, {inside});
       Value here = k.at(k.at2(weights, tap, w.stride[1]), k.mul(d, w.stride[2]));
       // y[m, :] += sum over d of x[m step + tap, d] w[tap, d, :]
       auto product = [&](Value B, Value stride) {

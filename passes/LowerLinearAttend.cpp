@@ -1,17 +1,18 @@
 //===- LowerLinearAttend.cpp - attn.linear_attend as a kernel -------------===//
 //
-// A task takes one key head and up to 64 columns of v; its state S [D, 64] lies in
-// scratch, with z beside it as the column that a v of ones would give. Causal: a
-// scan over chunks of 64 rows, in which
-//   O   = exp(G_i) phi(Q) S                       what came before the chunk
+// A task takes one key head and up to 64 columns of v; its state, S [D, 64] and
+// z [D], lies in scratch. Causal: a scan over chunks of 64 rows, in which
 //   A   = phi(Q) phi(K)^T exp(G_i - G_j), j <= i  inside of the chunk
-//   O  += A V
+//   O   = exp(G_i) phi(Q) S + A V
 //   S   = exp(G_C) S + phi(K)^T exp(G_C - G_j) V
-// with G from the chunk's start. All keys: first S, then O = phi(Q) S.
+// and z alike, with a v of ones; G is from the chunk's start. Rows of A below the
+// diagonal are computed in bands. All keys: first S, then O = phi(Q) S. A sum of
+// weights divides rows of phi(Q) and A, so that O is written once.
 //
 //===----------------------------------------------------------------------===//
 
 #include "passes/OpKernel.h"
+#include "passes/Transpose.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
 
@@ -30,26 +31,32 @@ private:
   void describe();
   void loadState();
   void storeState();
+  void ask(const TensorView &x, Value from, Value r, int64_t count);
   void stageKeys(Value n, Value rows);
   void stageQueries(Value n, Value rows, Value head);
-  void applyFeature(Value rowsOf, Value rows);
   void transposeKeys(Value rows);
-  void addUp(Value n, Value rows);
-  void inside(Value n, Value rows);
-  void finishRows(Value n, Value rows, Value head);
+  void sumDecay(Value n, Value rows);
+  void addUp(Value rows);
+  void inside(Value rows);
+  void finish(Value n, Value rows, Value head);
   void forHeads(llvm::function_ref<void(Value)> body);
+  void forBands(Value rows, llvm::function_ref<void(Value, Value, Value)> body);
+  /// buffer[row][c] *= factor for c < count.
+  void scaleRow(Value buffer, Value row, int64_t width, Value count, Value factor);
   Value rowOf(Value buffer, Value row, int64_t width) { return k.at(buffer, k.mul(row, width * 4)); }
   Value exp(Value x) { return math::ExpOp::create(k.b, k.loc, x); }
-  Value loadSum(Value row) { return k.load(k.f32, k.at(sums, k.mul(row, 4)), 4); }
+  Value number(Value buffer, Value row) { return k.load(k.f32, k.at(buffer, k.mul(row, 4)), 4); }
+  Value zero(bool vector) { return k.constant(vector ? Type(k.vec(k.f32)) : k.f32, 0.0); }
 
   attn::LinearAttendOp op;
   OpKernel &k;
-  const int64_t kChunk, kCols;         ///< rows of a chunk; columns of a task
-  int64_t d = 0, depth = 0, width = 0; ///< D, D and the columns of S in whole registers
+  const int64_t kChunk, kCols; ///< rows of a chunk; columns of a task
+  int64_t d = 0, depth = 0;    ///< D, also in whole registers
   bool causal = false, decayed = false, normalized = false;
   TensorView q, key, v, g, y;
-  Value b, h, col, cols, group;
-  Value S, KT, K, Q, V, O, A, sums, factors;
+  Value b, h, col, cols, wide, group; ///< `wide`: the task's columns in whole registers
+  Value S, Z, KT, K, Q, V, O, A, sums, norms;
+  Value valuesInPlace, values, valueStride; ///< v's rows are read where they lie, or from V
 };
 } // namespace
 
@@ -93,18 +100,16 @@ void LinearAttend::describe() {
 
 /// S from the state before, or zeros.
 void LinearAttend::loadState() {
+  k.fillZero(S, k.c(depth * kCols * 4));
+  k.fillZero(Z, k.c(depth * 4));
   if (op.getStates().empty()) {
-    k.fillZero(S, k.c(depth * width * 4));
     return;
   }
   TensorView s = k.argument(argument(op.getStates()[0]));
-  k.fillZero(S, k.c(depth * width * 4));
-  k.stage(S, k.c(width * 4), k.address(s, {b, h, k.c(0), col}), s.stride[2], s.stride[3], k.c(d), cols, s.type);
+  k.stage(S, k.c(kCols * 4), k.address(s, {b, h, k.c(0), col}), s.stride[2], s.stride[3], k.c(d), cols, s.type);
   if (normalized) {
     TensorView z = k.argument(argument(op.getStates()[1]));
-    k.rows(k.c(0), k.c(d), [&](Value c) {
-      k.store(k.load(k.f32, k.address(z, {b, h, c}), 4), k.at(rowOf(S, c, width), kCols * 4), 4);
-    });
+    k.stage(Z, k.c(depth * 4), k.address(z, {b, h}), k.c(0), z.stride[2], k.c(1), k.c(d), z.type);
   }
 }
 
@@ -113,125 +118,191 @@ void LinearAttend::storeState() {
     return;
   }
   TensorView s = k.resultView(1);
-  k.unstage(k.address(s, {b, h, k.c(0), col}), s.stride[2], s.stride[3], S, k.c(width * 4), k.c(d), cols, s.type);
+  k.unstage(k.address(s, {b, h, k.c(0), col}), s.stride[2], s.stride[3], S, k.c(kCols * 4), k.c(d), cols, s.type);
   if (normalized) {
     TensorView z = k.resultView(2);
-    k.ifThen(k.eq(col, k.c(0)), [&] {
-      k.rows(k.c(0), k.c(d), [&](Value c) {
-        k.store(k.load(k.f32, k.at(rowOf(S, c, width), kCols * 4), 4), k.address(z, {b, h, c}), 4);
-      });
-    });
+    k.ifThen(k.eq(col, k.c(0)),
+             [&] { k.unstage(k.address(z, {b, h}), k.c(0), z.stride[2], Z, k.c(depth * 4), k.c(1), k.c(d), z.type); });
   }
 }
 
-/// phi of the d columns of `rows` rows.
-void LinearAttend::applyFeature(Value buffer, Value rows) {
-  if (op.getFeature().empty()) {
-    return;
-  }
-  k.rows(k.c(0), rows, [&](Value row) {
-    Value here = rowOf(buffer, row, depth);
-    k.columns(k.c(d), k.constant(k.i1, int64_t(1)), 2, [&](ArrayRef<Value> some, bool vector) {
-      for (Value c : some) {
-        Value at = k.at(here, k.mul(c, 4));
-        Value x = k.load(vector ? Type(k.vec(k.f32)) : k.f32, at, 4);
-        k.store(k.applyRegion(op.getFeature(), x), at, 4);
-      }
-    });
-  });
+/// Asks for the rows of the next chunk, behind row `r` of this one, which begins at `from`.
+void LinearAttend::ask(const TensorView &x, Value from, Value r, int64_t count) {
+  k.prefetch(k.at2(from, k.add(r, kChunk), x.stride[2]), count * x.bytes, 2);
 }
 
 void LinearAttend::stageKeys(Value n, Value rows) {
-  k.stage(K, k.c(depth * 4), k.address(key, {b, h, n}), key.stride[2], key.stride[3], rows, k.c(d), key.type);
-  applyFeature(K, rows);
-  k.stage(V, k.c(width * 4), k.address(v, {b, h, n, col}), v.stride[2], v.stride[3], rows, cols, v.type);
-  if (normalized) {
-    k.rows(k.c(0), rows, [&](Value r) { k.store(k.constant(k.f32, 1.0), k.at(rowOf(V, r, width), kCols * 4), 4); });
-  }
+  Value from = k.address(key, {b, h, n}), fromV = k.address(v, {b, h, n, col});
+  auto beside = [&](Value r) {
+    ask(key, from, r, d);
+    ask(v, fromV, r, kCols);
+  };
+  k.stage(K, k.c(depth * 4), from, key.stride[2], key.stride[3], rows, k.c(d), key.type,
+          {nullptr, &op.getFeature(), beside});
+  values = k.select(valuesInPlace, fromV, V);
+  valueStride = k.select(valuesInPlace, v.stride[2], k.c(kCols * 4));
+  k.ifThen(k.flip(valuesInPlace),
+           [&] { k.stage(V, k.c(kCols * 4), fromV, v.stride[2], v.stride[3], rows, cols, v.type); });
 }
 
 void LinearAttend::stageQueries(Value n, Value rows, Value head) {
-  k.stage(Q, k.c(depth * 4), k.address(q, {b, head, n}), q.stride[2], q.stride[3], rows, k.c(d), q.type);
-  applyFeature(Q, rows);
+  Value from = k.address(q, {b, head, n}), to = k.address(y, {b, head, n, col});
+  auto beside = [&](Value r) {
+    ask(q, from, r, d);
+    ask(y, to, r, kCols);
+  };
+  k.stage(Q, k.c(depth * 4), from, q.stride[2], q.stride[3], rows, k.c(d), q.type, {nullptr, &op.getFeature(), beside});
 }
 
-/// KT[d][j] = K[j][d], columns past the rows zero.
+/// KT[d][j] = K[j][d]; what is past the rows meets no live pair.
 void LinearAttend::transposeKeys(Value rows) {
-  k.rows(k.c(0), k.c(d), [&](Value c) {
-    Value line = rowOf(KT, c, kChunk), column = k.at(K, k.mul(c, 4));
-    auto zero = [&](Value j) { k.store(k.constant(k.f32, 0.0), k.at(line, k.mul(j, 4)), 4); };
-    auto move = [&](Value j) { k.store(k.load(k.f32, rowOf(column, j, depth), 4), k.at(line, k.mul(j, 4)), 4); };
-    if (k.gpu) {
-      k.lanes(k.c(kChunk), [&](Value j) { k.ifElse(k.lt(j, rows), [&] { move(j); }, [&] { zero(j); }); });
-      return;
-    }
-    k.loop(k.c(0), rows, 1, move);
-    k.loop(rows, k.c(kChunk), 1, zero);
-  });
-}
-
-/// S = exp(G_C) S + phi(K)^T exp(G_C - G_j) V
-void LinearAttend::addUp(Value, Value rows) {
-  if (decayed) {
-    Value total = loadSum(k.sub(rows, k.c(1)));
-    auto scale = [&](Value buffer, Value count, llvm::function_ref<Value(Value)> by) {
-      k.rows(k.c(0), count, [&](Value r) {
-        Value factor = k.splat(by(r));
-        k.lanes(k.c(width), [&](Value c) {
-          Value at = k.at(rowOf(buffer, r, width), k.mul(c, 4));
-          k.store(k.mul(k.loadRow(at), factor), at, 4);
-        });
+  if (k.gpu) {
+    k.rows(k.c(0), k.c(d), [&](Value c) {
+      k.lanes(rows, [&](Value j) {
+        k.store(k.load(k.f32, k.at(rowOf(K, j, depth), k.mul(c, 4)), 4), k.at(rowOf(KT, c, kChunk), k.mul(j, 4)), 4);
       });
-    };
-    scale(S, k.c(d), [&](Value) { return exp(total); });
-    scale(V, rows, [&](Value r) { return exp(k.sub(total, loadSum(r))); });
+    });
+    return;
   }
-  k.multiply(S, k.c(width * 4), K, k.c(4), k.c(depth * 4), V, k.c(width * 4), k.c(d), rows, k.c(width));
-}
-
-/// O = exp(G_i) phi(Q) S + A V
-void LinearAttend::inside(Value, Value rows) {
-  k.fillZero(O, k.mul(rows, width * 4));
-  k.multiply(O, k.c(width * 4), Q, k.c(depth * 4), k.c(4), S, k.c(width * 4), rows, k.c(d), k.c(width));
-  k.fillZero(A, k.mul(rows, kChunk * 4));
-  k.multiply(A, k.c(kChunk * 4), Q, k.c(depth * 4), k.c(4), KT, k.c(kChunk * 4), rows, k.c(d), k.c(kChunk));
-  k.rows(k.c(0), rows, [&](Value i) {
-    Value line = rowOf(A, i, kChunk), row = k.splat(i);
-    if (decayed) {
-      Value factor = k.splat(exp(loadSum(i)));
-      k.lanes(k.c(width), [&](Value c) {
-        Value at = k.at(rowOf(O, i, width), k.mul(c, 4));
-        k.store(k.mul(k.loadRow(at), factor), at, 4);
-      });
-    }
-    k.lanes(k.c(kChunk), [&](Value j) {
-      Value at = k.at(line, k.mul(j, 4)), x = k.loadRow(at);
-      Value live = k.le(k.add(k.iota(), k.splat(j)), row);
-      if (decayed) {
-        // Dead pairs have a positive difference, which must not overflow.
-        Value gap = k.sub(k.splat(loadSum(i)), k.loadRow(k.at(sums, k.mul(j, 4))));
-        x = k.mul(x, exp(k.select(live, gap, k.splat(k.constant(k.f32, 0.0)))));
+  int64_t vl = k.target.width;
+  k.loop(k.c(0), k.c(depth), vl, [&](Value c) {
+    k.loop(k.c(0), k.padded(rows), vl, [&](Value j) {
+      Emitter::Values square;
+      for (int64_t n = 0; n < vl; ++n) {
+        square.push_back(k.loadRow(k.at(rowOf(K, k.add(j, n), depth), k.mul(c, 4))));
       }
-      k.store(k.select(live, x, k.splat(k.constant(k.f32, 0.0))), at, 4);
+      transposeSquare(k, square);
+      for (int64_t n = 0; n < vl; ++n) {
+        k.store(square[n], k.at(rowOf(KT, k.add(c, n), kChunk), k.mul(j, 4)), 4);
+      }
     });
   });
-  k.multiply(O, k.c(width * 4), A, k.c(kChunk * 4), k.c(4), V, k.c(width * 4), rows, rows, k.c(width));
 }
 
-/// Divides by phi(q) . z + eps and writes rows of O.
-void LinearAttend::finishRows(Value n, Value rows, Value head) {
+/// G from the chunk's start; past the rows it is not read by live pairs.
+void LinearAttend::sumDecay(Value n, Value rows) {
+  k.fillZero(sums, k.c(kChunk * 4));
+  Value from = k.address(g, {b, h, n});
+  k.alone([&] {
+    k.loop(k.c(0), rows, 1, ValueRange{zero(false)}, [&](Value r, ValueRange sum) {
+      Value next = k.add(sum[0], k.load(k.f32, k.at2(from, r, g.stride[2]), 4));
+      k.store(next, k.at(sums, k.mul(r, 4)), 4);
+      return Emitter::Values{next};
+    });
+  });
+}
+
+void LinearAttend::scaleRow(Value buffer, Value row, int64_t width, Value count, Value factor) {
+  factor = k.splat(factor);
+  k.lanes(count, [&](Value c) {
+    Value at = k.at(rowOf(buffer, row, width), k.mul(c, 4));
+    k.store(k.mul(k.loadRow(at), factor), at, 4);
+  });
+}
+
+/// S = exp(G_C) S + phi(K)^T exp(G_C - G_j) V, and z alike
+void LinearAttend::addUp(Value rows) {
+  Value kept;
+  if (decayed) {
+    Value total = number(sums, k.sub(rows, k.c(1)));
+    kept = exp(total);
+    k.rows(k.c(0), k.c(d), [&](Value r) { scaleRow(S, r, kCols, k.c(kCols), kept); });
+    k.rows(k.c(0), rows, [&](Value r) { scaleRow(K, r, depth, k.c(depth), exp(k.sub(total, number(sums, r)))); });
+  }
+  k.multiply(S, k.c(kCols * 4), K, k.c(4), k.c(depth * 4), values, valueStride, k.c(d), rows, wide);
+  if (!normalized) {
+    return;
+  }
+  k.columns(k.c(depth), k.constant(k.i1, int64_t(1)), 4, [&](ArrayRef<Value> some, bool vector) {
+    Emitter::Values sums;
+    for (Value c : some) {
+      Value old = k.load(vector ? Type(k.vec(k.f32)) : k.f32, k.at(Z, k.mul(c, 4)), 4);
+      sums.push_back(decayed ? k.mul(old, vector ? k.splat(kept) : kept) : old);
+    }
+    sums = k.loop(k.c(0), rows, 1, sums, [&](Value r, ValueRange acc) {
+      Emitter::Values next;
+      for (auto [c, sum] : llvm::zip(some, acc)) {
+        next.push_back(k.add(sum, k.load(sum.getType(), k.at(rowOf(K, r, depth), k.mul(c, 4)), 4)));
+      }
+      return next;
+    });
+    for (auto [c, sum] : llvm::zip(some, sums)) {
+      k.store(sum, k.at(Z, k.mul(c, 4)), 4);
+    }
+  });
+  k.barrier();
+}
+
+/// body(first row, rows, columns that they may see), the columns in whole registers.
+void LinearAttend::forBands(Value rows, llvm::function_ref<void(Value, Value, Value)> body) {
+  int64_t tall = k.gpu ? kChunk : OpKernel::kTall;
+  k.loop(k.c(0), rows, tall, [&](Value r) {
+    Value height = k.min(k.sub(rows, r), k.c(tall));
+    body(r, height, k.padded(k.add(r, height)));
+  });
+}
+
+/// A = phi(Q) phi(K)^T exp(G_i - G_j), j <= i; Q = exp(G_i) phi(Q)
+void LinearAttend::inside(Value rows) {
+  forBands(rows, [&](Value r, Value height, Value seen) {
+    k.multiply(rowOf(A, r, kChunk), k.c(kChunk * 4), rowOf(Q, r, depth), k.c(depth * 4), k.c(4), KT, k.c(kChunk * 4),
+               height, k.c(d), seen, /*fresh=*/true);
+    k.rows(r, k.add(r, height), [&](Value i) {
+      Value row = k.splat(i), none = k.splat(zero(false));
+      k.lanes(seen, [&](Value j) {
+        Value at = k.at(rowOf(A, i, kChunk), k.mul(j, 4)), x = k.loadRow(at);
+        Value live = k.le(k.add(k.iota(), k.splat(j)), row);
+        if (decayed) {
+          // Dead pairs have a positive difference, which must not overflow.
+          Value gap = k.sub(k.splat(number(sums, i)), k.loadRow(k.at(sums, k.mul(j, 4))));
+          x = k.mul(x, exp(k.select(live, gap, none)));
+        }
+        k.store(k.select(live, x, none), at, 4);
+      });
+      if (decayed) {
+        scaleRow(Q, i, depth, k.c(depth), exp(number(sums, i)));
+      }
+    });
+  });
+}
+
+/// Divides rows of Q and A by their sum, phi(q) . z + eps and the row of A, and writes O = Q S + A V.
+void LinearAttend::finish(Value n, Value rows, Value head) {
   if (normalized) {
     double eps = op.getEpsAttr() ? op.getEpsAttr().getValueAsDouble() : 0;
+    int64_t vl = k.target.width;
+    k.each(k.c(0), rows, [&](Value r) {
+      Value sum = k.loop(k.c(0), k.c(depth), vl, ValueRange{k.splat(zero(false))}, [&](Value c, ValueRange sum) {
+        Value at = k.mul(c, 4);
+        return Emitter::Values{k.fma(k.loadRow(k.at(rowOf(Q, r, depth), at)), k.loadRow(k.at(Z, at)), sum[0])};
+      })[0];
+      if (causal) {
+        sum = k.loop(k.c(0), k.padded(k.add(r, 1)), vl, ValueRange{sum}, [&](Value j, ValueRange sum) {
+          return Emitter::Values{k.add(sum[0], k.loadRow(k.at(rowOf(A, r, kChunk), k.mul(j, 4))))};
+        })[0];
+      }
+      Value below = k.add(k.sumOfLanes(sum), k.constant(k.f32, eps));
+      k.store(arith::DivFOp::create(k.b, k.loc, k.constant(k.f32, 1.0), below), k.at(norms, k.mul(r, 4)), 4);
+    });
     k.rows(k.c(0), rows, [&](Value r) {
-      Value line = rowOf(O, r, width);
-      Value below = k.add(k.load(k.f32, k.at(line, kCols * 4), 4), k.constant(k.f32, eps));
-      k.lanes(k.padded(cols), [&](Value c) {
-        Value at = k.at(line, k.mul(c, 4));
-        k.store(arith::DivFOp::create(k.b, k.loc, k.loadRow(at), k.splat(below)), at, 4);
-      });
+      Value factor = number(norms, r);
+      scaleRow(Q, r, depth, k.c(depth), factor);
+      if (causal) {
+        scaleRow(A, r, kChunk, k.padded(k.add(r, 1)), factor);
+      }
     });
   }
-  k.unstage(k.address(y, {b, head, n, col}), y.stride[2], y.stride[3], O, k.c(width * 4), rows, cols, y.type);
+  Value to = k.address(y, {b, head, n, col});
+  Value inPlace = y.type.isF32() && !k.gpu ? k.both(k.adjacent(y), k.eq(wide, cols)) : k.constant(k.i1, int64_t(0));
+  Value out = k.select(inPlace, to, O), stride = k.select(inPlace, y.stride[2], k.c(kCols * 4));
+  k.multiply(out, stride, Q, k.c(depth * 4), k.c(4), S, k.c(kCols * 4), rows, k.c(d), wide, /*fresh=*/true);
+  if (causal) {
+    forBands(rows, [&](Value r, Value height, Value) {
+      k.multiply(k.at2(out, r, stride), stride, rowOf(A, r, kChunk), k.c(kChunk * 4), k.c(4), values, valueStride,
+                 height, k.add(r, height), wide);
+    });
+  }
+  k.ifThen(k.flip(inPlace), [&] { k.unstage(to, y.stride[2], y.stride[3], O, k.c(kCols * 4), rows, cols, y.type); });
 }
 
 void LinearAttend::forHeads(llvm::function_ref<void(Value)> body) {
@@ -247,24 +318,25 @@ void LinearAttend::emit() {
     d = cast<RankedTensorType>(op.getQ().getType()).getDimSize(3);
   }
   describe();
-  int64_t vl = k.target.width;
-  depth = llvm::alignTo(d, vl);
-  width = kCols + (normalized ? vl : 0);
+  depth = llvm::alignTo(d, k.target.width);
   Emitter::Values t = k.split(k.task, {key.size[0], key.size[1], k.ceilDiv(v.size[3], kCols)});
   b = t[0];
   h = t[1];
   col = k.mul(t[2], kCols);
   cols = k.min(k.sub(v.size[3], col), k.c(kCols));
+  wide = k.padded(cols);
   group = arith::DivSIOp::create(k.b, k.loc, q.size[1], key.size[1]);
-  S = k.allocate(depth * width * 4);
+  S = k.allocate(depth * kCols * 4);
+  Z = k.allocate(depth * 4);
   K = k.allocate(kChunk * depth * 4);
   KT = k.allocate(depth * kChunk * 4);
   Q = k.allocate(kChunk * depth * 4);
-  V = k.allocate(kChunk * width * 4);
-  O = k.allocate(kChunk * width * 4);
+  V = k.allocate(kChunk * kCols * 4);
+  O = k.allocate(kChunk * kCols * 4);
   A = k.allocate(kChunk * kChunk * 4);
   sums = k.allocate(kChunk * 4);
-  k.fillZero(V, k.c(kChunk * width * 4)); // columns that nothing is copied to
+  norms = k.allocate(kChunk * 4);
+  valuesInPlace = v.type.isF32() && !k.gpu ? k.both(k.adjacent(v), k.eq(wide, cols)) : k.constant(k.i1, int64_t(0));
   loadState();
   auto chunks = [&](Value all, llvm::function_ref<void(Value, Value)> body) {
     k.loop(k.c(0), all, kChunk, [&](Value n) { body(n, k.min(k.sub(all, n), k.c(kChunk))); });
@@ -274,35 +346,24 @@ void LinearAttend::emit() {
       stageKeys(n, rows);
       transposeKeys(rows);
       if (decayed) {
-        // G from the chunk's start; past the rows it is not read by live pairs.
-        k.fillZero(sums, k.c(kChunk * 4));
-        Value from = k.address(g, {b, h, n});
-        k.alone([&] {
-          k.loop(k.c(0), rows, 1, ValueRange{k.constant(k.f32, 0.0)}, [&](Value r, ValueRange sum) {
-            Value next = k.add(sum[0], k.load(k.f32, k.at2(from, r, g.stride[2]), 4));
-            k.store(next, k.at(sums, k.mul(r, 4)), 4);
-            return Emitter::Values{next};
-          });
-        });
+        sumDecay(n, rows);
       }
       forHeads([&](Value head) {
         stageQueries(n, rows, head);
-        inside(n, rows);
-        finishRows(n, rows, head);
+        inside(rows);
+        finish(n, rows, head);
       });
-      addUp(n, rows);
+      addUp(rows);
     });
   } else {
     chunks(key.size[2], [&](Value n, Value rows) {
       stageKeys(n, rows);
-      addUp(n, rows);
+      addUp(rows);
     });
     forHeads([&](Value head) {
       chunks(q.size[2], [&](Value n, Value rows) {
         stageQueries(n, rows, head);
-        k.fillZero(O, k.mul(rows, width * 4));
-        k.multiply(O, k.c(width * 4), Q, k.c(depth * 4), k.c(4), S, k.c(width * 4), rows, k.c(d), k.c(width));
-        finishRows(n, rows, head);
+        finish(n, rows, head);
       });
     });
   }

@@ -139,6 +139,15 @@ void OpKernel::rows(Value lo, Value hi, llvm::function_ref<void(Value)> body) {
   barrier();
 }
 
+void OpKernel::each(Value lo, Value hi, llvm::function_ref<void(Value)> body) {
+  if (!gpu) {
+    return loop(lo, hi, 1, body);
+  }
+  barrier();
+  deal(lo, hi, 1, body);
+  barrier();
+}
+
 void OpKernel::lanes(Value count, llvm::function_ref<void(Value)> body) {
   if (gpu) {
     return deal(c(0), count, 1, body);
@@ -172,22 +181,24 @@ func::FuncOp OpKernel::helper(StringRef name, TypeRange inputs, bool &isNew) {
 static StringRef suffix(Type type) { return type.isF32() ? "f32" : type.isBF16() ? "bf16" : "f16"; }
 
 void OpKernel::stage(Value to, Value toStride, Value from, Value rowStride, Value colStride, Value rows, Value cols,
-                     Type type, llvm::function_ref<Value(Value)> keep) {
+                     Type type, const Staging &how) {
+  bool mapped = how.region && !how.region->empty();
+  auto map = [&](Value x) { return mapped ? applyRegion(*how.region, x) : x; };
   int64_t bytes = type.isF32() ? 4 : 2;
   if (gpu) {
     return this->rows(c(0), rows, [&](Value row) {
       Value there = at2(to, row, toStride), here = at2(from, row, rowStride);
-      Value wanted = keep ? keep(row) : constant(i1, int64_t(1));
+      Value wanted = how.keep ? how.keep(row) : constant(i1, int64_t(1));
       deal(c(0), cols, 1, [&](Value col) {
         Value x = ifElse(
-            wanted, TypeRange{f32}, [&] { return Values{loadAsF32(type, at(here, mul(col, colStride)), false)}; },
+            wanted, TypeRange{f32}, [&] { return Values{map(loadAsF32(type, at(here, mul(col, colStride)), false))}; },
             [&] { return Values{constant(f32, 0.0)}; })[0];
         store(x, at(there, mul(col, 4)), 4);
       });
     });
   }
   bool isNew = false;
-  std::string name = ("stage_row_" + suffix(type)).str();
+  std::string name = ((mapped ? "stage_mapped_row_" : "stage_row_") + suffix(type)).str();
   func::FuncOp fn = helper(name, {ptr, ptr, i64, i64}, isNew);
   if (isNew) {
     // (to, from, column stride, columns): one row, padded.
@@ -196,7 +207,7 @@ void OpKernel::stage(Value to, Value toStride, Value from, Value rowStride, Valu
     ValueRange a = fn.getArguments();
     columns(a[3], eq(a[2], c(bytes)), 4, [&](ArrayRef<Value> at_, bool vector) {
       for (Value col : at_) {
-        store(loadAsF32(type, at(a[1], mul(col, a[2])), vector), at(a[0], mul(col, 4)), 4);
+        store(map(loadAsF32(type, at(a[1], mul(col, a[2])), vector)), at(a[0], mul(col, 4)), 4);
       }
     });
     loop(a[3], padded(a[3]), 1, [&](Value col) { store(constant(f32, 0.0), at(a[0], mul(col, 4)), 4); });
@@ -204,11 +215,14 @@ void OpKernel::stage(Value to, Value toStride, Value from, Value rowStride, Valu
   }
   loop(c(0), rows, 1, [&](Value row) {
     Value there = at2(to, row, toStride);
+    if (how.beside) {
+      how.beside(row);
+    }
     auto copy = [&] { call(name, {}, {there, at2(from, row, rowStride), colStride, cols}); };
-    if (!keep) {
+    if (!how.keep) {
       return copy();
     }
-    ifElse(keep(row), copy, [&] { fillZero(there, mul(padded(cols), 4)); });
+    ifElse(how.keep(row), copy, [&] { fillZero(there, mul(padded(cols), 4)); });
   });
 }
 
@@ -237,7 +251,7 @@ void OpKernel::fillZero(Value to, Value bytes) {
 }
 
 /// `rows` rows of C by `vectors` registers of columns, over the whole depth.
-void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows, int64_t vectors) {
+void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows, int64_t vectors, bool fresh) {
   Value C = args[0], cStride = args[1], A = args[2], aRow = args[3], aDepth = args[4], B = args[5], bStride = args[6],
         depth = args[8];
   Values places, sums, starts;
@@ -246,7 +260,7 @@ void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows
     places.push_back(at(at2(C, n, cStride), mul(col, 4)));
     starts.push_back(at2(A, n, aRow));
     for (int64_t v = 0; v < vectors; ++v) {
-      sums.push_back(loadRow(at(places[r], v * target.width * 4)));
+      sums.push_back(fresh ? constant(vec(f32), 0.0) : loadRow(at(places[r], v * target.width * 4)));
     }
   }
   Value first = at(B, mul(col, 4));
@@ -272,29 +286,45 @@ void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows
 }
 
 void OpKernel::multiply(Value C, Value cStride, Value A, Value aRow, Value aDepth, Value B, Value bStride, Value rows,
-                        Value depth, Value cols) {
+                        Value depth, Value cols, bool fresh) {
   if (gpu) {
-    return multiplyGpu({C, cStride, A, aRow, aDepth, B, bStride, rows, depth, cols});
+    return multiplyGpu({C, cStride, A, aRow, aDepth, B, bStride, rows, depth, cols}, fresh);
   }
   bool isNew = false;
   Value args[] = {C, cStride, A, aRow, aDepth, B, bStride, rows, depth, cols};
-  func::FuncOp fn = helper("multiply", ValueRange(args).getTypes(), isNew);
+  StringRef name = fresh ? "multiply_fresh" : "multiply";
+  func::FuncOp fn = helper(name, ValueRange(args).getTypes(), isNew);
   if (isNew) {
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(&fn.getBody().front());
     ValueRange a = fn.getArguments();
-    // The register tile: 6 rows by 4 registers of 32, or by 2 of 16.
-    int64_t vl = target.width, wide = target.registers >= 32 ? 4 : 2, tall = 6;
-    Value wideEnd = mul(floorDiv(a[9], vl * wide), vl * wide), tallEnd = mul(floorDiv(a[7], tall), tall);
-    auto panel = [&](Value col, int64_t vectors) {
-      loop(c(0), tallEnd, tall, [&](Value row) { multiplyBlock(a, row, col, tall, vectors); });
-      loop(tallEnd, a[7], 1, [&](Value row) { multiplyBlock(a, row, col, 1, vectors); });
+    // The register tile: 6 rows by 4 registers of 32, or by 2 of 16; what is left by smaller ones.
+    auto down = [&](Value col, int64_t vectors) {
+      Value row = c(0);
+      for (int64_t tall : {kTall, int64_t(2), int64_t(1)}) {
+        Value end = tall == 1 ? a[7] : mul(floorDiv(a[7], tall), tall);
+        loop(row, end, tall, [&](Value r) { multiplyBlock(a, r, col, tall, vectors, fresh); });
+        row = end;
+      }
     };
-    loop(c(0), wideEnd, vl * wide, [&](Value col) { panel(col, wide); });
-    loop(wideEnd, a[9], vl, [&](Value col) { panel(col, 1); });
+    Value col = c(0);
+    for (int64_t vectors = target.registers >= 32 ? 4 : 2; vectors >= 1; vectors /= 2) {
+      int64_t step = vectors * target.width;
+      Value end = vectors == 1 ? a[9] : mul(floorDiv(a[9], step), step);
+      loop(col, end, step, [&](Value n) { down(n, vectors); });
+      col = end;
+    }
     func::ReturnOp::create(b, loc);
   }
-  call("multiply", {}, args);
+  call(name, {}, args);
+}
+
+Value OpKernel::sumOfLanes(Value v) {
+  if (!isVector(v)) {
+    return v;
+  }
+  auto any = arith::FastMathFlagsAttr::get(b.getContext(), arith::FastMathFlags::reassoc);
+  return vector::ReductionOp::create(b, loc, vector::CombiningKind::ADD, v, any.getValue());
 }
 
 Value OpKernel::applyRegion(Region &region, Value x) {

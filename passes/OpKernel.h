@@ -90,6 +90,8 @@ public:
                llvm::function_ref<void(llvm::ArrayRef<mlir::Value>, bool)> body);
   /// Independent rows: body(i) for i in [lo, hi). On a GPU a warp takes a row.
   void rows(mlir::Value lo, mlir::Value hi, llvm::function_ref<void(mlir::Value)> body);
+  /// The same where a row is one thread's on a GPU.
+  void each(mlir::Value lo, mlir::Value hi, llvm::function_ref<void(mlir::Value)> body);
   /// body(c) for each register of columns in [0, count), a whole number of registers. On a GPU a lane takes a column.
   void lanes(mlir::Value count, llvm::function_ref<void(mlir::Value)> body);
   /// What only one thread of a block may do.
@@ -98,23 +100,39 @@ public:
   void barrier();
   mlir::Value at2(mlir::Value base, mlir::Value row, mlir::Value rowStride) { return at(base, mul(row, rowStride)); }
 
+  /// What `stage` does besides copying.
+  struct Staging {
+    /// A row's i1: where false, the row is zeros.
+    llvm::function_ref<mlir::Value(mlir::Value)> keep = nullptr;
+    /// Applied to each element (may be empty); a kernel has one such region.
+    mlir::Region *region = nullptr;
+    /// What a CPU does beside each row: ask for memory of later use.
+    llvm::function_ref<void(mlir::Value)> beside = nullptr;
+  };
   /// Copies rows x cols elements to f32 at `to`, rows `toStride` bytes apart, columns adjacent and padded by zeros to a
-  /// multiple of the register; `keep` (may be null) gives each row's i1: where false, the row is zeros.
+  /// multiple of the register.
   void stage(mlir::Value to, mlir::Value toStride, mlir::Value from, mlir::Value rowStride, mlir::Value colStride,
-             mlir::Value rows, mlir::Value cols, mlir::Type type,
-             llvm::function_ref<mlir::Value(mlir::Value)> keep = nullptr);
+             mlir::Value rows, mlir::Value cols, mlir::Type type, const Staging &how);
+  void stage(mlir::Value to, mlir::Value toStride, mlir::Value from, mlir::Value rowStride, mlir::Value colStride,
+             mlir::Value rows, mlir::Value cols, mlir::Type type) {
+    stage(to, toStride, from, rowStride, colStride, rows, cols, type, Staging());
+  }
   /// The inverse: f32 rows to storage.
   void unstage(mlir::Value to, mlir::Value rowStride, mlir::Value colStride, mlir::Value from, mlir::Value fromStride,
                mlir::Value rows, mlir::Value cols, mlir::Type type);
   void fillZero(mlir::Value to, mlir::Value bytes);
   /// C[r, :] += sum over k < depth of A[r, k] B[k, :] on f32: C and B have adjacent columns, a multiple of the
-  /// register; strides in bytes.
+  /// register; strides in bytes. Where `fresh`, C = instead of C +=.
   void multiply(mlir::Value C, mlir::Value cStride, mlir::Value A, mlir::Value aRow, mlir::Value aDepth, mlir::Value B,
-                mlir::Value bStride, mlir::Value rows, mlir::Value depth, mlir::Value cols);
+                mlir::Value bStride, mlir::Value rows, mlir::Value depth, mlir::Value cols, bool fresh = false);
+  /// Rows of C that a step of `multiply` takes on a CPU.
+  static constexpr int64_t kTall = 6;
   // A GPU's registers have one lane: scalars take the place of vectors.
   mlir::Value splat(mlir::Value v) { return gpu ? v : Emitter::splat(v); }
   mlir::Value iota() { return gpu ? c(0) : Emitter::iota(); }
   mlir::Value loadRow(mlir::Value address) { return gpu ? load(f32, address, 4) : Emitter::loadRow(address); }
+  /// Of a register of f32.
+  mlir::Value sumOfLanes(mlir::Value v);
   /// `n` rounded up to whole registers.
   mlir::Value padded(mlir::Value n) { return mul(ceilDiv(n, target.width), target.width); }
   /// Scalar code of a region with one argument, on a scalar or on lanes.
@@ -126,11 +144,11 @@ private:
   void finishGpu();
   /// body(n) for n in [lo, hi) dealt out among the lanes of a warp inside of `rows`, else among all threads.
   void deal(mlir::Value lo, mlir::Value hi, int64_t step, llvm::function_ref<void(mlir::Value)> body);
-  void multiplyGpu(mlir::ValueRange args);
+  void multiplyGpu(mlir::ValueRange args, bool fresh);
 
   TensorView view(int64_t record, mlir::Type type);
-  void emitMultiply();
-  void multiplyBlock(mlir::ValueRange args, mlir::Value row, mlir::Value col, int64_t rows, int64_t vectors);
+  void multiplyBlock(mlir::ValueRange args, mlir::Value row, mlir::Value col, int64_t rows, int64_t vectors,
+                     bool fresh);
   mlir::func::FuncOp helper(llvm::StringRef name, mlir::TypeRange inputs, bool &isNew);
 
   struct Check {

@@ -83,7 +83,7 @@ void OpKernel::deal(Value lo, Value hi, int64_t step, llvm::function_ref<void(Va
   loop(add(lo, mul(own, step)), hi, count * step, body);
 }
 
-void OpKernel::multiplyGpu(ValueRange a) {
+void OpKernel::multiplyGpu(ValueRange a, bool fresh) {
   constexpr int64_t kTall = 4, kWide = 2;
   Value C = a[0], cStride = a[1], A = a[2], aRow = a[3], aDepth = a[4], B = a[5], bStride = a[6], depth = a[8];
   Value height = a[7], width = a[9];
@@ -105,7 +105,7 @@ void OpKernel::multiplyGpu(ValueRange a) {
     auto target = [&](int64_t r, int64_t v) { return at(at2(C, rowOf[r], cStride), colOf[v]); };
     for (int64_t r = 0; r < kTall; ++r) {
       for (int64_t v = 0; v < kWide; ++v) {
-        sums.push_back(load(f32, target(r, v), 4));
+        sums.push_back(fresh ? constant(f32, 0.0) : load(f32, target(r, v), 4));
       }
     }
     Values done = loop(c(0), depth, 1, sums, [&](Value k, ValueRange acc) {

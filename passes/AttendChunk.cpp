@@ -87,7 +87,6 @@ void AttendTiler::findRows(const Uniform &u, int64_t segment, Chunk &c) {
     c.few = e.le(c.lanes, e.c(kColumn));
     Value table = in(u, fKeyTable[0]);
     c.ahead = e.mul(e.sub(e.load(e.i64, e.at(table, 8), 8), e.load(e.i64, table, 8)), c.count);
-    c.valuesAhead = e.mul(apart, c.count);
   }
 }
 
@@ -158,8 +157,8 @@ void AttendTiler::emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk 
   };
   auto dotsFew = [&] {
     Values more(operands);
-    more.append({in(u, fValueTable), c.valuesAhead});
-    e.call(declareTileKernel(module, TileKernel::DotsFew, d, wide(), sig.dv * bytes()), {}, more);
+    more.push_back(in(u, fValueTable));
+    e.call(declareTileKernel(module, TileKernel::DotsFew, d, wide()), {}, more);
   };
   if (c.few) {
     e.ifElse(c.few, dotsFew, dots);
@@ -201,11 +200,37 @@ Value AttendTiler::emitScores(const Uniform &u, int64_t n, const Chunk &c) {
   return scale;
 }
 
-/// acc += P V; values in place where they lie well, else a copy in blocks of adjacent keys.
+/// acc += P V.
 void AttendTiler::emitValues(const Uniform &u, int64_t n, const Chunk &c) {
   const Stratum &s = schedule.strata[n];
-  const SegmentSignature &segment = sig.segments[s.segment];
-  int64_t v = sig.argSlot(segment.v);
+  Value careful = e.constant(e.i1, int64_t(0));
+  if (mayLeak(s)) {
+    careful = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fCareful), 8), e.c(0));
+  }
+  auto any = [&] { emitManyValues(u, n, c, careful); };
+  if (!pairs || !c.few) {
+    return any();
+  }
+  // Few queries take rows of bf16 where they lie.
+  Value stride = elementStride(u, sig.argSlot(sig.segments[s.segment].v));
+  Value elsewhere = e.either(e.either(c.far, careful), e.cmp(arith::CmpIPredicate::ne, stride, e.c(2)));
+  Value direct = e.both(c.few, arith::XOrIOp::create(builder, e.loc, elsewhere, e.constant(e.i1, int64_t(1))));
+  e.ifElse(direct, [&] { accumulateFew(u, n, c, c.values, e.c(0)); }, any);
+}
+
+/// Few queries: the keys that follow are fetched meanwhile.
+void AttendTiler::accumulateFew(const Uniform &u, int64_t n, const Chunk &c, Value rows, Value blockPitch) {
+  int64_t fetch = sig.segments[schedule.strata[n].segment].dots[0].d * bytes();
+  Values operands{
+      c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes)), in(u, fKeyTable[0]),
+      c.ahead};
+  e.call(declareTileKernel(module, TileKernel::AccumulateFew, sig.dv, wide(), fetch), {}, operands);
+}
+
+/// Values in place where they lie well, else a copy in blocks of adjacent keys.
+void AttendTiler::emitManyValues(const Uniform &u, int64_t n, const Chunk &c, Value careful) {
+  const Stratum &s = schedule.strata[n];
+  int64_t v = sig.argSlot(sig.segments[s.segment].v);
   Value stride = elementStride(u, v), buffer = in(u, fStageV);
   Value blockPitch = e.c(slots * kValueBlock * 4), rows = c.values, rowCount = c.count;
   if (pairs) {
@@ -227,18 +252,14 @@ void AttendTiler::emitValues(const Uniform &u, int64_t n, const Chunk &c) {
     }
   }
   auto accumulate = [&] {
-    Values operands{c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes))};
-    auto many = [&] { e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide()), {}, operands); };
-    if (!c.few) {
+    auto many = [&] {
+      e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide()), {},
+             {c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes))});
+    };
+    if (pairs || !c.few) {
       return many();
     }
-    auto accumulateFew = [&] {
-      Values more(operands);
-      more.append({in(u, fKeyTable[0]), c.ahead});
-      int64_t fetch = segment.dots[0].d * bytes();
-      e.call(declareTileKernel(module, TileKernel::AccumulateFew, sig.dv, wide(), fetch), {}, more);
-    };
-    e.ifElse(c.few, accumulateFew, many);
+    e.ifElse(c.few, [&] { accumulateFew(u, n, c, rows, blockPitch); }, many);
   };
   if (!mayLeak(s)) {
     return accumulate();
@@ -254,7 +275,6 @@ void AttendTiler::emitValues(const Uniform &u, int64_t n, const Chunk &c) {
         e.call(declareTileKernel(module, TileKernel::Finite, sig.dv, wide()), {e.i1}, {rows, rowCount, blockPitch})[0];
     e.ifElse(finite, accumulate, exact);
   };
-  Value careful = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fCareful), 8), e.c(0));
   e.ifElse(careful, checked, accumulate);
 }
 

@@ -221,9 +221,8 @@ private:
     mlir::Value count, lanes, masked;   ///< keys, lanes of the tile, whether a pair may be dead
     mlir::Value columns, groups, pitch; ///< ranges of keys and of columns; bytes of a column of S
     mlir::Value values, far;            ///< rows of V, and whether they are far apart
-    mlir::Value few, ahead,
-        valuesAhead;    ///< the tile has one column (null: no kernels for that); bytes to the next rows
-    mlir::Value scores; ///< S of the first dot
+    mlir::Value few, ahead;             ///< the tile has one column (null: no kernels for that); bytes to the next keys
+    mlir::Value scores;                 ///< S of the first dot
   };
   void emitFlush(int64_t n);
   void emitRanges(const Uniform &u, int64_t n, const Chunk &c);
@@ -232,6 +231,8 @@ private:
   void emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk &c, mlir::Value tops);
   mlir::Value emitScores(const Uniform &u, int64_t n, const Chunk &c);
   void emitValues(const Uniform &u, int64_t n, const Chunk &c);
+  void emitManyValues(const Uniform &u, int64_t n, const Chunk &c, mlir::Value careful);
+  void accumulateFew(const Uniform &u, int64_t n, const Chunk &c, mlir::Value rows, mlir::Value blockPitch);
   void emitLive(int64_t n);
   mlir::Value liveOf(const Uniform &u, mlir::Value lane) {
     mlir::Value column = e.mul(e.floorDiv(lane, kColumn), slots * liveRow());

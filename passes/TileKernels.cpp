@@ -78,7 +78,7 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
     ins = {p, i, p, p, p, i, p, p};
     break;
   case TileKernel::DotsFew:
-    ins = {p, i, p, p, p, i, p, p, i};
+    ins = {p, i, p, p, p, i, p, p};
     break;
   case TileKernel::Softmax:
     ins = {p, p, i, i, f, p, p, p, p};
@@ -132,7 +132,7 @@ public:
   void weights();
   Value finite();
   void accumulate();
-  void dotsFew(int64_t fetch);
+  void dotsFew();
   void accumulateFew(int64_t fetch);
   void accumulateExact();
   void finish();
@@ -156,8 +156,11 @@ private:
     Value block = mul(floorDiv(dim, kValueBlock), blockPitch);
     return at(row, add(block, mul(floorMod(dim, kValueBlock), stride)));
   }
+  Value firstLanes(int64_t valid);
   /// One f32 register from element `first` of a row of d elements; lanes past the end are 0.
   Value loadTail(Value address, int64_t valid);
+  /// The bits of vl adjacent bf16 elements, as the low half of words; those past the first `valid` are 0.
+  Value loadHalves(Value address, int64_t valid);
   /// a * x + sum, on f32 or on pairs of bf16.
   Value multiplyAdd(Value a, Value x, Value sum);
   Value asPairs(Value v) { return LLVM::BitcastOp::create(b, loc, VectorType::get({2 * vl}, b.getBF16Type()), v); }
@@ -177,8 +180,12 @@ private:
   void dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
                  bool fresh, bool last, const Ask &ask);
   void accumulateBlock(Value column, int64_t vectors, int64_t lastValid);
-  void accumulateFewBlock(Value lane0, Value lane1, int64_t column, int64_t vectors, int64_t lastValid,
-                          int64_t fetchFrom, int64_t fetchTo);
+  /// Keys [first, last), and the bytes [fetchFrom, fetchTo) of the rows at ahead[0], ... + distance that they ask for.
+  struct FewKeys {
+    Value first, last, ahead, distance;
+    int64_t fetchFrom, fetchTo;
+  };
+  void accumulateFewBlock(Value lane, int64_t rows, int64_t column, int64_t width, const FewKeys &keys);
   std::pair<Value, Value> keysOf(Value columns, Value column) {
     Value p = at(columns, mul(column, 16));
     return {load(i64, p, 8), load(i64, at(p, 8), 8)};
@@ -188,15 +195,27 @@ private:
 
 } // namespace
 
+Value Body::firstLanes(int64_t valid) {
+  SmallVector<bool> lanes(vl);
+  std::fill_n(lanes.begin(), valid, true);
+  return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(vec(i1), ArrayRef<bool>(lanes)));
+}
+
 Value Body::loadTail(Value address, int64_t valid) {
   if (valid == vl) {
     return loadRow(address);
   }
-  SmallVector<bool> lanes(vl);
-  std::fill_n(lanes.begin(), valid, true);
-  Value mask = arith::ConstantOp::create(b, loc, DenseElementsAttr::get(vec(i1), ArrayRef<bool>(lanes)));
-  return LLVM::MaskedLoadOp::create(b, loc, vec(f32), address, mask, constant(vec(f32), 0.0), b.getI32IntegerAttr(4),
-                                    UnitAttr());
+  return LLVM::MaskedLoadOp::create(b, loc, vec(f32), address, firstLanes(valid), constant(vec(f32), 0.0),
+                                    b.getI32IntegerAttr(4), UnitAttr());
+}
+
+Value Body::loadHalves(Value address, int64_t valid) {
+  Value halves = valid == vl
+                     ? load(vec(i16), address, 2)
+                     : LLVM::MaskedLoadOp::create(b, loc, vec(i16), address, firstLanes(valid),
+                                                  constant(vec(i16), int64_t(0)), b.getI32IntegerAttr(2), UnitAttr())
+                           .getResult();
+  return arith::ExtUIOp::create(b, loc, vec(i32), halves);
 }
 
 Value Body::multiplyAdd(Value a, Value x, Value sum) {
@@ -543,7 +562,7 @@ void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_
     if (ask) {
       // Spread over the loop: of requests in a burst, all that the cache has no room to note are lost.
       sums = loop(from, until, kTurn, init, [&](Value turn, ValueRange acc) {
-        ask(floorDiv(turn, kTurn));
+        ask(floorDiv(sub(turn, from), kTurn));
         Value end = add(turn, kTurn);
         return loop(turn, words() % kTurn == 0 && words() <= kStep ? end : min(end, until), 1, acc, step);
       });
@@ -565,27 +584,32 @@ void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_
   }
 }
 
-/// The dots of one column, twelve keys at once: six would wait for their sums.
-void Body::dotsFew(int64_t fetch) {
+/// The dots of one column, twelve keys at once: six would wait for their sums. Each group of keys asks for the rows of
+/// the one after the next, the last ones for those of the first values.
+void Body::dotsFew() {
   Value table = args[0], count = args[1], qt = args[3], scores = args[4], tops = args[6], values = args[7];
   int64_t n = words(), parts = (n + kStep - 1) / kStep, step = (n + parts - 1) / parts;
   for (int64_t part = 0; part < parts; ++part) {
+    int64_t from = part * step, until = std::min(n, from + step);
+    // Lines of a row that this part reads, and those of each turn.
+    int64_t line0 = from * 4 / 64, lines = (until * 4 + 63) / 64 - line0, turns = (until - from + kTurn - 1) / kTurn;
+    int64_t perTurn = (kFewKeys * lines + turns - 1) / turns;
     loop(c(0), count, kFewKeys, [&](Value key) {
       SmallVector<Value> rows;
       for (int64_t i = 0; i < kFewKeys; ++i) {
         rows.push_back(rowAddress(table, add(key, i)));
       }
-      Value s = at(scores, mul(key, kRow)), ahead = at(values, mul(key, 8));
-      Value from = c(part * step), until = c(std::min(n, (part + 1) * step));
+      Value s = at(scores, mul(key, kRow)), following = add(key, 2 * kFewKeys);
+      Value beyond = at(values, mul(max(sub(following, count), c(0)), 8));
+      Value ahead = select(lt(following, count), at(table, mul(following, 8)), beyond);
       auto ask = [&](Value turn) {
-        int64_t lines = (fetch + 63) / 64, wanted = kFewKeys * lines, perTurn = (wanted + turns() - 1) / turns();
         for (int64_t n = 0; n < perTurn; ++n) {
-          Value number = min(add(mul(turn, perTurn), n), c(wanted - 1));
-          Value offset = add(mul(floorMod(number, lines), 64), args[8]);
+          Value number = min(add(mul(turn, perTurn), n), c(kFewKeys * lines - 1));
+          Value offset = add(mul(floorMod(number, lines), 64), line0 * 64);
           prefetch(at(rowAddress(ahead, floorDiv(number, lines)), offset), 64);
         }
       };
-      dotsBlock(rows, qt, s, tops, 1, from, until, part == 0, part + 1 == parts, part == 0 ? Ask(ask) : nullptr);
+      dotsBlock(rows, qt, s, tops, 1, c(from), c(until), part == 0, part + 1 == parts, Ask(ask));
     });
   }
 }
@@ -805,78 +829,80 @@ void Body::accumulate() {
   }
 }
 
-/// For one column, whole rows of up to four registers are read in one go, and the rows that come next are asked for.
+/// For one column: the rows of a few keys stay in the first-level cache until all lanes have them; meanwhile those of
+/// the next keys are asked for, by the last keys the rows that come next. Pairs are made of adjacent bf16 on the way.
 void Body::accumulateFew(int64_t fetch) {
-  constexpr int64_t kVectors = 4, kRows = 4;
-  int64_t block = kVectors * vl;
-  for (int64_t column = 0; column < d; column += block) {
-    int64_t rest = std::min(block, d - column), vectors = (rest + vl - 1) / vl;
-    int64_t valid = pairs ? vl : rest - (vectors - 1) * vl;
-    Value lanes = args[2], begin = c(0);
-    if (column == 0) {
-      // Half of the lines in each of the first two rounds, if there are two.
-      auto first = [&](Value from, int64_t bytesFrom, int64_t bytesTo) {
-        accumulateFewBlock(from, add(from, kRows), column, vectors, valid, bytesFrom, bytesTo);
-      };
-      int64_t half = (fetch / 2 + 63) / 64 * 64;
-      ifElse(
-          le(lanes, c(kRows)), [&] { first(begin, 0, fetch); },
-          [&] {
-            first(begin, 0, half);
-            first(c(kRows), half, fetch);
-          });
-      begin = c(2 * kRows);
-    }
-    accumulateFewBlock(begin, lanes, column, vectors, valid, 0, 0);
-  }
-}
-
-void Body::accumulateFewBlock(Value lane0, Value lane1, int64_t column, int64_t vectors, int64_t lastValid,
-                              int64_t fetchFrom, int64_t fetchTo) {
-  constexpr int64_t kRows = 4;
-  Value scores = args[0], columns = args[1], table = args[4], blockPitch = args[5], acc = args[6];
-  auto [from, until] = keysOf(columns, c(0));
-  Value first = pairs ? floorDiv(from, 2) : from, last = pairs ? floorDiv(add(until, 1), 2) : until;
-  SmallVector<Value> inRow;
-  for (int64_t j = 0; j < vectors; ++j) {
-    int64_t x = column + j * vl;
-    inRow.push_back(add(mul(blockPitch, x / kValueBlock), x % kValueBlock * 4));
-  }
-  int64_t pitch = paddedRow(d) * 4;
-  loop(lane0, lane1, kRows, [&](Value lane) {
-    Value to = at(acc, add(mul(lane, pitch), column * 4)), p = at(scores, mul(lane, 4));
-    Values init;
-    for (int64_t i = 0; i < kRows; ++i) {
-      for (int64_t j = 0; j < vectors; ++j) {
-        init.push_back(loadRow(at(to, i * pitch + j * vl * 4)));
-      }
-    }
-    Values sums = loop(first, last, 1, init, [&](Value k, ValueRange sum) {
-      for (int64_t n = 0; fetchFrom < fetchTo && n < (pairs ? 2 : 1); ++n) {
-        Value row = at(rowAddress(args[7], pairs ? add(mul(k, 2), n) : k), args[8]);
-        prefetch(at(row, fetchFrom), fetchTo - fetchFrom);
-      }
-      Value v = pairs ? at(table, mul(k, kValueBlock * 4)) : rowAddress(table, k);
-      Value pk = at(p, mul(k, kRow));
-      SmallVector<Value> x;
-      for (int64_t j = 0; j < vectors; ++j) {
-        x.push_back(loadTail(at(v, inRow[j]), j + 1 == vectors ? lastValid : vl));
-      }
-      Values next;
-      for (int64_t i = 0; i < kRows; ++i) {
-        Value a = splat(load(f32, at(pk, i * 4), 4));
-        for (int64_t j = 0; j < vectors; ++j) {
-          next.push_back(multiplyAdd(a, x[j], sum[i * vectors + j]));
-        }
-      }
-      return next;
-    });
-    for (int64_t i = 0; i < kRows; ++i) {
-      for (int64_t j = 0; j < vectors; ++j) {
-        store(sums[i * vectors + j], at(to, i * pitch + j * vl * 4), 4);
-      }
+  constexpr int64_t kKeys = 32;
+  int64_t rows = pairs ? 8 : 4, block = (pairs ? 2 : 4) * vl;
+  Value lanes = args[2];
+  auto [first, last] = keysOf(args[1], c(0));
+  loop(first, last, kKeys, [&, last = last](Value key) {
+    Value end = min(add(key, kKeys), last), more = lt(end, last);
+    FewKeys keys{key, end, select(more, at(args[4], mul(end, 8)), args[7]), select(more, c(0), args[8]), 0, 0};
+    for (int64_t column = 0; column < d; column += block) {
+      int64_t from = std::min(column * bytes, fetch), to = std::min((column + block) * bytes, fetch);
+      int64_t half = from + (to - from + 127) / 128 * 64;
+      loop(c(0), lanes, rows, [&](Value lane) {
+        auto piece = [&](int64_t from, int64_t to) {
+          keys.fetchFrom = from, keys.fetchTo = to;
+          accumulateFewBlock(lane, rows, column, std::min(block, d - column), keys);
+        };
+        ifElse(
+            eq(lane, c(0)), [&] { ifElse(le(lanes, c(rows)), [&] { piece(from, to); }, [&] { piece(from, half); }); },
+            [&] { ifElse(eq(lane, c(rows)), [&] { piece(half, to); }, [&] { piece(0, 0); }); });
+      });
     }
   });
+}
+
+/// `rows` lanes by `width` elements of V from `column`.
+void Body::accumulateFewBlock(Value lane, int64_t rows, int64_t column, int64_t width, const FewKeys &keys) {
+  Value scores = args[0], table = args[4], blockPitch = args[5], acc = args[6];
+  int64_t vectors = (width + vl - 1) / vl, pitch = paddedRow(d) * 4, together = pairs ? 2 : 1;
+  Value to = at(acc, add(mul(lane, pitch), column * 4)), p = at(scores, mul(lane, 4));
+  Values init;
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < vectors; ++j) {
+      init.push_back(loadRow(at(to, i * pitch + j * vl * 4)));
+    }
+  }
+  Values sums = loop(keys.first, keys.last, together, init, [&](Value k, ValueRange sum) {
+    for (int64_t n = 0; keys.fetchFrom < keys.fetchTo && n < together; ++n) {
+      Value row = at(rowAddress(keys.ahead, add(sub(k, keys.first), n)), keys.distance);
+      prefetch(at(row, keys.fetchFrom), keys.fetchTo - keys.fetchFrom);
+    }
+    Value even = rowAddress(table, k), odd, keep;
+    if (pairs) {
+      // Of an odd count, the last row stands in for its partner and is then cleared.
+      Value has = lt(add(k, 1), keys.last);
+      odd = rowAddress(table, select(has, add(k, 1), k));
+      keep = splat(select(has, c32(-1), c32(0)));
+    }
+    SmallVector<Value> x;
+    for (int64_t j = 0; j < vectors; ++j) {
+      int64_t dim = column + j * vl, valid = std::min(vl, d - dim);
+      if (pairs) {
+        x.push_back(interleave(loadHalves(at(even, dim * 2), valid), both(loadHalves(at(odd, dim * 2), valid), keep)));
+      } else {
+        Value inRow = add(mul(blockPitch, dim / kValueBlock), dim % kValueBlock * 4);
+        x.push_back(loadTail(at(even, inRow), valid));
+      }
+    }
+    Value pk = at(p, mul(pairs ? floorDiv(k, 2) : k, kRow));
+    Values next;
+    for (int64_t i = 0; i < rows; ++i) {
+      Value a = splat(load(f32, at(pk, i * 4), 4));
+      for (int64_t j = 0; j < vectors; ++j) {
+        next.push_back(multiplyAdd(a, x[j], sum[i * vectors + j]));
+      }
+    }
+    return next;
+  });
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < vectors; ++j) {
+      store(sums[i * vectors + j], at(to, i * pitch + j * vl * 4), 4);
+    }
+  }
 }
 
 void Body::accumulateExact() {
@@ -958,7 +984,7 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
   } else if (kind == "dots") {
     body.dots(fetch);
   } else if (kind == "dots_few") {
-    body.dotsFew(fetch);
+    body.dotsFew();
   } else if (kind == "softmax") {
     body.softmax();
   } else if (kind == "weights") {

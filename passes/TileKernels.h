@@ -47,12 +47,13 @@ enum class TileKernel {
   StageRows,  ///< (table, count, stride of d, buffer): 16-bit rows of even length; table then points there
   Dots,       ///< (table, count, groups, Qt, S, column pitch, tops, record): S, and tops = max(tops, S) of each lane;
               ///< asks for `fetch` bytes (0: no record) of each of the rows that the record (see fetch) names
-  DotsFew,    ///< (…, table of V, distance): the same for one column and all groups; asks for V's rows + distance
+  DotsFew,    ///< (…, table of V): the same for one column and all groups; asks for the next keys and the first of V
   Softmax,    ///< (S, columns, lanes, column pitch, scale, tops, m, l, acc): S becomes P; m, l, acc rescaled
   Weights,    ///< (S, columns, lanes, column pitch, l): l += sum of S (normaliser `sum`)
   Finite,     ///< (table, count, block pitch) -> i1: every element is finite; native: (buffer, pairs, block pitch)
   Accumulate, ///< (S, columns, lanes, column pitch, table, block pitch, acc): acc[lane] += sum_key P * row[key]
-  AccumulateFew,   ///< (…, table, distance): the same for one column; asks for `fetch` bytes at table[key] + distance
+  AccumulateFew,   ///< (…, table, distance): the same for one column, native: from rows (block pitch unused); asks for
+                   ///< the next rows, then for `fetch` bytes at table[0], ... + distance
   AccumulateExact, ///< (…, stride of d, acc): leaves out pairs with P = 0, so that 0 * NaN cannot reach acc
   Finish,          ///< (acc row, factor, out, stride of d): out[d] = acc[d] * factor in the storage type
 };

@@ -4,7 +4,7 @@
 
 #include "codegen/Manifest.h"
 #include "codegen/SpecParser.h"
-#include "codegen/nvptx/NvptxTarget.h"
+#include "codegen/nvptx/GpuCode.h"
 #include "codegen/x86/KernelObject.h"
 #include "passes/Passes.h"
 #include "passes/SplitProgram.h"
@@ -58,10 +58,11 @@ public:
   /// From a spec of several ops to one artefact with all their kernels.
   heddle_error *program(std::string &artifact);
   heddle_error *translate(ModuleOp lowered);
+  heddle_error *readGpu(ModuleOp lowered);
   heddle_error *translateGpu(ModuleOp lowered);
   /// The object of a kernel whose micro-kernels are elsewhere.
   heddle_error *cpuObject(ModuleOp lowered, const TileObjects &tiles, Helpers &helpers, SmallVectorImpl<char> &out);
-  /// PTX, and behind it the cubin where ptxas is found; fills the manifest's "gpu".
+  /// PTX, and behind it the cubins where ptxas is found; fills the manifest's "gpu".
   heddle_error *gpuObject(ModuleOp lowered, json::Object &manifest, SmallVectorImpl<char> &out);
   heddle_error *pack(json::Object manifest, StringRef object, std::string &artifact);
   void markTarget(ModuleOp step);
@@ -135,7 +136,7 @@ heddle_error *Compilation::translate(ModuleOp lowered) {
   return nullptr;
 }
 
-heddle_error *Compilation::translateGpu(ModuleOp lowered) {
+heddle_error *Compilation::readGpu(ModuleOp lowered) {
   registerBuiltinDialectTranslation(*context);
   registerLLVMDialectTranslation(*context);
   registerGPUDialectTranslation(*context);
@@ -143,8 +144,12 @@ heddle_error *Compilation::translateGpu(ModuleOp lowered) {
   DiagnosticCollector collector(*context, text);
   auto kernels = *lowered.getOps<gpu::GPUModuleOp>().begin();
   llvmModule = translateModuleToLLVMIR(kernels, llvmContext, "heddle");
-  if (!llvmModule) {
-    return fail(HEDDLE_COMPILE_FAILED, "translation to LLVM failed: " + collector.errors);
+  return llvmModule ? nullptr : fail(HEDDLE_COMPILE_FAILED, "translation to LLVM failed: " + collector.errors);
+}
+
+heddle_error *Compilation::translateGpu(ModuleOp lowered) {
+  if (heddle_error *e = readGpu(lowered)) {
+    return e;
   }
   std::string error;
   machine = createTargetMachine(*gpu, error);
@@ -177,30 +182,49 @@ static json::Value toJson(Attribute attribute) {
   return cast<StringAttr>(attribute).getValue();
 }
 
+/// The manifest's list of kernels; which cubin holds each, where there are several.
+static json::Value describeKernels(Attribute kernels, const GpuCode &code) {
+  json::Value list = toJson(kernels);
+  for (json::Value &kernel : *list.getAsArray()) {
+    if (code.cubins.size() > 1) {
+      json::Object &o = *kernel.getAsObject();
+      o["cubin"] = code.cubinOf.lookup(*o.getString("name"));
+    }
+  }
+  return list;
+}
+
 heddle_error *Compilation::gpuObject(ModuleOp lowered, json::Object &manifest, SmallVectorImpl<char> &out) {
-  if (heddle_error *e = translate(lowered)) {
+  if (heddle_error *e = readGpu(lowered)) {
     return e;
   }
-  std::string ptx, cubin, message;
-  if (!emitPtx(*llvmModule, *machine, ptx)) {
-    return fail(HEDDLE_SYSTEM, "LLVM cannot emit code for " + name);
-  }
-  if (!assemble(ptx, *gpu, cubin, message) && !message.empty()) {
+  GpuCode code;
+  std::string message;
+  if (!emitGpuCode(std::move(llvmModule), *gpu, code, message)) {
     return fail(HEDDLE_SYSTEM, message);
   }
-  out.append(ptx.begin(), ptx.end());
-  out.append(cubin.begin(), cubin.end());
+  out.append(code.ptx.begin(), code.ptx.end());
+  json::Array sizes;
+  int64_t bytes = 0;
+  for (const std::string &cubin : code.cubins) {
+    out.append(cubin.begin(), cubin.end());
+    sizes.push_back(int64_t(cubin.size()));
+    bytes += int64_t(cubin.size());
+  }
   json::Object described{{"chip", gpu->chip},
-                         {"ptx_bytes", int64_t(ptx.size())},
-                         {"cubin_bytes", int64_t(cubin.size())},
+                         {"ptx_bytes", int64_t(code.ptx.size())},
+                         {"cubin_bytes", bytes},
                          {"workspace_words", toJson(lowered->getAttr("heddle.gpu.workspace_words"))},
-                         {"kernels", toJson(lowered->getAttr("heddle.gpu.kernels"))}};
+                         {"kernels", describeKernels(lowered->getAttr("heddle.gpu.kernels"), code)}};
+  if (sizes.size() > 1) {
+    described["cubins"] = std::move(sizes);
+  }
   if (Attribute words = lowered->getAttr("heddle.gpu.state_words")) {
     described["state_words"] = toJson(words);
   }
   if (Attribute maps = lowered->getAttr("heddle.gpu.tensor_maps")) {
     described["tensor_maps"] = toJson(maps);
-    described["tensor_kernels"] = toJson(lowered->getAttr("heddle.gpu.tensor_kernels"));
+    described["tensor_kernels"] = describeKernels(lowered->getAttr("heddle.gpu.tensor_kernels"), code);
   }
   manifest["gpu"] = std::move(described);
   return nullptr;
@@ -469,6 +493,17 @@ heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_o
   }
   os.write(assembly.data(), assembly.size());
   return nullptr;
+}
+
+heddle_error *assembleText(const char *ptx, const char *target, std::string &cubin) {
+  std::optional<NvptxTarget> gpu = NvptxTarget::parse(target);
+  if (!gpu) {
+    return fail(HEDDLE_INVALID_VALUE,
+                llvm::Twine("expected a GPU target (--target=sm_80) for a .cubin, but got '") + target + "'");
+  }
+  std::string message;
+  bool made = assemble(ptx, *gpu, cubin, message);
+  return made || message.empty() ? nullptr : fail(HEDDLE_SYSTEM, message);
 }
 
 } // namespace heddle

@@ -20,6 +20,9 @@ heddle_error *compileModule(const char *spec, const char *target, std::string &a
 /// The IR after `stage`: "attn", "schedule", "tiles", "vector", "llvm", "llvm-ir", "asm".
 heddle_error *printStage(const char *spec, const char *target, const char *stage, std::string &text);
 
+/// The cubin of a PTX module for a GPU target; empty where no ptxas is found.
+heddle_error *assembleText(const char *ptx, const char *target, std::string &cubin);
+
 } // namespace heddle
 
 #endif // HEDDLE_CODEGEN_COMPILE_H

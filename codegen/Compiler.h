@@ -47,6 +47,9 @@ typedef struct heddle_compiler_api {
   /// results, dense. Of a function with one attn.attend.
   heddle_error *(*tolerance)(const char *spec, const heddle_tensor *args, int32_t num_args,
                              const heddle_tensor *results, int32_t num_results);
+
+  /// The cubin of a whole PTX module for a GPU target, malloc'ed; *size is 0 where no ptxas is found.
+  heddle_error *(*assemble)(const char *ptx, const char *target, void **cubin, size_t *size);
 } heddle_compiler_api;
 
 HEDDLE_API const heddle_compiler_api *heddle_compiler(void);

@@ -11,6 +11,7 @@
 #include "codegen/Compiler.h"
 #include "codegen/Explain.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -34,6 +35,17 @@ static heddle_error *giveText(heddle_error *error, const std::string &result, ch
   return *text ? nullptr : outOfMemory();
 }
 
+/// Bytes as the caller's.
+static heddle_error *giveBytes(const std::string &bytes, void **out, size_t *size) {
+  *out = std::malloc(std::max<size_t>(bytes.size(), 1));
+  if (!*out) {
+    return outOfMemory();
+  }
+  std::memcpy(*out, bytes.data(), bytes.size());
+  *size = bytes.size();
+  return nullptr;
+}
+
 static heddle_error *compile(const char *spec, const char *target, void **artifact, size_t *size, char **remarks) {
   return guarded([&]() -> heddle_error * {
     std::string bytes, notes;
@@ -44,13 +56,7 @@ static heddle_error *compile(const char *spec, const char *target, void **artifa
     if (error) {
       return error;
     }
-    *artifact = std::malloc(bytes.size());
-    if (!*artifact) {
-      return outOfMemory();
-    }
-    std::memcpy(*artifact, bytes.data(), bytes.size());
-    *size = bytes.size();
-    return nullptr;
+    return giveBytes(bytes, artifact, size);
   });
 }
 
@@ -70,12 +76,28 @@ static heddle_error *explain(const char *spec, const char *sizes, int32_t json, 
   });
 }
 
+static heddle_error *assembleModule(const char *ptx, const char *target, void **cubin, size_t *size) {
+  return guarded([&]() -> heddle_error * {
+    std::string bytes;
+    heddle_error *error = assembleText(ptx, target, bytes);
+    return error ? error : giveBytes(bytes, cubin, size);
+  });
+}
+
 } // namespace heddle::facade
 
 const heddle_compiler_api *heddle_compiler(void) {
   using namespace heddle::facade;
-  static const heddle_compiler_api api = {
-      1,        compile, printIR, explain, reference, patternIsEmpty, patternIsSubset, patternIsEqual, patternExample,
-      tolerance};
+  static const heddle_compiler_api api = {1,
+                                          compile,
+                                          printIR,
+                                          explain,
+                                          reference,
+                                          patternIsEmpty,
+                                          patternIsSubset,
+                                          patternIsEqual,
+                                          patternExample,
+                                          tolerance,
+                                          assembleModule};
   return &api;
 }

@@ -56,20 +56,6 @@ struct Artifact {
   std::string manifest() const { return bytes.substr(56, manifestSize()); }
   std::string object() const { return bytes.substr(56 + manifestSize(), objectSize()); }
 
-  /// The end of a GPU kernel's object, behind its PTX.
-  std::string cubin() const {
-    std::string text = manifest(), key = "\"cubin_bytes\":";
-    size_t at = text.find(key);
-    if (at == std::string::npos) {
-      throw Failure(2, "expected a GPU target (--target=sm_80) for a .cubin");
-    }
-    uint64_t size = std::strtoull(text.c_str() + at + key.size(), nullptr, 10);
-    if (size == 0 || size > objectSize()) {
-      throw Failure(1, "expected ptxas in PATH (or HEDDLE_PTXAS) to make a .cubin, but found none; a .ptx needs none");
-    }
-    return object().substr(objectSize() - size);
-  }
-
 private:
   uint64_t word(size_t at) const {
     uint64_t value = 0;
@@ -151,6 +137,27 @@ std::string printStage(const Spec &spec, const std::string &target, const std::s
   return take(text);
 }
 
+/// All kernels in one cubin.
+std::string cubinOf(const Spec &spec, const std::string &target) {
+  if (target.rfind("sm_", 0) != 0) {
+    throw Failure(2, "expected a GPU target (--target=sm_80) for a .cubin");
+  }
+  std::string ptx = printStage(spec, target, "asm"), mark = "\n.version ";
+  if (ptx.find(mark) != ptx.rfind(mark)) {
+    throw Failure(2, "expected a spec of one op for a .cubin, but got several: a .bundle holds them all");
+  }
+  Progress progress("assembling");
+  void *data = nullptr;
+  size_t size = 0;
+  check(compiler().assemble(ptx.c_str(), target.c_str(), &data, &size));
+  std::string cubin(static_cast<const char *>(data), size);
+  std::free(data);
+  if (size == 0) {
+    throw Failure(1, "expected ptxas in PATH (or HEDDLE_PTXAS) to make a .cubin, but found none; a .ptx needs none");
+  }
+  return cubin;
+}
+
 /// The IR stage that an ending means; "" where it is not IR.
 std::string stageFor(const CompileOptions &options) {
   if (!options.stage.empty()) {
@@ -183,13 +190,15 @@ int runCompile(const CompileOptions &options) {
     writeFile(out, printStage(spec, options.target, stage));
     return 0;
   }
+  if (endsWith(out, ".cubin")) {
+    writeFile(out, cubinOf(spec, options.target));
+    return 0;
+  }
   Artifact artifact = compileSpec(spec, options.target);
   if (options.remarks && !artifact.remarks.empty()) {
     std::fprintf(stderr, "%s\n", artifact.remarks.c_str());
   }
-  if (endsWith(out, ".cubin")) {
-    writeFile(out, artifact.cubin());
-  } else if (endsWith(out, ".so")) {
+  if (endsWith(out, ".so")) {
     linkShared(artifact.object(), out);
   } else {
     writeFile(out, endsWith(out, ".o")      ? artifact.object()

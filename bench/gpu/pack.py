@@ -75,10 +75,10 @@ def cubin_only(data: bytes) -> bytes:
     if bundle.is_program:
         parts = [cubin_only(part) for part in artefacts(data)]
         return artefact({**bundle.manifest, "kernels": [len(p) for p in parts]}, b"".join(parts))
-    if not bundle.cubin:
+    if not bundle.cubins:
         raise SystemExit("expected ptxas in PATH: the folder carries cubins")
     manifest = {**bundle.manifest, "gpu": {**bundle.manifest["gpu"], "ptx_bytes": 0}}
-    return artefact(manifest, bundle.cubin)
+    return artefact(manifest, b"".join(bundle.cubins))
 
 
 def plain(x: Any) -> np.ndarray:

@@ -81,15 +81,21 @@ class Driver:
         context = ctypes.c_void_p()
         self.call("cuCtxPopCurrent_v2", ctypes.byref(context))
 
-    def load(self, bundle: Bundle, device: int) -> ctypes.c_void_p:
-        """A module of the bundle's code: the cubin where it runs on the device, else the PTX, which it compiles."""
+    def cubin_for(self, bundle: Bundle, kernel: dict[str, Any], device: int) -> int:
+        """Which cubin to load for a kernel of the manifest; -1 where the driver must compile the PTX."""
         chip = bundle.manifest["gpu"]["chip"]
-        module = ctypes.c_void_p()
-        if bundle.cubin and _runs(chip, self.capability(device)):
-            self.call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(bundle.cubin))
-            return module
+        if bundle.cubins and _runs(chip, self.capability(device)):
+            return int(kernel.get("cubin", 0))
         if not bundle.ptx:
             raise CudaError(f"expected a device for {chip} code, but got capability {self.capability(device)}")
+        return -1
+
+    def load(self, bundle: Bundle, cubin: int) -> ctypes.c_void_p:
+        """A module of a cubin, or (-1) of the PTX."""
+        module = ctypes.c_void_p()
+        if cubin >= 0:
+            self.call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(bundle.cubins[cubin]))
+            return module
         log = ctypes.create_string_buffer(8192)
         options = (ctypes.c_int * 2)(_ERROR_LOG, _ERROR_LOG_BYTES)
         values = (ctypes.c_void_p * 2)(ctypes.cast(log, ctypes.c_void_p), ctypes.c_void_p(len(log)))
@@ -183,12 +189,19 @@ def _bytes_like(x: Any, size: int) -> tuple[Any, int]:
     raise TypeError(f"expected torch or CuPy tensors where a kernel needs a workspace, but got {type(x).__name__}")
 
 
+def _kernels_of(part: Bundle) -> dict[str, dict[str, Any]]:
+    """The manifest's kernels by name."""
+    gpu = part.manifest["gpu"]
+    return {kernel["name"]: kernel for kernel in [*gpu["kernels"], *gpu.get("tensor_kernels", [])]}
+
+
 class GpuKernel:
     """A bundle that can be launched: call it with the spec's arguments in order."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self._functions: dict[tuple[int, int], dict[str, ctypes.c_void_p]] = {}
+        self._modules: dict[tuple[int, int, int], ctypes.c_void_p] = {}
+        self._functions: dict[tuple[int, int, str], ctypes.c_void_p] = {}
         self._lock = threading.Lock()
 
     @property
@@ -207,32 +220,30 @@ class GpuKernel:
         api.enter(device)
         try:
             for part in self.bundle.parts or (self.bundle,):
-                self.functions(device, part)
+                for name in _kernels_of(part):
+                    self.function(device, part, name)
         finally:
             api.leave()
 
-    def functions(self, device: int, part: Bundle) -> dict[str, ctypes.c_void_p]:
-        """The kernels of a module on a device; the device's context is current."""
-        found = self._functions.get((device, id(part)))
+    def function(self, device: int, part: Bundle, name: str) -> ctypes.c_void_p:
+        """A kernel on a device, whose context is current; loads the cubin that holds it, or the PTX."""
+        found = self._functions.get((device, id(part), name))
         if found is not None:
             return found
         with self._lock:
-            module = driver().load(part, device)
-            made = {}
-            gpu = part.manifest["gpu"]
-            for kernel in [*gpu["kernels"], *(gpu.get("tensor_kernels") or [])]:
-                function = ctypes.c_void_p()
+            kernel = _kernels_of(part)[name]
+            number = driver().cubin_for(part, kernel, device)
+            module = self._modules.get((device, id(part), number))
+            if module is None:
+                module = self._modules[device, id(part), number] = driver().load(part, number)
+            function = ctypes.c_void_p()
+            driver().call("cuModuleGetFunction", ctypes.byref(function), module, ctypes.c_char_p(name.encode()))
+            if kernel["shared_bytes"] > 48 * 1024:
                 driver().call(
-                    "cuModuleGetFunction", ctypes.byref(function), module, ctypes.c_char_p(kernel["name"].encode())
+                    "cuFuncSetAttribute", function, ctypes.c_int(_DYNAMIC_SHARED), ctypes.c_int(kernel["shared_bytes"])
                 )
-                if kernel["shared_bytes"] > 48 * 1024:
-                    driver().call(
-                        "cuFuncSetAttribute", function, ctypes.c_int(_DYNAMIC_SHARED),
-                        ctypes.c_int(kernel["shared_bytes"]),
-                    )  # fmt: skip
-                made[kernel["name"]] = function
-            self._functions[device, id(part)] = made
-        return made
+            self._functions[device, id(part), name] = function
+        return function
 
     def views(self, args: Sequence[Any]) -> list[Any]:
         """Views of the tensors among the arguments, numbers as they are."""
@@ -267,13 +278,12 @@ class GpuKernel:
         api.enter(device)
         try:
             for part, plan in launches:
-                functions = self.functions(device, part)
                 block = ctypes.create_string_buffer(plan.parameters(workspace))
-                maps, first_map = encoded(plan.maps, api.library) if plan.maps else (None, 0)
-                parameters = (ctypes.c_void_p * 2)(ctypes.cast(block, ctypes.c_void_p), first_map)
-                for step in plan.steps:
+                maps = encoded(plan.maps, api.library) if plan.maps else None
+                parameters = (ctypes.c_void_p * 2)(ctypes.cast(block, ctypes.c_void_p), maps[1] if maps else 0)
+                for step in plan.otherwise if plan.maps and not maps else plan.steps:
                     api.call(
-                        "cuLaunchKernel", functions[step.name], step.blocks, 1, 1, step.threads, 1, 1,
+                        "cuLaunchKernel", self.function(device, part, step.name), step.blocks, 1, 1, step.threads, 1, 1,
                         step.shared_bytes, ctypes.c_void_p(stream), parameters, None,
                     )  # fmt: skip
                 del maps  # the launch has a copy

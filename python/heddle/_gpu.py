@@ -41,7 +41,8 @@ class Bundle:
 
     manifest: dict[str, Any]
     ptx: bytes
-    cubin: bytes
+    cubins: tuple[bytes, ...]
+    """None where there was no ptxas; a kernel's manifest says which one holds it."""
     parts: tuple[Bundle, ...] = ()
     """The kernels of a program."""
 
@@ -68,10 +69,15 @@ class Bundle:
             for size in manifest["kernels"]:
                 parts.append(Bundle.parse(code[:size]))
                 code = code[size:]
-            return Bundle(manifest, b"", b"", tuple(parts))
-        if gpu["ptx_bytes"] + gpu["cubin_bytes"] != len(code):
-            raise ValueError("expected PTX and cubin of the manifest's sizes, but got others")
-        return Bundle(manifest, code[: gpu["ptx_bytes"]], code[gpu["ptx_bytes"] :])
+            return Bundle(manifest, b"", (), tuple(parts))
+        sizes = gpu.get("cubins", [gpu["cubin_bytes"]] if gpu["cubin_bytes"] else [])
+        if gpu["ptx_bytes"] + gpu["cubin_bytes"] != len(code) or sum(sizes) != gpu["cubin_bytes"]:
+            raise ValueError("expected PTX and cubins of the manifest's sizes, but got others")
+        at, cubins = gpu["ptx_bytes"], []
+        for size in sizes:
+            cubins.append(code[at : at + size])
+            at += size
+        return Bundle(manifest, code[: gpu["ptx_bytes"]], tuple(cubins))
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,14 @@ class Plan:
     """What a call launches: `block` is the argument block, in which word 9 is still to be the workspace's address.
 
     `maps` are the kernels' second parameter, 128 bytes each; where there are none, there is no such parameter.
+    `otherwise` has the steps to take where the driver refuses one of the maps: kernels without that parameter.
     """
 
     steps: tuple[Step, ...]
     block: list[int]
     workspace_bytes: int
     maps: tuple[TensorMap, ...] = ()
+    otherwise: tuple[Step, ...] = ()
 
     def parameters(self, workspace: int = 0) -> bytes:
         """The argument block's bytes."""
@@ -292,11 +300,18 @@ class Packer:
             block += self.offset(segment["k_offset"], 0)
         gpu = self.manifest["gpu"]
         rows = self.batch * self.heads * self.queries
-        steps = []
         maps = self.maps() if splits == together == 1 else ()
-        for kernel in gpu["tensor_kernels" if maps else "kernels"]:
+        plain = self.steps("kernels", splits, together)
+        steps = self.steps("tensor_kernels", splits, together) if maps else plain
+        words = splits * gpu["state_words"] if splits > 1 else gpu["workspace_words"]
+        return Plan(steps, block, rows * words * 4, maps, plain if maps else ())
+
+    def steps(self, which: str, splits: int, together: int) -> tuple[Step, ...]:
+        """The kernels of one kind, with their grids."""
+        out = []
+        for kernel in self.manifest["gpu"][which]:
             if kernel.get("merge"):
-                blocks = rows if splits > 1 else 0
+                blocks = self.batch * self.heads * self.queries if splits > 1 else 0
             else:
                 span = kernel["span"]
                 leads = 1 if together > 1 else (self.queries + 2 * span - 2) // span if self.queries else 0
@@ -304,9 +319,8 @@ class Packer:
             if blocks >= 1 << 31:
                 raise ValueError(f"expected fewer than 2^31 blocks, but got {blocks}")
             if blocks:
-                steps.append(Step(kernel["name"], blocks, kernel["threads"], kernel["shared_bytes"]))
-        words = splits * gpu["state_words"] if splits > 1 else gpu["workspace_words"]
-        return Plan(tuple(steps) if rows else (), block, rows * words * 4, maps)
+                out.append(Step(kernel["name"], blocks, kernel["threads"], kernel["shared_bytes"]))
+        return tuple(out)
 
     def maps(self) -> tuple[TensorMap, ...]:
         """The tensor maps; none where a tensor has none (the kernels without maps are for that)."""

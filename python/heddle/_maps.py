@@ -71,12 +71,16 @@ class TensorMap:
         )  # fmt: skip
 
 
-def encoded(maps: Sequence[TensorMap], library: Any) -> tuple[Any, int]:
-    """Memory with the maps one after another, and the address of the first; RuntimeError where the driver refuses."""
+def encoded(maps: Sequence[TensorMap], library: Any) -> tuple[Any, int] | None:
+    """Memory with the maps one after another, and the address of the first; None where the driver refuses one.
+
+    Drivers before 12.0 refuse all: they lack the function.
+    """
+    if not hasattr(library, "cuTensorMapEncodeTiled"):
+        return None
     memory = ctypes.create_string_buffer(len(maps) * MAP_BYTES + 64)
     first = (ctypes.addressof(memory) + 63) // 64 * 64
     for n, one in enumerate(maps):
-        code = one.encode(library, first + n * MAP_BYTES)
-        if code:
-            raise RuntimeError(f"cuTensorMapEncodeTiled failed ({code}) for {one}")
+        if one.encode(library, first + n * MAP_BYTES):
+            return None
     return memory, first

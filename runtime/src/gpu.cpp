@@ -1,6 +1,8 @@
 //===- gpu.cpp - Kernels for a GPU: load and launch -----------------------===//
 #include "runtime/src/gpu.h"
 
+#include "runtime/src/maps.h"
+
 #include <algorithm>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -31,6 +33,7 @@ struct Driver {
   int (*setAttribute)(void *, int, int) = nullptr;
   int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **,
                 void **) = nullptr;
+  EncodeTensorMap encodeMap = nullptr; ///< null in drivers before 12.0
 
   Error open();
   /// Null where `code` is 0.
@@ -72,6 +75,7 @@ Error Driver::open() {
   find(function, "cuModuleGetFunction");
   find(setAttribute, "cuFuncSetAttribute");
   find(launch, "cuLaunchKernel");
+  encodeMap = reinterpret_cast<EncodeTensorMap>(dlsym(library, "cuTensorMapEncodeTiled"));
   if (missing) {
     return systemError("expected a CUDA driver with " + std::string(missing) + ", but " + name + " has none");
   }
@@ -106,7 +110,8 @@ bool runsOn(const std::string &chip, int major, int minor) {
   return major == number / 10 && (exact ? minor == number % 10 : minor >= number % 10);
 }
 
-Error loadCode(const Driver &api, const GpuPlan &plan, std::string_view code, void **module) {
+/// Number of the cubin to load for a kernel on the current device; -1 for the PTX.
+Error moduleOf(const Driver &api, const GpuPlan &plan, const GpuPlan::Kernel &kernel, int64_t &number) {
   int device = 0, major = 0, minor = 0;
   if (Error e = api.check("cuCtxGetDevice", api.currentDevice(&device))) {
     return e;
@@ -117,13 +122,22 @@ Error loadCode(const Driver &api, const GpuPlan &plan, std::string_view code, vo
   if (Error e = api.check("cuDeviceGetAttribute", api.attribute(&minor, attributeMinor, device))) {
     return e;
   }
-  if (plan.cubinBytes > 0 && runsOn(plan.chip, major, minor)) {
-    const char *cubin = code.data() + plan.ptxBytes;
-    return api.check("cuModuleLoadDataEx", api.loadModule(module, cubin, 0, nullptr, nullptr));
-  }
-  if (plan.ptxBytes == 0) {
+  number = !plan.cubinBytes.empty() && runsOn(plan.chip, major, minor) ? kernel.cubin : -1;
+  if (number < 0 && plan.ptxBytes == 0) {
     return systemError("expected a device for " + plan.chip + " code, but got capability " + std::to_string(major) +
                        "." + std::to_string(minor));
+  }
+  return nullptr;
+}
+
+Error loadCode(const Driver &api, const GpuPlan &plan, std::string_view code, int64_t number, void **module) {
+  if (number >= 0) {
+    size_t from = size_t(plan.ptxBytes);
+    for (int64_t n = 0; n < number; ++n) {
+      from += size_t(plan.cubinBytes[size_t(n)]);
+    }
+    std::string cubin(code.substr(from, size_t(plan.cubinBytes[size_t(number)]))); // where an ELF file may lie
+    return api.check("cuModuleLoadDataEx", api.loadModule(module, cubin.data(), 0, nullptr, nullptr));
   }
   std::string text(code.substr(0, size_t(plan.ptxBytes))), log(8192, '\0'); // the driver wants a zero at the end
   int options[] = {jitErrorLog, jitErrorLogBytes};
@@ -134,7 +148,8 @@ Error loadCode(const Driver &api, const GpuPlan &plan, std::string_view code, vo
 
 } // namespace
 
-Error GpuModules::get(const GpuPlan &plan, std::string_view code, const std::vector<void *> **functions) {
+Error GpuModules::get(const GpuPlan &plan, std::string_view code, const std::vector<GpuPlan::Kernel> &kernels,
+                      const GpuFunctions **functions) {
   const Driver *api = nullptr;
   if (Error e = driver(&api)) {
     return e;
@@ -148,28 +163,35 @@ Error GpuModules::get(const GpuPlan &plan, std::string_view code, const std::vec
                        "cuCtxSetCurrent makes one current");
   }
   std::lock_guard lock(mutex);
-  auto found = byContext.find(context);
-  if (found == byContext.end()) {
-    Loaded loaded;
-    if (Error e = loadCode(*api, plan, code, &loaded.module)) {
+  Loaded &loaded = byContext[context];
+  for (const GpuPlan::Kernel &kernel : kernels) {
+    if (loaded.functions.contains(kernel.name)) {
+      continue;
+    }
+    int64_t number = 0;
+    if (Error e = moduleOf(*api, plan, kernel, number)) {
       return e;
     }
-    for (const GpuPlan::Kernel &kernel : plan.kernels) {
-      void *function = nullptr;
-      Error e = api->check("cuModuleGetFunction", api->function(&function, loaded.module, kernel.name.c_str()));
-      if (!e && kernel.sharedBytes > sharedWithoutAsking) {
-        e = api->check("cuFuncSetAttribute",
-                       api->setAttribute(function, functionMaxDynamicShared, int(kernel.sharedBytes)));
-      }
-      if (e) {
-        api->unloadModule(loaded.module);
+    auto found = loaded.modules.find(number);
+    if (found == loaded.modules.end()) {
+      void *module = nullptr;
+      if (Error e = loadCode(*api, plan, code, number, &module)) {
         return e;
       }
-      loaded.functions.push_back(function);
+      found = loaded.modules.emplace(number, module).first;
     }
-    found = byContext.emplace(context, std::move(loaded)).first;
+    void *function = nullptr;
+    Error e = api->check("cuModuleGetFunction", api->function(&function, found->second, kernel.name.c_str()));
+    if (!e && kernel.sharedBytes > sharedWithoutAsking) {
+      e = api->check("cuFuncSetAttribute",
+                     api->setAttribute(function, functionMaxDynamicShared, int(kernel.sharedBytes)));
+    }
+    if (e) {
+      return e;
+    }
+    loaded.functions.emplace(kernel.name, function);
   }
-  *functions = &found->second.functions;
+  *functions = &loaded.functions;
   return nullptr;
 }
 
@@ -181,7 +203,9 @@ GpuModules::~GpuModules() {
   for (auto &[context, loaded] : byContext) {
     // A context that is gone took its modules with it.
     if (api->push(context) == 0) {
-      api->unloadModule(loaded.module);
+      for (auto &[number, module] : loaded.modules) {
+        api->unloadModule(module);
+      }
       void *popped = nullptr;
       api->pop(&popped);
     }
@@ -229,15 +253,49 @@ Error heddle::rt::gpuWorkspace(const Manifest &m, const Launch &launch, size_t &
   return nullptr;
 }
 
-Error heddle::rt::gpuLaunch(const Manifest &m, const std::vector<void *> &functions, Launch &launch, void *workspace,
-                            void *stream) {
+namespace {
+/// The second parameter of kernels on tensor maps.
+class MapParameter {
+public:
+  static constexpr size_t most = 64;
+
+  /// False where a map cannot be made, or the driver will not.
+  bool make(const Driver &api, const Manifest &m, const Launch &launch) {
+    const std::vector<GpuPlan::MapRecipe> &recipes = m.gpu->tensorMaps;
+    if (recipes.empty() || recipes.size() > most || !api.encodeMap || launch.block[SlotHeadsPerTile] != 1 ||
+        launch.block[SlotSplits] != 1) {
+      return false;
+    }
+    for (size_t n = 0; n < recipes.size(); ++n) {
+      const int64_t *record = launch.block.data() + HeaderSlots + RecordSlots * size_t(recipes[n].arg);
+      std::optional<TensorMap> map = TensorMap::make(record, m.args[size_t(recipes[n].arg)].dtype, recipes[n]);
+      if (!map || map->encode(api.encodeMap, bytes + n * TensorMap::bytes) != 0) {
+        return false;
+      }
+    }
+    return true;
+  }
+  void *address() { return bytes; }
+
+private:
+  alignas(TensorMap::alignment) unsigned char bytes[most * TensorMap::bytes];
+};
+} // namespace
+
+Error heddle::rt::gpuLaunch(const Manifest &m, GpuModules &modules, std::string_view code, Launch &launch,
+                            void *workspace, void *stream) {
   const Driver *api = nullptr;
   if (Error e = driver(&api)) {
     return e;
   }
   launch.block[SlotMemory] = int64_t(reinterpret_cast<intptr_t>(workspace));
-  for (size_t n = 0; n < functions.size(); ++n) {
-    const GpuPlan::Kernel &kernel = m.gpu->kernels[n];
+  MapParameter maps;
+  const std::vector<GpuPlan::Kernel> &kernels = maps.make(*api, m, launch) ? m.gpu->tensorKernels : m.gpu->kernels;
+  const GpuFunctions *functions = nullptr;
+  if (Error e = modules.get(*m.gpu, code, kernels, &functions)) {
+    return e;
+  }
+  for (const GpuPlan::Kernel &kernel : kernels) {
     int64_t blocks = blocksOf(m, kernel, launch);
     if (blocks < 0) {
       return invalidValue("expected fewer than 2^31 blocks, but got more");
@@ -245,10 +303,10 @@ Error heddle::rt::gpuLaunch(const Manifest &m, const std::vector<void *> &functi
     if (blocks == 0) {
       continue;
     }
-    void *parameters[] = {launch.block.data()}; // copied by the driver before it returns
-    if (Error e =
-            api->check("cuLaunchKernel", api->launch(functions[n], unsigned(blocks), 1, 1, unsigned(kernel.threads), 1,
-                                                     1, unsigned(kernel.sharedBytes), stream, parameters, nullptr))) {
+    void *parameters[] = {launch.block.data(), maps.address()}; // copied by the driver before it returns
+    if (Error e = api->check("cuLaunchKernel", api->launch(functions->find(kernel.name)->second, unsigned(blocks), 1, 1,
+                                                           unsigned(kernel.threads), 1, 1, unsigned(kernel.sharedBytes),
+                                                           stream, parameters, nullptr))) {
       return e;
     }
   }

@@ -150,7 +150,11 @@ Error loadKernel(std::string_view bytes, heddle_kernel **out) {
   }
   if (kernel->manifest.gpu && !kernel->manifest.isProgram()) {
     const GpuPlan &plan = *kernel->manifest.gpu;
-    if (uint64_t(plan.ptxBytes) + uint64_t(plan.cubinBytes) != artifact.object.size()) {
+    uint64_t bytes = uint64_t(plan.ptxBytes);
+    for (int64_t n : plan.cubinBytes) {
+      bytes += uint64_t(n);
+    }
+    if (bytes != artifact.object.size()) {
       return systemError("expected PTX and cubin of the manifest's sizes, but got others");
     }
     kernel->gpuCode = artifact.object;
@@ -315,9 +319,13 @@ Error gpuLoad(heddle_kernel &kernel) {
       return e;
     }
   }
-  const std::vector<void *> *functions = nullptr;
-  return kernel.manifest.isProgram() ? nullptr
-                                     : kernel.gpuModules.get(*kernel.manifest.gpu, kernel.gpuCode, &functions);
+  if (kernel.manifest.isProgram()) {
+    return nullptr;
+  }
+  const GpuPlan &plan = *kernel.manifest.gpu;
+  const GpuFunctions *functions = nullptr;
+  Error e = kernel.gpuModules.get(plan, kernel.gpuCode, plan.kernels, &functions);
+  return e ? std::move(e) : kernel.gpuModules.get(plan, kernel.gpuCode, plan.tensorKernels, &functions);
 }
 
 /// Bytes that the tensors between a program's steps take, so that the steps' own workspace behind them is aligned.
@@ -377,11 +385,8 @@ Error gpuRun(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, 
       return invalidValue("expected a workspace of at least " + std::to_string(offset + bytes) + " bytes, but got " +
                           std::to_string(workspaceBytes));
     }
-    const std::vector<void *> *functions = nullptr;
-    if (Error e = part.gpuModules.get(*part.manifest.gpu, part.gpuCode, &functions)) {
-      return e;
-    }
-    return gpuLaunch(part.manifest, *functions, launch, bytes ? workspace + offset : nullptr, stream);
+    return gpuLaunch(part.manifest, part.gpuModules, part.gpuCode, launch, bytes ? workspace + offset : nullptr,
+                     stream);
   };
   if (!kernel.manifest.isProgram()) {
     return step(kernel, args, numArgs, results, numResults, 0);

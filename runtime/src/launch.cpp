@@ -19,7 +19,7 @@ using namespace heddle::rt;
 namespace {
 
 constexpr int64_t limit = int64_t(1) << 30; // of sizes and positions, exclusive
-constexpr size_t headerSlots = HeaderSlots, recordSlots = 9, orderSlots = 6;
+constexpr size_t headerSlots = HeaderSlots, recordSlots = RecordSlots, orderSlots = 6;
 
 /// A size that a dimension must have: -1 is any; orOne lets it broadcast.
 struct Expected {

@@ -37,7 +37,8 @@ enum HeaderSlot : size_t {
   SlotSplits,
   SlotMemory,
   SlotFirstUnit,
-  HeaderSlots = 16
+  HeaderSlots = 16,
+  RecordSlots = 9 ///< of each argument and result, behind the header
 };
 enum Phase : int64_t { PhaseWhole = 0, PhasePartial, PhaseMerge, PhaseFirstGroup };
 

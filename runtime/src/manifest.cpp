@@ -221,39 +221,65 @@ void findRoles(Manifest &m) {
   }
 }
 
+GpuPlan::Kernel parseGpuKernel(const Json &k, bool op) {
+  GpuPlan::Kernel kernel;
+  kernel.name = k.at("name").get<std::string>();
+  kernel.threads = k.at("threads").get<int64_t>();
+  kernel.sharedBytes = k.at("shared_bytes").get<int64_t>();
+  kernel.cubin = k.value("cubin", int64_t(0));
+  if (op) {
+    kernel.maxBlocks = k.at("max_blocks").get<int64_t>();
+    kernel.blockBytes = k.at("block_bytes").get<int64_t>();
+    require(kernel.maxBlocks > 0 && kernel.maxBlocks < 1 << 20, "max_blocks out of range");
+    require(kernel.blockBytes >= 0 && kernel.blockBytes <= maxScratch, "block_bytes out of range");
+  } else if (k.contains("merge")) {
+    kernel.merge = true;
+  } else {
+    kernel.span = k.at("span").get<int64_t>();
+    kernel.inner = k.at("inner").get<int64_t>();
+  }
+  require(kernel.threads > 0 && kernel.threads <= 1024, "threads out of range");
+  require(kernel.sharedBytes >= 0 && kernel.sharedBytes <= 1 << 20, "shared_bytes out of range");
+  require(kernel.span > 0 && kernel.span < maxPosition && kernel.inner > 0 && kernel.inner < maxPosition,
+          "blocks out of range");
+  return kernel;
+}
+
 /// How a GPU's kernels are launched.
 GpuPlan parseGpu(const Json &json, bool op) {
   GpuPlan plan;
   plan.chip = json.at("chip").get<std::string>();
   plan.ptxBytes = json.at("ptx_bytes").get<int64_t>();
-  plan.cubinBytes = json.at("cubin_bytes").get<int64_t>();
+  int64_t assembled = json.at("cubin_bytes").get<int64_t>(), rest = assembled;
+  require(plan.ptxBytes >= 0 && assembled >= 0, "code of a negative size");
+  for (const Json &n : json.value("cubins", assembled > 0 ? Json::array({assembled}) : Json::array())) {
+    plan.cubinBytes.push_back(n.get<int64_t>());
+    require(plan.cubinBytes.back() > 0 && plan.cubinBytes.back() <= rest, "cubins of another size");
+    rest -= plan.cubinBytes.back();
+  }
+  require(rest == 0, "cubins of another size");
   plan.workspaceWords = json.at("workspace_words").get<int64_t>();
-  require(plan.ptxBytes >= 0 && plan.cubinBytes >= 0, "code of a negative size");
   plan.stateWords = json.value("state_words", int64_t(0));
   require(plan.workspaceWords >= 0 && plan.workspaceWords <= 1 << 16, "workspace_words out of range");
   require(plan.stateWords >= 0 && plan.stateWords <= 1 << 16, "state_words out of range");
-  for (const Json &k : json.at("kernels")) {
-    GpuPlan::Kernel kernel;
-    kernel.name = k.at("name").get<std::string>();
-    kernel.threads = k.at("threads").get<int64_t>();
-    kernel.sharedBytes = k.at("shared_bytes").get<int64_t>();
-    if (op) {
-      kernel.maxBlocks = k.at("max_blocks").get<int64_t>();
-      kernel.blockBytes = k.at("block_bytes").get<int64_t>();
-      require(kernel.maxBlocks > 0 && kernel.maxBlocks < 1 << 20, "max_blocks out of range");
-      require(kernel.blockBytes >= 0 && kernel.blockBytes <= maxScratch, "block_bytes out of range");
-    } else if (k.contains("merge")) {
-      kernel.merge = true;
-    } else {
-      kernel.span = k.at("span").get<int64_t>();
-      kernel.inner = k.at("inner").get<int64_t>();
+  auto kernels = [&](const Json &list, std::vector<GpuPlan::Kernel> &out) {
+    for (const Json &k : list) {
+      out.push_back(parseGpuKernel(k, op));
+      int64_t cubin = out.back().cubin;
+      require(cubin >= 0 && (cubin == 0 || cubin < int64_t(plan.cubinBytes.size()) || plan.cubinBytes.empty()),
+              "a kernel in a cubin that is not there");
     }
-    require(kernel.threads > 0 && kernel.threads <= 1024, "threads out of range");
-    require(kernel.sharedBytes >= 0 && kernel.sharedBytes <= 1 << 20, "shared_bytes out of range");
-    require(kernel.span > 0 && kernel.span < maxPosition && kernel.inner > 0 && kernel.inner < maxPosition,
-            "blocks out of range");
-    plan.kernels.push_back(std::move(kernel));
+  };
+  kernels(json.at("kernels"), plan.kernels);
+  kernels(json.value("tensor_kernels", Json::array()), plan.tensorKernels);
+  for (const Json &r : json.value("tensor_maps", Json::array())) {
+    GpuPlan::MapRecipe recipe{r.at("arg").get<int64_t>(), r.at("step").get<int64_t>(), r.at("rows").get<int64_t>()};
+    require(recipe.step > 0 && recipe.step < maxPosition && recipe.rows > 0 && recipe.rows <= 256,
+            "a tensor map out of range");
+    plan.tensorMaps.push_back(recipe);
   }
+  require(plan.tensorMaps.size() <= 64 && plan.tensorMaps.empty() == plan.tensorKernels.empty(),
+          "tensor maps without kernels, or too many");
   require(!plan.kernels.empty(), "no kernel");
   return plan;
 }
@@ -451,6 +477,11 @@ void parse(std::string_view text, Manifest &m) {
                 "a check of an unknown argument");
       }
     }
+  }
+  for (const GpuPlan::MapRecipe &r : m.gpu ? m.gpu->tensorMaps : std::vector<GpuPlan::MapRecipe>()) {
+    require(r.arg >= 0 && r.arg < int64_t(m.args.size()) && !m.args[size_t(r.arg)].scalar &&
+                m.args[size_t(r.arg)].dims.size() == 4,
+            "a tensor map of an argument that is no [b, h, n, d]");
   }
   findRoles(m);
 }

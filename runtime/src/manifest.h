@@ -103,6 +103,7 @@ struct GpuPlan {
   struct Kernel {
     std::string name;
     int64_t threads = 0, sharedBytes = 0;
+    int64_t cubin = 0;  ///< number of the cubin that holds it
     int64_t span = 1;   ///< query positions of one block's tile in the leading digit
     int64_t inner = 1;  ///< blocks for each span
     bool merge = false; ///< merges the states of splits: a block for each row, where there are several splits
@@ -111,10 +112,17 @@ struct GpuPlan {
     int64_t blockBytes = 0; ///< workspace of each block
   };
   std::string chip;
-  int64_t ptxBytes = 0, cubinBytes = 0;
-  int64_t workspaceWords = 0; ///< f32 for each row of each head; 0: no workspace
-  int64_t stateWords = 0;     ///< the same for each of several splits of the keys
+  int64_t ptxBytes = 0;
+  std::vector<int64_t> cubinBytes; ///< of each cubin; none where there was no ptxas
+  int64_t workspaceWords = 0;      ///< f32 for each row of each head; 0: no workspace
+  int64_t stateWords = 0;          ///< the same for each of several splits of the keys
+  /// A tensor map that a launch makes: boxes of `rows` rows, `step` apart, of an argument (maps.h).
+  struct MapRecipe {
+    int64_t arg = 0, step = 1, rows = 1;
+  };
   std::vector<Kernel> kernels;
+  std::vector<Kernel> tensorKernels; ///< instead of `kernels` where every map can be made
+  std::vector<MapRecipe> tensorMaps;
 };
 
 struct Manifest {

@@ -12,7 +12,7 @@ import heddle as hd
 from heddle import _attend, _compiled, _cuda, _gpu, _program
 from oracle import attention, scalars, tensor_ops, tolerance
 
-from . import ptx, run
+from . import hopper, ptx, run
 
 SPEC = """func.func @f(%q: tensor<?x4x?x16xf32>, %k: tensor<?x2x?x16xf32>, %v: tensor<?x2x?x16xf32>, %w: index,
                 %off: tensor<?xi64>) -> tensor<?x4x?x16xf32> {
@@ -25,7 +25,9 @@ SPEC = """func.func @f(%q: tensor<?x4x?x16xf32>, %k: tensor<?x2x?x16xf32>, %v: t
 
 
 class FakeDriver:
-    """The driver's functions on the interpreter's memory. A device of capability 8.6."""
+    """The driver's functions on the interpreter's memory. It is older than tensor maps."""
+
+    capability = (8, 6)
 
     def __init__(self) -> None:
         self.memory = ptx.Memory()
@@ -45,7 +47,7 @@ class FakeDriver:
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, attribute: Any, device: Any) -> int:
-        value._obj.value = {75: 8, 76: 6}[attribute.value]
+        value._obj.value = self.capability[attribute.value - 75]
         return 0
 
     def cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> int:
@@ -80,6 +82,24 @@ class FakeDriver:
         assert (y, z, ty, tz, threads) == (1, 1, 1, 1, kernel.threads)
         self.launched.append((kernel.name, x, stream.value))
         ptx.launch(kernel, self.memory, block, x, shared)
+        return 0
+
+
+class HopperDriver(FakeDriver):
+    """With tensor maps; refuses the one of this number."""
+
+    capability, refused = (9, 0), 0
+
+    def cuTensorMapEncodeTiled(
+        self, into: Any, kind: Any, rank: Any, address: Any, dims: Any, strides: Any, box: Any, every: Any,
+        interleave: Any, swizzle: Any, promotion: Any, fill: Any,
+    ) -> int:  # fmt: skip
+        self.refused -= 1
+        if self.refused == 0:
+            return 1
+        assert into.value % 64 == 0 and rank.value == len(dims) == len(box) == len(strides) + 1
+        assert list(every) == [1] * len(dims) and (interleave.value, swizzle.value, fill.value) == (0, 3, 0)
+        ctypes.memmove(into.value, hopper.encode(address.value, list(dims), list(strides), list(box)), 128)
         return 0
 
 
@@ -118,6 +138,63 @@ def test_a_bundle_runs(fake: FakeDriver) -> None:
     verdict = tolerance.check(out.get(), want)
     assert verdict, verdict.message
     assert [(name, stream) for name, _, stream in fake.launched] == [("heddle_gpu_0", 5)]
+
+
+@pytest.mark.parametrize(
+    ("old", "refused", "kernel"),
+    [(False, 0, "heddle_tma_0"), (False, 1, "heddle_gpu_0"), (False, 2, "heddle_gpu_0"), (True, 0, "heddle_gpu_0")],
+)
+def test_maps_that_the_driver_refuses(
+    old: bool, refused: int, kernel: str, fake: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then, and on a driver that is older than them, the kernels without maps run."""
+    library = FakeDriver() if old else HopperDriver()
+    library.capability = (9, 0)
+    if isinstance(library, HopperDriver):
+        library.refused = refused
+    monkeypatch.setattr(_cuda, "driver", lambda: _cuda.Driver(library))
+    half = SPEC.replace("f32", "f16")
+    rng = np.random.default_rng(3)
+    q, k, v = (rng.standard_normal((1, h, n, 16)).astype(np.float16) for h, n in ((4, 150), (2, 170), (2, 170)))
+    tensors = [FakeArray(library.memory, x) for x in (q, k, v)]
+    out = FakeArray(library.memory, np.full(q.shape, np.nan, np.float16))
+    compiled = _cuda.GpuKernel(run.compile_text(half, "sm_90a")[0])
+    compiled.launch([*tensors, 30, 20], out, stream=2)
+    assert [name for name, _, _ in library.launched] == [kernel]
+    wide = [x.astype(np.float64) for x in (q, k, v)]
+    given: dict[str, Any] = {"where": "window(%w, 0)", "q_offset": 20, "operands": {"w": 30}}
+    rounded = attention.attend(*wide, round_weights=lambda w: tolerance.round_to(w, "f16"), **given)
+    verdict = tolerance.check(out.get(), attention.attend(*wide, **given), "f16", rounded)
+    assert verdict, verdict.message
+
+
+def test_a_cubin_is_loaded_when_it_is_needed(fake: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = HopperDriver()
+    loaded: list[bytes] = []
+
+    def load(module: Any, image: Any) -> int:
+        loaded.append(image.value)
+        module._obj.value = len(loaded)
+        return 0
+
+    library.cuModuleLoadData = load  # type: ignore[attr-defined]
+    monkeypatch.setattr(_cuda, "driver", lambda: _cuda.Driver(library))
+    bundle = run.compile_text(SPEC.replace("f32", "f16"), "sm_90a")[0]
+    gpu = bundle.manifest["gpu"]
+    parts = {kernel["name"]: n for n, kernel in enumerate([*gpu["tensor_kernels"], *gpu["kernels"]])}
+    numbered = {
+        **gpu,
+        **{key: [{**k, "cubin": parts[k["name"]]} for k in gpu[key]] for key in ("kernels", "tensor_kernels")},
+    }
+    cubins = tuple(name.encode() for name in parts)
+    kernel = _cuda.GpuKernel(_gpu.Bundle({**bundle.manifest, "gpu": numbered}, b"", cubins))
+    with monkeypatch.context() as m:
+        m.setattr(_cuda, "driver", lambda: _cuda.Driver(library))
+        for name in ("heddle_gpu_0", "heddle_gpu_0", "heddle_tma_0"):
+            kernel.function(0, kernel.bundle, name)
+    assert loaded == [b"heddle_gpu_0", b"heddle_tma_0"]
+    kernel.load()
+    assert loaded == [b"heddle_gpu_0", b"heddle_tma_0", b"heddle_gpu_1"]
 
 
 @pytest.fixture

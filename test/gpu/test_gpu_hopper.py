@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import heddle as hd
+from heddle import _gpu
 from kernel_checks import compare, compare_problem
 from oracle import cases
 
@@ -153,3 +155,38 @@ def test_hot_kernels_assemble(where: str, d: int, tmp_path: Path) -> None:
     assert len(products) == 2 * (d // 16 + shape["keys"] // 16)
     limits = [i.opcode + " " + i.operands[0] for i in kernel.code if i.parts[0] == "setmaxnreg"]
     assert sorted(limits) == ["setmaxnreg.dec.sync.aligned.u32 24", "setmaxnreg.inc.sync.aligned.u32 240"]
+
+
+@pytest.mark.skipif(PTXAS is None, reason="no ptxas")
+def test_shared_memory_is_aligned_for_the_swizzle(tmp_path: Path) -> None:
+    """The cubin asks for 1024 bytes, and nothing but the dynamic shared memory lies before the panels."""
+    bundle, _ = run.compile_text(hot("causal", 64), "sm_90a")
+    declared = re.findall(rb"\.shared \.align[^;]*;", bundle.ptx)
+    assert declared == [b".shared .align 1024 .b8 heddle_shared[];"]
+    source, made = tmp_path / "k.ptx", tmp_path / "k.cubin"
+    source.write_bytes(bundle.ptx)
+    subprocess.run([str(PTXAS), "-arch=sm_90a", "-o", str(made), str(source)], check=True)
+    assert sections(made.read_bytes())[".nv.shared.heddle_tma_0"] == 1024
+
+
+def sections(elf: bytes) -> dict[str, int]:
+    """Alignment of each section of an ELF64 file."""
+    (start,) = struct.unpack_from("<Q", elf, 40)
+    size, count, names = struct.unpack_from("<HHH", elf, 58)
+    heads = [struct.unpack_from("<IIQQQQIIQQ", elf, start + n * size) for n in range(count)]
+    text = heads[names][4]
+    return {elf[text + h[0] : elf.index(0, text + h[0])].decode(): h[8] for h in heads}
+
+
+@pytest.mark.skipif(PTXAS is None, reason="no ptxas")
+def test_cubins_hold_what_the_manifest_says() -> None:
+    """Kernels are assembled in parts: each in the cubin that its entry names, and all of them in the PTX."""
+    core = pytest.importorskip("heddle._core")
+    text = hot("causal & (window(63, 0) | stride(64))", 64)
+    bundle = _gpu.Bundle.parse(core.kernel_get(text, text, "sm_90a").artifact)
+    gpu = bundle.manifest["gpu"]
+    assert len(bundle.cubins) > 1
+    for kernel in gpu["kernels"] + gpu["tensor_kernels"]:
+        for n, cubin in enumerate(bundle.cubins):
+            assert (f".text.{kernel['name']}" in sections(cubin)) == (n == kernel["cubin"])
+        assert f".visible .entry {kernel['name']}(" in bundle.ptx.decode()

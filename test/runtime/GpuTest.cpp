@@ -28,6 +28,7 @@ struct Stub {
   void reset(intptr_t context = 1, int major = 8, int minor = 6, bool capturing = false) {
     find<void (*)(void *, int, int, int)>("stub_reset")(reinterpret_cast<void *>(context), major, minor, capturing);
   }
+  void refuseMap(int n) { find<void (*)(int)>("stub_refuse_map")(n); }
   void *library = nullptr;
 };
 
@@ -156,6 +157,117 @@ TEST(Gpu, FewQueriesShareTilesAndSplitKeys) {
   Call many(1, 1, 17, 300);
   EXPECT_EQ(many.launch(handle.kernel), "");
   EXPECT_EQ(stub().log(), "launch first 6 x 128, 1000 shared, stream 9\n") << "more queries than lanes: one split";
+}
+
+namespace {
+
+/// copy_kernel's signature in bf16: a plain kernel and one on maps of k and v, in cubins of their own.
+std::string mappedArtifact(int64_t step) {
+  std::string manifest = copyManifest(R"({"kind": "value", "value": 0})");
+  for (size_t at = manifest.find("\"f32\""); at < manifest.find("results"); at = manifest.find("\"f32\"")) {
+    manifest.replace(at, 5, "\"bf16\"");
+  }
+  manifest.pop_back();
+  std::string slots = std::to_string((16 + 9 * 6 + 4) * 8);
+  std::string plain = "plain kernel first " + slots + "\n", mapped = "mapped kernel tensor " + slots + " 256\n";
+  auto kernel = [&](const char *name, int cubin) {
+    return std::string(R"([{"name": ")") + name +
+           R"(", "threads": 128, "shared_bytes": 0, "span": 64, "inner": 1, "cubin": )" + std::to_string(cubin) + "}]";
+  };
+  auto recipe = [&](int arg) {
+    return R"({"arg": )" + std::to_string(arg) + R"(, "step": )" + std::to_string(step) + R"(, "rows": 128})";
+  };
+  manifest += R"(, "gpu": {"chip": "sm_90a", "ptx_bytes": 0, "cubin_bytes": )" +
+              std::to_string(plain.size() + mapped.size()) + R"(, "cubins": [)" + std::to_string(plain.size()) + ", " +
+              std::to_string(mapped.size()) + R"(], "workspace_words": 0, "kernels": )" + kernel("first", 0) +
+              R"(, "tensor_kernels": )" + kernel("tensor", 1) + R"(, "tensor_maps": [)" + recipe(1) + ", " + recipe(2) +
+              "]}}";
+  return writeArtifact(manifest, plain + mapped);
+}
+
+struct MappedCall {
+  Dense<float> q, k, v, out;
+  Dense<int64_t> at;
+  MappedCall()
+      : q(HEDDLE_BF16, {2, 4, 100, 8}), k(HEDDLE_BF16, {1, 2, 70, 8}), v(HEDDLE_BF16, {1, 2, 70, 8}),
+        out(HEDDLE_F32, {2, 4, 100, 8}), at(HEDDLE_I64, {1}) {
+    intptr_t address = 0x1000;
+    for (heddle_tensor *t : {&q.view, &k.view, &v.view, &at.view, &out.view}) {
+      t->data = reinterpret_cast<void *>(address);
+      address += 0x1000;
+    }
+  }
+  std::string launch(heddle_kernel *kernel) {
+    heddle_tensor in[] = {q.view, k.view, v.view, at.view}, results[] = {out.view, {}};
+    return take(heddle_gpu_launch(kernel, in, 4, results, 2, nullptr, 0, nullptr));
+  }
+};
+
+const std::string launchMapped = "launch tensor 24 x 128, 0 shared, stream 0\n";
+const std::string launchPlain = "launch first 24 x 128, 0 shared, stream 0\n";
+
+} // namespace
+
+TEST(Gpu, LaunchesKernelsOnTensorMaps) {
+  stub().reset(1, 9, 0);
+  Handle handle(mappedArtifact(1));
+  ASSERT_EQ(handle.message, "");
+  MappedCall call;
+  EXPECT_EQ(call.launch(handle.kernel), "");
+  // Innermost first: 8 columns, 70 rows, 2 heads, 1 batch; strides in bytes, dense where there is one alone.
+  std::string rest = " dims 8 70 2 1 strides 16 1120 16 box 64 128 1 1 every 1 1 1 1 modes 0 3 3 0\n";
+  EXPECT_EQ(stub().log(), "map type 9 at 8192" + rest + "map type 9 at 12288" + rest + "load mapped\n" + launchMapped);
+  Handle strided(mappedArtifact(32));
+  stub().reset(1, 9, 0);
+  EXPECT_EQ(call.launch(strided.kernel), "");
+  // 32 residues of two whole quotients.
+  rest = " dims 8 32 2 2 1 strides 16 512 1120 16 box 64 1 128 1 1 every 1 1 1 1 1 modes 0 3 3 0\n";
+  EXPECT_EQ(stub().log(), "map type 9 at 8192" + rest + "map type 9 at 12288" + rest + "load mapped\n" + launchMapped);
+}
+
+TEST(Gpu, LaunchesPlainKernelsWhereThereIsNoMap) {
+  Handle handle(mappedArtifact(1));
+  ASSERT_EQ(handle.message, "");
+  auto logOf = [&](auto change) {
+    MappedCall call;
+    change(call);
+    stub().reset(1, 9, 0);
+    EXPECT_EQ(call.launch(handle.kernel), "");
+    std::string log = stub().log();
+    return log.substr(log.find("launch"));
+  };
+  EXPECT_EQ(logOf([](MappedCall &) {}), launchMapped);
+  EXPECT_EQ(logOf([](MappedCall &c) { c.k.view.data = reinterpret_cast<void *>(0x2008); }), launchPlain);
+  EXPECT_EQ(logOf([](MappedCall &c) { c.k.view.strides[2] = 12; }), launchPlain);
+  EXPECT_EQ(logOf([](MappedCall &c) { c.v.view.strides[1] = -560; }), launchPlain);
+  EXPECT_EQ(logOf([](MappedCall &c) { c.v.view.strides[3] = 2; }), launchPlain);
+  EXPECT_EQ(logOf([](MappedCall &c) { c.k.view.strides[2] = 0; }), launchPlain) << "rows may not repeat";
+  EXPECT_EQ(logOf([](MappedCall &c) { c.k.view.strides[1] = 0; }), launchMapped) << "heads may";
+  EXPECT_EQ(logOf([](MappedCall &c) { c.v.view.strides[1] = int64_t(1) << 39; }), launchPlain);
+  EXPECT_EQ(logOf([](MappedCall &c) { c.k.view.shape[2] = c.v.view.shape[2] = 0; }), launchPlain);
+}
+
+TEST(Gpu, LaunchesPlainKernelsWhereTheDriverRefusesAMap) {
+  for (int which : {1, 2}) {
+    Handle handle(mappedArtifact(1));
+    stub().reset(1, 9, 0);
+    stub().refuseMap(which);
+    MappedCall call;
+    EXPECT_EQ(call.launch(handle.kernel), "");
+    EXPECT_NE(stub().log().find("load plain \n" + launchPlain), std::string::npos) << stub().log();
+    EXPECT_EQ(stub().log().find("mapped"), std::string::npos) << "a cubin that is not needed is not loaded";
+  }
+}
+
+TEST(Gpu, LoadsAllCubinsBeforeACapture) {
+  Handle handle(mappedArtifact(1));
+  MappedCall call;
+  stub().reset(1, 9, 0);
+  EXPECT_EQ(take(heddle_gpu_load(handle.kernel)), "");
+  EXPECT_EQ(stub().log(), "load plain \nload mapped\n");
+  stub().reset(1, 9, 0, true);
+  stub().refuseMap(1);
+  EXPECT_EQ(call.launch(handle.kernel), "") << "either kind may be captured";
 }
 
 TEST(Gpu, WhatIsLoadedMayBeCaptured) {

@@ -1,10 +1,12 @@
 /*===- stub_cuda.c - A CUDA driver that writes down what it is asked ---------===*
  *
  * Stands for libcuda.so.1 where there is no GPU. A module's image is text: one line
- * "kernel NAME PARAMETER_BYTES SHARED_BYTES" for each kernel, or "broken". Rules of
- * the driver that a launch could break are checked: a context must be current,
- * shared memory past 48 KiB must have been asked for, grids have their limits, a
- * captured stream forbids loading. stub_log() is what happened, a line each.
+ * "kernel NAME PARAMETER_BYTES [MAP_BYTES]" for each kernel, or "broken"; what
+ * cuTensorMapEncodeTiled was given is a line of its own. Rules of the driver that a
+ * launch could break are checked: a context must be current, shared memory past
+ * 48 KiB must have been asked for, grids have their limits, a captured stream
+ * forbids loading, a kernel's maps lie at a multiple of 64 bytes and are whole.
+ * stub_log() is what happened, a line each.
  *
  *===----------------------------------------------------------------------===*/
 #include <stdarg.h>
@@ -18,7 +20,7 @@ enum { invalidValue = 1, noImage = 200, invalidContext = 201, invalidHandle = 40
 
 typedef struct {
   char name[64];
-  size_t parameterBytes;
+  size_t parameterBytes, mapBytes;
   int sharedAllowed;
 } Function;
 
@@ -29,10 +31,10 @@ typedef struct {
 
 static char text[1 << 16];
 static size_t used;
-static int initialized, capturing, major = 8, minor = 6, loaded;
+static int initialized, capturing, refusedMap, major = 8, minor = 6, loaded;
 static void *current, *stack[8];
 static int depth;
-static unsigned char lastBlock[4096];
+static unsigned char lastBlock[4096], lastMap; /* the number of a map is in its 128 bytes */
 
 static void say(const char *format, ...) {
   va_list args;
@@ -52,7 +54,11 @@ void stub_reset(void *context, int newMajor, int newMinor, int isCapturing) {
   major = newMajor;
   minor = newMinor;
   capturing = isCapturing;
+  refusedMap = 0;
+  lastMap = 0;
 }
+/* The n-th map from here on is refused. */
+void stub_refuse_map(int n) { refusedMap = n; }
 
 int cuInit(unsigned flags) {
   initialized = 1;
@@ -104,7 +110,7 @@ int cuModuleLoadDataEx(void **out, const void *image, unsigned count, int *optio
   Module *m = calloc(1, sizeof *m);
   for (const char *line = strstr(at, "kernel "); line; line = strstr(line + 1, "kernel ")) {
     Function *f = &m->functions[m->count++];
-    sscanf(line, "kernel %63s %zu", f->name, &f->parameterBytes);
+    sscanf(line, "kernel %63s %zu%*[ ]%zu", f->name, &f->parameterBytes, &f->mapBytes);
     f->sharedAllowed = 48 * 1024;
   }
   ++loaded;
@@ -131,6 +137,40 @@ int cuFuncSetAttribute(void *function, int attribute, int value) {
   ((Function *)function)->sharedAllowed = value;
   return attribute == 8 && value <= 227 * 1024 ? 0 : invalidValue;
 }
+int cuTensorMapEncodeTiled(void *map, int type, uint32_t rank, void *address, const uint64_t *dims,
+                           const uint64_t *strides, const uint32_t *box, const uint32_t *steps, int interleave,
+                           int swizzle, int promotion, int fill) {
+  if ((uintptr_t)map % 64 || rank < 1 || rank > 5 || (refusedMap && --refusedMap == 0)) {
+    return invalidValue;
+  }
+  say("map type %d at %llu dims", type, (unsigned long long)(uintptr_t)address);
+  for (uint32_t n = 0; n < rank; ++n) {
+    say(" %llu", (unsigned long long)dims[n]);
+  }
+  say(" strides");
+  for (uint32_t n = 0; n + 1 < rank; ++n) {
+    say(" %llu", (unsigned long long)strides[n]);
+  }
+  say(" box");
+  for (uint32_t n = 0; n < rank; ++n) {
+    say(" %u", box[n]);
+  }
+  say(" every");
+  for (uint32_t n = 0; n < rank; ++n) {
+    say(" %u", steps[n]);
+  }
+  say(" modes %d %d %d %d\n", interleave, swizzle, promotion, fill);
+  memset(map, ++lastMap, 128);
+  return 0;
+}
+static int whole(const unsigned char *maps, size_t bytes) {
+  for (size_t n = 0; n < bytes; ++n) {
+    if (maps[n] != n / 128 + 1 + lastMap - bytes / 128) {
+      return 0;
+    }
+  }
+  return (uintptr_t)maps % 64 == 0;
+}
 int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned tx, unsigned ty, unsigned tz,
                    unsigned shared, void *stream, void **parameters, void **extra) {
   Function *f = function;
@@ -138,6 +178,9 @@ int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned 
     return invalidContext;
   }
   if (!x || y != 1 || z != 1 || !tx || tx > 1024 || ty != 1 || tz != 1 || (int)shared > f->sharedAllowed || extra) {
+    return invalidValue;
+  }
+  if (f->mapBytes && !whole(parameters[1], f->mapBytes)) {
     return invalidValue;
   }
   memcpy(lastBlock, parameters[0], f->parameterBytes);

@@ -1,0 +1,149 @@
+//===- GpuCode.cpp - A module's kernels as PTX and cubins -----------------===//
+
+#include "codegen/nvptx/GpuCode.h"
+
+#include "codegen/Helpers.h"
+
+#include "llvm/ADT/StringSet.h"
+#include "llvm/Bitcode/BitcodeReader.h"
+#include "llvm/Bitcode/BitcodeWriter.h"
+#include "llvm/IR/LLVMContext.h"
+
+#include <algorithm>
+
+using namespace llvm;
+
+namespace heddle {
+
+/// A kernel with fewer instructions joins another's part: starting ptxas takes as long as assembling it.
+static constexpr unsigned kSmallKernel = 500;
+static constexpr size_t kMostParts = 4;
+
+namespace {
+struct Part {
+  StringSet<> kernels;
+  size_t instructions = 0;
+  LLVMContext context;
+  std::unique_ptr<Module> module;
+  std::string ptx, cubin, error;
+
+  /// Reads the module and drops what other parts have.
+  void read(MemoryBufferRef bitcode) {
+    Expected<std::unique_ptr<Module>> whole = parseBitcodeFile(bitcode, context);
+    if (!whole) {
+      error = "expected to read a module that was written, but got: " + toString(whole.takeError());
+      return;
+    }
+    module = std::move(*whole);
+    for (Function &f : make_early_inc_range(*module)) {
+      if (f.getCallingConv() == CallingConv::PTX_Kernel && !kernels.contains(f.getName())) {
+        f.eraseFromParent();
+      }
+    }
+  }
+
+  void compile(const NvptxTarget &target) {
+    std::string why;
+    std::unique_ptr<TargetMachine> machine = createTargetMachine(target, why);
+    if (!machine) {
+      error = "expected LLVM with the NVPTX target, but got: " + why;
+      return;
+    }
+    optimize(*module, *machine, target);
+    if (!emitPtx(*module, *machine, ptx)) {
+      error = "expected LLVM to emit code for " + target.chip + ", but it cannot";
+      return;
+    }
+    module.reset();
+    assemble(ptx, target, cubin, error);
+  }
+};
+} // namespace
+
+/// Deals out the kernels, the largest first and each to the part that has least; the first part is the largest.
+static std::vector<std::unique_ptr<Part>> dealOut(Module &module) {
+  SmallVector<Function *> kernels;
+  for (Function &f : module) {
+    if (f.getCallingConv() == CallingConv::PTX_Kernel) {
+      kernels.push_back(&f);
+    }
+  }
+  stable_sort(kernels, [](Function *x, Function *y) { return x->getInstructionCount() > y->getInstructionCount(); });
+  std::vector<std::unique_ptr<Part>> parts;
+  for (Function *f : kernels) {
+    size_t count = f->getInstructionCount();
+    if (parts.empty() || (count >= kSmallKernel && parts.size() < kMostParts)) {
+      parts.push_back(std::make_unique<Part>());
+    }
+    auto less = [](const auto &x, const auto &y) { return x->instructions < y->instructions; };
+    Part &least =
+        parts.back()->instructions == 0 ? *parts.back() : **std::min_element(parts.begin(), parts.end(), less);
+    least.kernels.insert(f->getName());
+    least.instructions += count;
+  }
+  return parts;
+}
+
+/// A further part's text in a module that has the first one's directives already.
+static void join(std::string &ptx, StringRef more) {
+  while (!more.empty()) {
+    auto [line, rest] = more.split('\n');
+    bool again = line.starts_with(".version") || line.starts_with(".target") || line.starts_with(".address_size") ||
+                 line.starts_with(".extern .shared");
+    if (!again) {
+      ptx.append(line.begin(), line.end());
+      ptx += '\n';
+    }
+    more = rest;
+  }
+}
+
+bool emitGpuCode(std::unique_ptr<Module> module, const NvptxTarget &target, GpuCode &out, std::string &error) {
+  std::vector<std::unique_ptr<Part>> parts = dealOut(*module);
+  SmallVector<char> bitcode;
+  if (parts.size() > 1) {
+    raw_svector_ostream os(bitcode);
+    WriteBitcodeToFile(*module, os);
+    module.reset();
+  } else if (parts.empty()) {
+    error = "expected a kernel in the module, but got none";
+    return false;
+  } else {
+    parts[0]->module = std::move(module);
+  }
+  auto work = [&](Part &part) {
+    if (!part.module) {
+      part.read({StringRef(bitcode.data(), bitcode.size()), "heddle"});
+    }
+    if (part.error.empty()) {
+      part.compile(target);
+    }
+  };
+  {
+    Helpers helpers;
+    for (std::unique_ptr<Part> &part : drop_begin(parts)) {
+      helpers.add([&work, &part = *part] { work(part); });
+    }
+    work(*parts[0]);
+  }
+  for (auto [n, part] : enumerate(parts)) {
+    if (!part->error.empty()) {
+      error = part->error;
+      return false;
+    }
+    if (n == 0) {
+      out.ptx = part->ptx;
+    } else {
+      join(out.ptx, part->ptx);
+    }
+    if (!part->cubin.empty()) {
+      out.cubins.push_back(std::move(part->cubin));
+    }
+    for (StringRef name : part->kernels.keys()) {
+      out.cubinOf[name] = int64_t(n);
+    }
+  }
+  return true;
+}
+
+} // namespace heddle

@@ -308,7 +308,7 @@ def etc(n: int, r: int = 128, count: int = 128) -> Case:
     long = [rand(1, HEADS, n, DIM) for _ in range(5)]
     few = [rand(1, HEADS, count, DIM) for _ in range(5)]
     bias, table = rand(HEADS, 32), rand(HEADS, 32, DIM)
-    shapes = ((1, n, n), (1, n, count), (1, count, count), (1, count, n))
+    shapes = ((1, n, 2 * r + 1), (1, n, count), (1, count, count), (1, count, n))
     ids = [torch.randint(0, 32, s, dtype=torch.int32) for s in shapes]
     inputs = (*long, *few, table, bias, *ids)
 
@@ -321,6 +321,7 @@ def etc(n: int, r: int = 128, count: int = 128) -> Case:
             return (q @ k.mT + (q @ table.mT).gather(-1, at)) * DIM**-0.5 + bias[:, ids.long()].transpose(0, 1)
 
         i, j = grids(n)
+        ll = ll[:, i, (j - i + r).clamp(0, 2 * r)]
         s = torch.cat([part(q, kll, ll).masked_fill(abs(i - j) > r, NEVER), part(q, klg, lg)], -1)
         out = torch.softmax(s, -1) @ torch.cat([vll, vlg], 2)
         t = torch.cat([part(qg, kgg, gg), part(qg, kgl, gl)], -1)
@@ -334,7 +335,7 @@ def etc(n: int, r: int = 128, count: int = 128) -> Case:
         wide = c + 2 * r
         at = (torch.arange(n // c)[:, None, None] * c - r + torch.arange(wide)).expand(n // c, c, wide)
         rows = torch.arange(n).view(n // c, c, 1)
-        near = ll[0][rows, at.clamp(0, n - 1)].long()
+        near = ll[0][rows, (at - rows + r).clamp(0, 2 * r)].long()
         own = (q @ table.mT)[0] * DIM**-0.5
         rows_of = own.view(HEADS, n // c, c, -1).gather(-1, near.expand(HEADS, -1, -1, -1))
         add = rows_of + bias[:, near] + torch.where((at >= 0) & (at < n) & (abs(at - rows) <= r), 0.0, NEVER)
@@ -349,7 +350,7 @@ def etc(n: int, r: int = 128, count: int = 128) -> Case:
         return torch.cat([F.scaled_dot_product_attention(qg, keys, values, attn_mask=both), long_rows], 2)
 
     pairs = n * (2 * r + 1 + count) + count * (count + n)
-    tables = size(*ids[1:]) + 4.0 * n * (2 * r + 1)
+    tables = size(*ids)
     return Case(
         lambda: torch.from_numpy(np.asarray(e.run(*inputs))), inputs, formula, pairs_flops(pairs),
         size(*long, *few, table, bias, *long[:1], *few[:1]) + tables, [blocked],
@@ -972,20 +973,13 @@ def aft(kind: str, n: int, s: int = 64) -> Case:
     table = hd.tensor(weight)
 
     def heddle() -> Any:
-        if kind == "simple":
-            return e.simple(q, k, v, k.amax(2, keepdim=True), ones)
-        x = torch.exp(k - k.amax(2, keepdim=True))
-        both = torch.cat([x * v, x.expand_as(v)], -1)
-        window = hd.window(s - 1, s - 1)
         if kind == "full":
-            sums = e.mix(q, both, hd.full, lambda b, h, i, j: hd.exp(table[i, j]))
-        else:
-            sums = hd.project(both, ones)
-        if kind == "local":
-            sums = sums + e.mix(q, both, window, lambda b, h, i, j: hd.exp(table[i, j]) - 1)
-        if kind == "conv":
-            sums = sums + e.mix(q, both, window, lambda b, h, i, j: hd.exp(table[h, i - j + s - 1]) - 1)
-        return sums[..., :DIM] / sums[..., DIM:] * torch.sigmoid(q)
+            x = torch.exp(k - k.amax(2, keepdim=True))
+            sums = e.mix(q, torch.cat([x * v, x], -1), hd.full, lambda b, h, i, j: hd.exp(table[i, j]))
+            return sums[..., :DIM] / sums[..., DIM:] * torch.sigmoid(q)
+        if kind == "simple":
+            return e.simple(q, k, v, e.largest(k), ones)
+        return e.windowed(q, k, v, weight, e.largest(k), ones, kind == "conv")
 
     def formula(q: Any, k: Any, v: Any, w: Any) -> Any:
         x = torch.exp(k - k.amax(2, keepdim=True))
@@ -1016,7 +1010,8 @@ def aft(kind: str, n: int, s: int = 64) -> Case:
     rewrites = [functools.partial(banded, c=c) for c in (32, 64, 128)] if kind in ("local", "conv") else []
     pairs = {"full": n * n, "simple": 0}.get(kind, n * (2 * s - 1))
     read = {"full": 4.0 * n * n, "local": 4.0 * n * (2 * s - 1)}.get(kind, size(weight))
-    return Case(heddle, inputs, formula, 2.0 * HEADS * (pairs + n) * 2 * DIM, size(q, k, v, q) + read, rewrites)
+    flops = 2.0 * HEADS * (pairs + n) * (DIM + k.shape[-1])
+    return Case(heddle, inputs, formula, flops, size(q, k, v, q) + read, rewrites)
 
 
 def gmlp(n: int, d: int = 512) -> Case:

@@ -314,10 +314,13 @@ heddle_error *Compilation::cpuObject(ModuleOp lowered, const TileObjects &tiles,
   return nullptr;
 }
 
-/// What attn-tile-gpu asks of the target.
+/// What attn-tile-gpu and attn-lower-ops ask of the target.
 void Compilation::markTarget(ModuleOp step) {
   if (gpu && gpu->hopper) {
     step->setAttr("heddle.gpu.hopper", UnitAttr::get(step.getContext()));
+  }
+  if (!gpu && target->bf16) {
+    step->setAttr("heddle.bf16", UnitAttr::get(step.getContext())); // for attn-lower-ops
   }
 }
 

@@ -1,7 +1,9 @@
 //===- LowerConvolve.cpp - attn.convolve as a kernel ----------------------===//
 //
 // Full weights: for each tap, the rows that it meets (zeros outside of the
-// sequence) times its matrix, added up in scratch. Depthwise: columns on lanes.
+// sequence) times its matrix, added up in y where it is f32 in whole registers,
+// else in scratch; rows of x are read in place where all are in the sequence, also
+// as pairs of bf16. Depthwise: columns on lanes.
 //
 //===----------------------------------------------------------------------===//
 
@@ -58,41 +60,77 @@ void Convolution::emitFull() {
   Value wide = k.padded(width), line = k.mul(wide, 4);
   Value sums = k.allocate(kRows * kCols * 4), stagedX = k.allocate(kRows * kDepth * 4),
         stagedW = k.allocate(kDepth * kCols * 4);
+  Value no = k.constant(k.i1, int64_t(0));
+  Value whole = k.gpu ? no : k.eq(wide, width);
+  Value to = k.address(y, {t[0], t[1], row, col});
+  // A convolution of no channels is its bias: sums then begin in scratch.
+  Value outInPlace = y.type.isF32() ? k.both(k.both(whole, k.adjacent(y)), k.lt(k.c(0), depth)) : no;
+  Value out = k.select(outInPlace, to, sums), outLine = k.select(outInPlace, y.stride[2], line);
   if (hasBias) {
     TensorView bias = k.argument(2);
-    Value from = k.address(bias, {t[1], col});
-    k.stage(sums, line, from, k.c(0), bias.stride[1], height, width, bias.type);
+    k.stage(out, outLine, k.address(bias, {t[1], col}), k.c(0), bias.stride[1], height, width, bias.type);
   } else {
-    k.fillZero(sums, k.mul(line, height));
+    k.ifThen(k.flip(outInPlace), [&] { k.fillZero(sums, k.mul(line, height)); });
   }
-  Value inPlace = w.type.isF32() ? k.both(k.adjacent(w), k.eq(wide, width)) : k.constant(k.i1, int64_t(0));
+  Value firstRow = k.add(k.mul(row, step), offset), last = k.add(k.mul(k.sub(height, k.c(1)), step), taps);
+  Value inside = k.gpu ? no : k.both(k.ge(firstRow, k.c(0)), k.le(k.add(firstRow, last), x.size[2]));
+  Value xInPlace = x.type.isF32() ? inside : no;
+  Value wInPlace = w.type.isF32() ? k.both(whole, k.adjacent(w)) : no;
   Value from = k.address(x, {t[0], t[1]}), weights = k.address(w, {t[1]});
   weights = k.at(weights, k.mul(col, w.stride[3]));
-  k.loop(k.c(0), k.c(taps), 1, [&](Value tap) {
-    Value start = k.add(k.add(k.mul(row, step), offset), tap);
-    k.loop(k.c(0), depth, kDepth, [&](Value d) {
-      Value many = k.min(k.sub(depth, d), k.c(kDepth));
-      // Rows outside of the sequence are zeros.
-      auto inside = [&](Value r) {
-        Value n = k.add(start, k.mul(r, step));
-        return k.both(k.ge(n, k.c(0)), k.lt(n, x.size[2]));
-      };
-      k.stage(stagedX, k.c(kDepth * 4), k.at(k.at2(from, start, x.stride[2]), k.mul(d, x.stride[3])),
-              k.mul(x.stride[2], step), x.stride[3], height, many, x.type, {inside});
-      Value here = k.at(k.at2(weights, tap, w.stride[1]), k.mul(d, w.stride[2]));
-      // y[m, :] += sum over d of x[m step + tap, d] w[tap, d, :]
-      auto product = [&](Value B, Value stride) {
-        k.multiply(sums, line, stagedX, k.c(kDepth * 4), k.c(4), B, stride, height, many, wide);
-      };
-      k.ifElse(
-          inPlace, [&] { product(here, w.stride[2]); },
-          [&] {
-            k.stage(stagedW, line, here, w.stride[2], w.stride[3], many, width, w.type);
-            product(stagedW, line);
-          });
+  Value xLine = k.mul(x.stride[2], step);
+  auto forParts = [&](llvm::function_ref<void(Value, Value, Value, Value, Value)> body) {
+    k.loop(k.c(0), k.c(taps), 1, [&](Value tap) {
+      Value start = k.add(firstRow, tap);
+      k.loop(k.c(0), depth, kDepth, [&](Value d) {
+        Value here = k.at(k.at2(from, start, x.stride[2]), k.mul(d, x.stride[3]));
+        Value there = k.at(k.at2(weights, tap, w.stride[1]), k.mul(d, w.stride[2]));
+        Value begins = k.both(k.eq(tap, k.c(0)), k.eq(d, k.c(0)));
+        body(start, here, there, k.min(k.sub(depth, d), k.c(kDepth)), begins);
+      });
     });
-  });
-  k.unstage(k.address(y, {t[0], t[1], row, col}), y.stride[2], y.stride[3], sums, line, height, width, y.type);
+  };
+  // y[m, :] += sum over d of x[m step + tap, d] w[tap, d, :]
+  auto product = [&](Value begins, Value A, Value aRow, Value aDepth, Value B, Value bRow, Value many, bool pairs) {
+    auto multiply = [&](bool fresh) {
+      k.multiply(out, outLine, A, aRow, aDepth, B, bRow, height, many, wide, fresh, pairs);
+    };
+    if (hasBias || k.gpu) {
+      return multiply(false);
+    }
+    k.ifElse(begins, [&] { multiply(true); }, [&] { multiply(false); });
+  };
+  auto asFloats = [&] {
+    forParts([&](Value start, Value here, Value there, Value many, Value begins) {
+      k.ifThen(k.flip(xInPlace), [&] {
+        // Rows outside of the sequence are zeros.
+        auto inside = [&](Value r) {
+          Value n = k.add(start, k.mul(r, step));
+          return k.both(k.ge(n, k.c(0)), k.lt(n, x.size[2]));
+        };
+        k.stage(stagedX, k.c(kDepth * 4), here, xLine, x.stride[3], height, many, x.type, {inside});
+      });
+      k.ifThen(k.flip(wInPlace), [&] { k.stage(stagedW, line, there, w.stride[2], w.stride[3], many, width, w.type); });
+      product(begins, k.select(xInPlace, here, stagedX), k.select(xInPlace, xLine, k.c(kDepth * 4)),
+              k.select(xInPlace, x.stride[3], k.c(4)), k.select(wInPlace, there, stagedW),
+              k.select(wInPlace, w.stride[2], line), many, /*pairs=*/false);
+    });
+  };
+  if (k.multipliesPairs(x.type, w.type)) {
+    Value even = k.eq(k.floorMod(depth, 2), k.c(0));
+    k.ifElse(
+        k.both(k.both(inside, k.adjacent(x)), even),
+        [&] {
+          forParts([&](Value, Value here, Value there, Value many, Value begins) {
+            k.stagePairs(stagedW, line, there, w.stride[2], w.stride[3], many, width);
+            product(begins, here, xLine, k.c(4), stagedW, line, k.floorDiv(many, 2), /*pairs=*/true);
+          });
+        },
+        asFloats);
+  } else {
+    asFloats();
+  }
+  k.ifThen(k.flip(outInPlace), [&] { k.unstage(to, y.stride[2], y.stride[3], sums, line, height, width, y.type); });
 }
 
 void Convolution::emitDepthwise() {

@@ -56,7 +56,8 @@ struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
         return signalPassFailure();
       }
       OpBuilder builder(module.getContext());
-      VectorTarget target = sharedBytes > 0 ? VectorTarget{.width = 1, .avx512 = false} : vectorTarget(width, false);
+      VectorTarget target = sharedBytes > 0 ? VectorTarget{.width = 1, .avx512 = false}
+                                            : vectorTarget(width, module->hasAttr("heddle.bf16"));
       OpKernel kernel(module, fn, builder, target, GpuLimits{sharedBytes});
       bool good = true;
       llvm::TypeSwitch<Operation *>(op)

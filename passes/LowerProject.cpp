@@ -1,8 +1,9 @@
 //===- LowerProject.cpp - attn.project as a kernel ------------------------===//
 //
-// y = E^T x is a product with the sequence as its depth. A task takes 48 rows of
+// y = E^T x is a product with the sequence as its depth. A task takes 128 rows of
 // y by up to 256 columns, its sums in scratch; it walks the sequence in chunks,
-// which are copied to f32 so that both operands lie still and dense. With blocks
+// which are copied to f32, or to pairs of bf16 where the target multiplies such,
+// so that both operands lie still and dense. With blocks
 // (y[r c + o] = sum over n of e[n, r] x[n c + o]) each o is a product of its own.
 //
 //===----------------------------------------------------------------------===//
@@ -13,10 +14,8 @@ using namespace mlir;
 
 namespace heddle {
 
-static constexpr int64_t kRows = 48;
-
 void lowerProject(attn::ProjectOp op, OpKernel &k) {
-  const int64_t kCols = k.tile(256, 64), kDepth = k.tile(128, 32);
+  const int64_t kRows = k.tile(128, 48), kCols = k.tile(256, 64), kDepth = k.tile(64, 32);
   int64_t block = op.getBlock();
   int64_t rank = cast<RankedTensorType>(op.getWeights().getType()).getRank();
   AffineExpr B = k.size(0, 0), H = k.size(0, 1), N = k.size(1, rank - 2), R = k.size(1, rank - 1), D = k.size(0, 3);
@@ -51,21 +50,36 @@ void lowerProject(attn::ProjectOp op, OpKernel &k) {
   Value wide = k.padded(width), line = k.mul(wide, 4);
   Value xStep = k.mul(x.stride[2], block);
   k.fillZero(sums, k.mul(line, height));
+  const bool pairs = k.multipliesPairs(x.type, e.type);
+  const int64_t step = pairs ? 2 * kDepth : kDepth;
   // x is read in place where it is f32 with whole registers of adjacent columns.
   Value inPlace = x.type.isF32() ? k.both(k.adjacent(x), k.eq(wide, width)) : k.constant(k.i1, int64_t(0));
-  k.loop(k.c(0), depth, kDepth, [&](Value n) {
-    Value many = k.min(k.sub(depth, n), k.c(kDepth));
+  // Few columns of e lie in as many cache lines as one: they are read in place.
+  Value narrow = e.type.isF32() && !k.gpu ? k.le(rows, k.c(16)) : k.constant(k.i1, int64_t(0));
+  k.loop(k.c(0), depth, step, [&](Value n) {
+    Value many = k.min(k.sub(depth, n), k.c(step));
     Value xHere = k.at2(from, n, xStep), eHere = k.at2(weights, n, e.stride[rank - 2]);
-    k.stage(stagedE, k.c(kRows * 4), eHere, e.stride[rank - 2], e.stride[rank - 1], many, height, e.type);
+    Value weightsHere = stagedE;
     // y[r, :] += sum over n of e[n, r] x[n, :]
-    auto product = [&](Value B, Value stride) {
-      k.multiply(sums, line, stagedE, k.c(4), k.c(kRows * 4), B, stride, height, many, wide);
+    auto product = [&](Value B, Value stride, Value count) {
+      k.multiply(sums, line, weightsHere, k.select(narrow, e.stride[rank - 1], k.c(4)),
+                 k.select(narrow, e.stride[rank - 2], k.c(kRows * 4)), B, stride, height, count, wide, /*fresh=*/false,
+                 pairs);
     };
+    if (pairs) {
+      k.stagePairs(stagedE, k.c(kRows * 4), eHere, e.stride[rank - 2], e.stride[rank - 1], many, height);
+      k.stagePairs(stagedX, line, xHere, xStep, x.stride[3], many, width);
+      return product(stagedX, line, k.ceilDiv(many, 2));
+    }
+    k.ifThen(k.flip(narrow), [&] {
+      k.stage(stagedE, k.c(kRows * 4), eHere, e.stride[rank - 2], e.stride[rank - 1], many, height, e.type);
+    });
+    weightsHere = k.select(narrow, eHere, stagedE);
     k.ifElse(
-        inPlace, [&] { product(xHere, xStep); },
+        inPlace, [&] { product(xHere, xStep, many); },
         [&] {
           k.stage(stagedX, line, xHere, xStep, x.stride[3], many, width, x.type);
-          product(stagedX, line);
+          product(stagedX, line, many);
         });
   });
   k.unstage(k.at(to, k.mul(row, k.mul(y.stride[2], block))), k.mul(y.stride[2], block), y.stride[3], sums, line, height,

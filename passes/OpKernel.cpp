@@ -226,6 +226,37 @@ void OpKernel::stage(Value to, Value toStride, Value from, Value rowStride, Valu
   });
 }
 
+void OpKernel::stagePairs(Value to, Value toStride, Value from, Value rowStride, Value colStride, Value rows,
+                          Value cols) {
+  bool isNew = false;
+  func::FuncOp fn = helper("stage_pairs", {ptr, ptr, ptr, i32, i64, i64}, isNew);
+  if (isNew) {
+    // (to, even row, odd row, bits of a word that count, column stride, columns)
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(&fn.getBody().front());
+    ValueRange a = fn.getArguments();
+    columns(a[5], eq(a[4], c(2)), 4, [&](ArrayRef<Value> cols, bool vector) {
+      auto half = [&](Value row, Value col) {
+        Value bits = load(vector ? Type(vec(i16)) : i16, at2(row, col, a[4]), 2);
+        return arith::ExtUIOp::create(b, loc, typeLike(bits, i32), bits).getResult();
+      };
+      for (Value col : cols) {
+        Value even = half(a[1], col), odd = half(a[2], col);
+        odd = arith::ShLIOp::create(b, loc, odd, constant(odd.getType(), int64_t(16)));
+        store(both(either(even, odd), vector ? splat(a[3]) : a[3]), at(a[0], mul(col, 4)), 4);
+      }
+    });
+    loop(a[5], padded(a[5]), 1, [&](Value col) { store(c32(0), at(a[0], mul(col, 4)), 4); });
+    func::ReturnOp::create(b, loc);
+  }
+  loop(c(0), rows, 2, [&](Value row) {
+    Value paired = lt(add(row, 1), rows), even = at2(from, row, rowStride);
+    call("stage_pairs", {},
+         {at2(to, floorDiv(row, 2), toStride), even, select(paired, at(even, rowStride), even),
+          select(paired, c32(-1), c32(0xffff)), colStride, cols});
+  });
+}
+
 void OpKernel::unstage(Value to, Value rowStride, Value colStride, Value from, Value fromStride, Value rows, Value cols,
                        Type type) {
   int64_t bytes = type.isF32() ? 4 : 2;
@@ -251,7 +282,8 @@ void OpKernel::fillZero(Value to, Value bytes) {
 }
 
 /// `rows` rows of C by `vectors` registers of columns, over the whole depth.
-void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows, int64_t vectors, bool fresh) {
+void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows, int64_t vectors, bool fresh,
+                             bool pairs) {
   Value C = args[0], cStride = args[1], A = args[2], aRow = args[3], aDepth = args[4], B = args[5], bStride = args[6],
         depth = args[8];
   Values places, sums, starts;
@@ -263,6 +295,16 @@ void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows
       sums.push_back(fresh ? constant(vec(f32), 0.0) : loadRow(at(places[r], v * target.width * 4)));
     }
   }
+  auto product = [&](Value x, Value y, Value sum) {
+    if (!pairs) {
+      return fma(x, y, sum);
+    }
+    auto type = VectorType::get({2 * target.width}, b.getBF16Type());
+    auto halves = [&](Value v) { return LLVM::BitcastOp::create(b, loc, type, v).getResult(); };
+    auto name = b.getStringAttr("llvm.x86.avx512bf16.dpbf16ps.512");
+    Values operands = {sum, halves(x), halves(y)};
+    return LLVM::CallIntrinsicOp::create(b, loc, vec(f32), name, operands).getResult(0);
+  };
   Value first = at(B, mul(col, 4));
   Values done = loop(c(0), depth, 1, sums, [&](Value k, ValueRange acc) {
     Value line = at2(first, k, bStride), step = mul(k, aDepth);
@@ -273,7 +315,7 @@ void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows
     for (int64_t r = 0; r < rows; ++r) {
       Value x = splat(load(f32, at(starts[r], step), 4));
       for (int64_t v = 0; v < vectors; ++v) {
-        next[r * vectors + v] = fma(x, columns[v], next[r * vectors + v]);
+        next[r * vectors + v] = product(x, columns[v], next[r * vectors + v]);
       }
     }
     return next;
@@ -286,13 +328,13 @@ void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows
 }
 
 void OpKernel::multiply(Value C, Value cStride, Value A, Value aRow, Value aDepth, Value B, Value bStride, Value rows,
-                        Value depth, Value cols, bool fresh) {
+                        Value depth, Value cols, bool fresh, bool pairs) {
   if (gpu) {
     return multiplyGpu({C, cStride, A, aRow, aDepth, B, bStride, rows, depth, cols}, fresh);
   }
   bool isNew = false;
   Value args[] = {C, cStride, A, aRow, aDepth, B, bStride, rows, depth, cols};
-  StringRef name = fresh ? "multiply_fresh" : "multiply";
+  std::string name = std::string("multiply") + (pairs ? "_pairs" : "") + (fresh ? "_fresh" : "");
   func::FuncOp fn = helper(name, ValueRange(args).getTypes(), isNew);
   if (isNew) {
     OpBuilder::InsertionGuard guard(b);
@@ -303,7 +345,7 @@ void OpKernel::multiply(Value C, Value cStride, Value A, Value aRow, Value aDept
       Value row = c(0);
       for (int64_t tall : {kTall, int64_t(2), int64_t(1)}) {
         Value end = tall == 1 ? a[7] : mul(floorDiv(a[7], tall), tall);
-        loop(row, end, tall, [&](Value r) { multiplyBlock(a, r, col, tall, vectors, fresh); });
+        loop(row, end, tall, [&](Value r) { multiplyBlock(a, r, col, tall, vectors, fresh, pairs); });
         row = end;
       }
     };

@@ -117,14 +117,21 @@ public:
              mlir::Value rows, mlir::Value cols, mlir::Type type) {
     stage(to, toStride, from, rowStride, colStride, rows, cols, type, Staging());
   }
+  /// True where products of two types are of pairs of bf16, a pair a word of 32 bits.
+  bool multipliesPairs(mlir::Type a, mlir::Type b) const { return target.bf16 && !gpu && a.isBF16() && b.isBF16(); }
+  /// Copies rows of bf16 to words, (row 2 r, row 2 r + 1) of each column; a last odd row is paired with zeros.
+  void stagePairs(mlir::Value to, mlir::Value toStride, mlir::Value from, mlir::Value rowStride, mlir::Value colStride,
+                  mlir::Value rows, mlir::Value cols);
   /// The inverse: f32 rows to storage.
   void unstage(mlir::Value to, mlir::Value rowStride, mlir::Value colStride, mlir::Value from, mlir::Value fromStride,
                mlir::Value rows, mlir::Value cols, mlir::Type type);
   void fillZero(mlir::Value to, mlir::Value bytes);
   /// C[r, :] += sum over k < depth of A[r, k] B[k, :] on f32: C and B have adjacent columns, a multiple of the
-  /// register; strides in bytes. Where `fresh`, C = instead of C +=.
+  /// register; strides in bytes. Where `fresh`, C = instead of C +=. Where `pairs`, the elements of A and B are pairs
+  /// of bf16, and so is a step of the depth.
   void multiply(mlir::Value C, mlir::Value cStride, mlir::Value A, mlir::Value aRow, mlir::Value aDepth, mlir::Value B,
-                mlir::Value bStride, mlir::Value rows, mlir::Value depth, mlir::Value cols, bool fresh = false);
+                mlir::Value bStride, mlir::Value rows, mlir::Value depth, mlir::Value cols, bool fresh = false,
+                bool pairs = false);
   /// Rows of C that a step of `multiply` takes on a CPU.
   static constexpr int64_t kTall = 6;
   // A GPU's registers have one lane: scalars take the place of vectors.
@@ -147,8 +154,8 @@ private:
   void multiplyGpu(mlir::ValueRange args, bool fresh);
 
   TensorView view(int64_t record, mlir::Type type);
-  void multiplyBlock(mlir::ValueRange args, mlir::Value row, mlir::Value col, int64_t rows, int64_t vectors,
-                     bool fresh);
+  void multiplyBlock(mlir::ValueRange args, mlir::Value row, mlir::Value col, int64_t rows, int64_t vectors, bool fresh,
+                     bool pairs);
   mlir::func::FuncOp helper(llvm::StringRef name, mlir::TypeRange inputs, bool &isNew);
 
   struct Check {

@@ -27,30 +27,45 @@ def inputs(rng: np.random.Generator, n: int, kind: str) -> tuple[Any, ...]:
     return q, k, v, rows(rng, 2, 2 * S - 1) if kind == "conv" else rows(rng, n, n)
 
 
+def largest(k: Any) -> Any:
+    """The greatest of each channel, so that exp stays finite: one window holds the whole sequence."""
+    return hd.pool(k, "max", 1 << 29, partial=True)
+
+
 @hd.kernel
 def simple(q: Any, k: Any, v: Any, top: Any, ones: Any) -> Any:
-    e = hd.exp(k - top)  # top: the greatest of each channel, so that exp stays finite
+    e = hd.exp(k - top)
     return hd.project(e * v, ones) / hd.project(e, ones) * hd.sigmoid(q)
 
 
+@hd.kernel
+def windowed(q: Any, k: Any, v: Any, w: Any, top: Any, ones: Any, conv: bool) -> Any:
+    """Totals, and exp(w) - 1 inside of the window."""
+
+    def weight(b: Any, h: Any, i: Any, j: Any) -> Any:
+        return hd.exp(w[h, i - j + S - 1] if conv else w[i, j]) - 1
+
+    def sums(x: Any) -> Any:
+        return hd.project(x, ones) + mix(q, x, hd.window(S - 1, S - 1), weight)
+
+    e = hd.exp(k - top)
+    return sums(e * v) / sums(e) * hd.sigmoid(q)
+
+
 def run(q: Any, k: Any, v: Any, w: Any, kind: str) -> Any:
-    if kind == "simple":
-        return simple(q, k, v, k.max(2, keepdims=True), np.ones((k.shape[2], 1), np.float32))
+    if kind in ("simple", "local", "conv"):
+        ones = np.ones((k.shape[2], 1), np.float32)
+        if kind == "simple":
+            return simple(q, k, v, largest(k), ones)
+        return windowed(q, k, v, w, largest(k), ones, kind == "conv")
     e = np.exp(k - k.max(2, keepdims=True)) * np.ones_like(v)
     both = np.concatenate([e * v, e], -1)
-    weight = hd.tensor(w)
-    window = hd.window(S - 1, S - 1)
-    if kind in ("full", "full causal"):
-        past = hd.causal if kind == "full causal" else hd.full
-        sums = mix(q, both, past, lambda b, h, i, j: hd.exp(weight[i, j]))
-    elif kind == "simple causal":
+    if kind == "simple causal":
         sums = hd.scan(both, "sum")
     else:
-        sums = hd.project(both, np.ones((both.shape[2], 1), np.float32))
-    if kind == "local":
-        sums = sums + mix(q, both, window, lambda b, h, i, j: hd.exp(weight[i, j]) - 1)
-    if kind == "conv":
-        sums = sums + mix(q, both, window, lambda b, h, i, j: hd.exp(weight[h, i - j + S - 1]) - 1)
+        weight = hd.tensor(w)
+        past = hd.causal if kind == "full causal" else hd.full
+        sums = mix(q, both, past, lambda b, h, i, j: hd.exp(weight[i, j]))
     top, below = np.split(sums, 2, -1)
     return top / below / (1 + np.exp(-q))
 

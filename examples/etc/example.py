@@ -28,41 +28,47 @@ def inputs(rng: np.random.Generator, n: int) -> tuple[Any, ...]:
     table, bias = rows(rng, 2, IDS, 32), rows(rng, 2, IDS)
     ids = [
         rng.integers(0, IDS, s).astype(np.int32)
-        for s in ((2, n, n), (2, n, GLOBALS), (2, GLOBALS, GLOBALS), (2, GLOBALS, n))
+        for s in ((2, n, 2 * R + 1), (2, n, GLOBALS), (2, GLOBALS, GLOBALS), (2, GLOBALS, n))
     ]
     return *long, *few, table, bias, *ids
 
 
 @hd.kernel
-def attention(q: Any, near: Any, far: Any, table: Any, bias: Any, near_ids: Any, far_ids: Any, where: Any) -> Any:
-    """One softmax over two kinds of keys; near and far are (k, v)."""
-    # q_i . E[id] for each id of the vocabulary once, a product with the table; the score loads the one it needs.
-    products, scale = hd.convolve(q, table), q.shape[-1] ** -0.5
-
-    def relative(ids: Any) -> Any:
-        return lambda s, b, h, i, j: s + scale * products[b, h, i, ids[b, i, j]] + bias[h, ids[b, i, j]]
-
-    segments = [hd.segment(*near, where, score=relative(near_ids)), hd.segment(*far, score=relative(far_ids))]
+def attention(q: Any, near: Any, far: Any, table: Any, bias: Any, near_ids: Any, far_ids: Any, band: bool) -> Any:
+    """One softmax over two kinds of keys; near and far are (k, v). A band's ids stand by distance."""
+    # q_i . E[id] + b[id] for each id of the vocabulary once, a product with the table; the score loads the one it needs.
+    products = hd.convolve(q, table, bias)
+    segments = [
+        hd.segment(
+            *near, hd.window(R, R) if band else hd.full,
+            score=lambda s, b, h, i, j: s + products[b, h, i, near_ids[b, i, j - i + R if band else j]],
+        ),
+        hd.segment(*far, score=lambda s, b, h, i, j: s + products[b, h, i, far_ids[b, i, j]]),
+    ]  # fmt: skip
     return hd.attend(q, segments=segments, q_offset=0)
 
 
 @hd.kernel
 def long_rows(q: Any, k: Any, v: Any, kg: Any, vg: Any, table: Any, bias: Any, ids: Any, global_ids: Any) -> Any:
-    return attention(q, (k, v), (kg, vg), table, bias, ids, global_ids, hd.window(R, R))
+    return attention(q, (k, v), (kg, vg), table, bias, ids, global_ids, True)
 
 
 @hd.kernel
 def global_rows(q: Any, k: Any, v: Any, kl: Any, vl: Any, table: Any, bias: Any, ids: Any, long_ids: Any) -> Any:
-    return attention(q, (k, v), (kl, vl), table, bias, ids, long_ids, hd.full)
+    return attention(q, (k, v), (kl, vl), table, bias, ids, long_ids, False)
+
+
+def columns(table: Any) -> Any:
+    """The table as weights of a product with q, [H, 1, D, ids], scaled as scores are."""
+    return table.swapaxes(1, 2)[:, None] * table.shape[-1] ** -0.5
 
 
 def run(
     q: Any, kll: Any, vll: Any, kgl: Any, vgl: Any, qg: Any, klg: Any, vlg: Any, kgg: Any, vgg: Any, table: Any,
     bias: Any, ll: Any, lg: Any, gg: Any, gl: Any,
 ) -> Any:  # fmt: skip
-    columns = table.swapaxes(1, 2)[:, None]  # [H, 1, D, ids]
-    long = long_rows(q, kll, vll, klg, vlg, columns, bias, ll, lg)
-    few = global_rows(qg, kgg, vgg, kgl, vgl, columns, bias, gg, gl)
+    long = long_rows(q, kll, vll, klg, vlg, columns(table), bias, ll, lg)
+    few = global_rows(qg, kgg, vgg, kgl, vgl, columns(table), bias, gg, gl)
     return np.concatenate([few, long], 2)
 
 
@@ -70,7 +76,7 @@ def spec_args(
     q: Any, kll: Any, vll: Any, kgl: Any, vgl: Any, qg: Any, klg: Any, vlg: Any, kgg: Any, vgg: Any, table: Any,
     bias: Any, ll: Any, lg: Any, gg: Any, gl: Any,
 ) -> tuple[Any, ...]:  # fmt: skip
-    return q, kll, vll, klg, vlg, table.swapaxes(1, 2)[:, None], bias, ll, lg
+    return q, kll, vll, klg, vlg, columns(table), bias, ll, lg
 
 
 def from_spec(long: Any, *x: Any) -> Any:

@@ -22,7 +22,9 @@ def oracle(*x: Any) -> np.ndarray:
     q, kll, vll, kgl, vgl, qg, klg, vlg, kgg, vgg, table, bias = (t.astype(np.float64) for t in x[:12])
     ll, lg, gg, gl = x[12:]
     n, d = q.shape[2:]
-    near = abs(np.arange(n)[:, None] - np.arange(n)[None]) <= R
+    apart = np.arange(n)[None] - np.arange(n)[:, None]
+    near = abs(apart) <= R
+    ll = np.where(near, np.take_along_axis(ll, np.clip(apart + R, 0, 2 * R)[None].repeat(len(ll), 0), 2), 0)
 
     def scores(a: np.ndarray, b: np.ndarray, ids: np.ndarray) -> np.ndarray:
         out = np.empty((*a.shape[:3], b.shape[2]))

@@ -33,8 +33,7 @@ def nodes(x: Any) -> Any:
 
 
 def join(out: Any, hops: Any, w: Any) -> Any:
-    """Row 0 becomes Linear([h; hop])."""
-    out = np.array(out)
+    """Row 0 becomes Linear([h; hop]), in place."""
     out[:, :, 0] = np.concatenate([out[:, :, 0], hops[0].swapaxes(0, 1)], -1) @ w
     return out
 

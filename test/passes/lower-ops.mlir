@@ -73,3 +73,19 @@ func.func @reduction(%x: tensor<?x?xf32>, %y: tensor<?xf32>) -> tensor<?xf32> {
   } -> tensor<?xf32>
   return %z : tensor<?xf32>
 }
+
+// -----
+
+// Two tensors of bf16 are multiplied in pairs where the target can.
+// CHECK: func.func private @multiply_pairs(
+// CHECK-NOT: math.fma
+// CHECK-COUNT-24: llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.512"
+// CHECK: func.func private @stage_pairs(
+// NARROW-NOT: dpbf16ps
+// NARROW: @stage_row_bf16
+module attributes {heddle.bf16} {
+  func.func @pairs(%k: tensor<?x8x?x64xbf16>, %e: tensor<?x256xbf16>) -> tensor<?x8x256x64xbf16> {
+    %p = attn.project %k, %e : tensor<?x8x?x64xbf16>, tensor<?x256xbf16> -> tensor<?x8x256x64xbf16>
+    return %p : tensor<?x8x256x64xbf16>
+  }
+}

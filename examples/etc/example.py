@@ -36,7 +36,7 @@ def inputs(rng: np.random.Generator, n: int) -> tuple[Any, ...]:
 @hd.kernel
 def attention(q: Any, near: Any, far: Any, table: Any, bias: Any, near_ids: Any, far_ids: Any, band: bool) -> Any:
     """One softmax over two kinds of keys; near and far are (k, v). A band's ids stand by distance."""
-    # q_i . E[id] + b[id] for each id of the vocabulary once, a product with the table; the score loads the one it needs.
+    # q_i . E[id] + b[id] for each id of the vocabulary once, a product with the table; the score loads what it needs.
     products = hd.convolve(q, table, bias)
     segments = [
         hd.segment(

@@ -118,4 +118,27 @@ bool isSameIds(const Expr &condition) {
   return isIds(condition->args[0], Sym::QueryRow) && isIds(condition->args[1], Sym::KeyRow);
 }
 
+std::optional<std::pair<Expr, Expr>> matchedIds(const Expr &condition) {
+  if (condition->kind == ExprKind::And) {
+    for (const Expr &arg : condition->args) {
+      if (auto ids = matchedIds(arg)) {
+        return ids;
+      }
+    }
+    return std::nullopt;
+  }
+  if (condition->kind != ExprKind::Eq) {
+    return std::nullopt;
+  }
+  Expr q = condition->args[0], k = condition->args[1];
+  if (onKey(q)) {
+    std::swap(q, k);
+  }
+  auto isIds = [](const Expr &x) { return x->kind == ExprKind::Load && x->type == ExprType::Int; };
+  if (!isIds(q) || !isIds(k) || onKey(q) || onQuery(k)) {
+    return std::nullopt;
+  }
+  return std::pair(q, k);
+}
+
 } // namespace heddle

@@ -37,6 +37,10 @@ bool gathersByRow(const Expr &member);
 /// True for equal(ids of the query's row, ids of the key's row), the condition of `same` at rows themselves.
 bool isSameIds(const Expr &condition);
 
+/// An equation of a condition (of one of its conjuncts) with ids of the query alone on one side and ids of the key
+/// alone on the other (documents, clusters), as {query side, key side}.
+std::optional<std::pair<Expr, Expr>> matchedIds(const Expr &condition);
+
 } // namespace heddle
 
 #endif // HEDDLE_DIALECT_LISTKEYS_H

@@ -6,6 +6,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "dialect/ListKeys.h"
 #include "passes/AttendTiler.h"
 
 using namespace mlir;
@@ -66,33 +67,6 @@ void AttendTiler::giveHoisted(const Uniform &u, int64_t n, Value lane, ExprScope
     }
     to.given.emplace_back(&*part, v);
   }
-}
-
-/// An equation of the residual with the query alone on one side and the key alone on the other (documents,
-/// clusters), as {query side, key side}.
-static std::optional<std::pair<Expr, Expr>> matchedIds(const Expr &residual) {
-  if (residual->kind == ExprKind::And) {
-    for (const Expr &arg : residual->args) {
-      if (auto ids = matchedIds(arg)) {
-        return ids;
-      }
-    }
-    return std::nullopt;
-  }
-  if (residual->kind != ExprKind::Eq) {
-    return std::nullopt;
-  }
-  auto onQuery = [](const Expr &x) { return x.mentions(Sym::Query) || x.mentions(Sym::QueryRow); };
-  auto onKey = [](const Expr &x) { return x.mentions(Sym::Key) || x.mentions(Sym::KeyRow); };
-  Expr q = residual->args[0], k = residual->args[1];
-  if (onKey(q)) {
-    std::swap(q, k);
-  }
-  auto isIds = [](const Expr &x) { return x->kind == ExprKind::Load && x->type == ExprType::Int; };
-  if (!isIds(q) || !isIds(k) || onKey(q) || onQuery(k)) {
-    return std::nullopt;
-  }
-  return std::pair(q, k);
 }
 
 /// Run-time ids that must be equal: narrows `keys` to the first and last key whose id lies between the least and

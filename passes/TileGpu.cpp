@@ -15,6 +15,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "dialect/ListKeys.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -33,6 +34,8 @@ namespace heddle {
 static constexpr int64_t kKeysPerSplit = 1024, kMaxSplits = 64;
 /// Tables of one kernel past this many bytes go to a second one.
 static constexpr int64_t kMaxTableBytes = 40 * 1024;
+/// Queries of a block of the kernels of sm_90a.
+static constexpr int64_t kHopperRows = 128;
 /// Tensor maps of a launch: they are kernel parameters.
 static constexpr size_t kMaxMaps = 24;
 
@@ -66,7 +69,7 @@ static SmallVector<GpuGroup> groupsOf(const KernelSignature &sig, const Schedule
   return groups;
 }
 
-/// The conditions of a gathered stratum as conditions per pair, and each of a stratum's choices as a stratum.
+/// Equal ids as a condition per pair, and each of a stratum's choices as a stratum.
 static Schedule flattened(const Schedule &schedule) {
   Schedule out = schedule;
   out.strata.clear();
@@ -74,12 +77,10 @@ static Schedule flattened(const Schedule &schedule) {
     for (int64_t choice = 0; choice < std::max<int64_t>(s.choices, 1); ++choice) {
       Stratum one = s;
       one.choices = 0;
-      for (const Expr &condition : {s.list, s.ids}) {
-        if (condition) {
-          one.residual = one.residual ? one.residual && condition : condition;
-        }
+      if (s.ids) {
+        one.residual = one.residual ? one.residual && s.ids : s.ids;
+        one.ids = Expr();
       }
-      one.list = one.first = one.ids = Expr();
       auto chosen = [&](Expr &x) {
         if (!x.isNull() && x.mentions(Sym::Choice)) {
           x = x.substitute([&](const ExprNode &n) {
@@ -177,7 +178,11 @@ DictionaryAttr GpuTiler::describeMerge(StringRef name) {
 SmallVector<std::unique_ptr<HopperKernel>> GpuTiler::hopperKernels(ArrayRef<GpuGroup> groups, GpuShape &shape,
                                                                    SmallVectorImpl<TensorMapRecipe> &recipes) {
   SmallVector<std::unique_ptr<HopperKernel>> kernels;
-  if (!hopper || !hopperCovers(sig)) {
+  // Lists that fewer rows share than a tile has: a warp without a live pair leaves a tile out, a warpgroup cannot.
+  auto scattered = [](const Stratum &s) {
+    return bool(s.list) && (hasOwnLists(s) || (listSharing(s.list) > 0 && listSharing(s.list) < kHopperRows));
+  };
+  if (!hopper || !hopperCovers(sig) || llvm::any_of(schedule.strata, scattered)) {
     return kernels;
   }
   for (const GpuShape &candidate : hopperShapes(sig)) {

@@ -52,8 +52,20 @@ struct GpuInterval {
   int64_t partial = -1;     ///< first of four reduced values
 };
 
+/// Rows of a gathered stratum's lists in shared memory, i32 for each row of the block. Rows that have the same list
+/// share it: the first of them leads. The keys of a tile's lists are numbered one list after the other.
+struct GpuLists {
+  int64_t list = -1;   ///< which list the row has; kFar: none that lives, -kFar: the row is no query
+  int64_t count = -1;  ///< keys of a leader's list, else 0
+  int64_t leader = -1; ///< row that leads; -1: no list, -2: no query
+  int64_t prefix = -1; ///< keys before the row's list
+};
+
 /// Whether a tile may hold the same queries of several heads: nothing in the schedule depends on the head.
 bool headsMayShare(const KernelSignature &sig, const Schedule &schedule);
+
+/// Whether the rows of a gathered stratum have lists (or keys that lists give) of their own.
+bool hasOwnLists(const Stratum &s);
 
 /// Shared-memory bytes that a group's tables take in a block of `shape`.
 int64_t gpuTableBytes(const KernelSignature &sig, const Schedule &schedule, const GpuGroup &group,
@@ -79,6 +91,10 @@ protected:
   struct Member {
     int64_t stratum;
     llvm::SmallVector<GpuInterval> intervals; ///< of j, then of each key digit
+    GpuLists lists;                           ///< gathered strata
+    /// Ids that must be equal, {of the query, of the key}, and the first of two reduced values.
+    std::optional<std::pair<Expr, Expr>> ids;
+    int64_t idPartial = -1;
   };
   /// What a thread must know of one segment's tensors for the block's (b, h).
   struct Rows {
@@ -110,9 +126,10 @@ protected:
 
   // Shared-memory offsets.
   int64_t size = 0, sRow = 0, sPosition = 0, sPartial = 0, sDescriptor = 0, sTable = 0, sRing = 0, partials = 0,
-          sHead = -1, sWeights = -1, sRelative = -1;
+          sHead = -1, sWeights = -1, sRelative = -1, sOwner = -1, sScan = -1;
   llvm::SmallVector<int64_t> sQuery;
   int64_t stageBytes = 0, keyBytes = 0;
+  int64_t blockThreads = 0; ///< that the block's barrier counts
 
   // Uniform values of the block.
   mlir::Value args, b, h, heads, nq, qOffset, chunk; ///< h: of the tile's first row
@@ -138,6 +155,16 @@ protected:
   mlir::Value decodeBlock(llvm::SmallVectorImpl<mlir::Value> &corner, mlir::Value &sub);
   mlir::Value emitPositions(mlir::Value sub, llvm::ArrayRef<mlir::Value> corner, mlir::Value &valid, mlir::Value &head);
   void emitIntervals(Member &m, mlir::Value position, mlir::Value valid);
+  bool gathers(size_t member) const { return bool(schedule.strata[members[member].stratum].list); }
+  llvm::SmallVector<size_t> gathered() const;
+  void emitListOfRow(Member &m, mlir::Value position, mlir::Value valid, mlir::Value dead);
+  /// Numbers the keys of a member's lists; returns how many there are, and whether all rows have the same list.
+  std::pair<mlir::Value, mlir::Value> numberLists(const Member &m);
+  /// Whether a member's keys are looked through before its tiles: flagged ones, or those with some ids.
+  bool scansKeys(const Member &m) const;
+  /// Narrows [lo, hi) to the first and last key that is flagged and whose id lies among those of the rows; true where
+  /// all keys between them live.
+  mlir::Value bracket(const Member &m, mlir::Value &lo, mlir::Value &hi);
   mlir::Value partialOf();
   mlir::Value reduced(int64_t value, bool least);
   /// How the tiles of member n are loaded, for kernels that have several ways.
@@ -156,6 +183,11 @@ protected:
   /// `index` is the thread's number among `threads`.
   void writeTable(mlir::Value tile, mlir::Value index, int64_t threads);
   mlir::Value tableOf(mlir::Value tile);
+  Values placeInList(size_t member, mlir::Value n, mlir::Value x, mlir::Value valid);
+  /// Whether all pairs of the tile are live; x is the number of its first key.
+  mlir::Value fullTile(mlir::Value n, mlir::Value x, mlir::Value table);
+  /// Whether any key of the tile is there.
+  mlir::Value anyKey(mlir::Value table);
   void issueLoads(mlir::Value tile);
   void loadRows(const Rows &from, mlir::Value table, int64_t rows, int64_t d, mlir::Value limit, mlir::Value to,
                 mlir::Value headTable = {});
@@ -176,7 +208,8 @@ protected:
   Values scores(size_t source, mlir::Value stage, mlir::Value table);
   /// Scores from the dots of one segment's tile.
   Values scoresOf(size_t source, llvm::ArrayRef<Values> dots, mlir::Value table);
-  Values masked(Values s, mlir::Value table, mlir::Value n);
+  Values liveWords(mlir::Value table, mlir::Value n);
+  Values masked(Values s, const Values &words);
   mlir::Value nonFinite(mlir::Value stage, mlir::Value wanted);
   void softmax(Values &scores, Values &state);
   void accumulate(const Values &weights, Values &state, mlir::Value stage);
@@ -184,6 +217,8 @@ protected:
   Values weightFragment(const Values &weights, int64_t step);
   void multiply(llvm::ArrayRef<mlir::Value> a, llvm::ArrayRef<mlir::Value> bb, llvm::MutableArrayRef<mlir::Value> c);
   bool maskable(size_t member) const;
+  /// Whether warps may find no live pair in a tile that is not full, and leave it out.
+  bool sparse() const;
   bool scored() const;
   void step(mlir::Value tile, Values &state);
   Values initialState();

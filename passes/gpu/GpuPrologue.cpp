@@ -1,5 +1,6 @@
 //===- GpuPrologue.cpp - Rows, intervals and boxes of a query tile --------===//
 
+#include "dialect/ListKeys.h"
 #include "passes/gpu/GpuKernel.h"
 
 #include <cmath>
@@ -27,17 +28,25 @@ static SmallVector<GpuInterval> intervalsOf(const Stratum &s) {
 
 static int64_t align(int64_t n) { return (n + 15) / 16 * 16; }
 
+/// Warps of the largest block.
+static constexpr int64_t kMostWarps = 16;
+
 /// Weights of a tile in f32, for the path that takes V's infinities and NaNs.
 static int64_t weightBytes(const GpuShape &shape) { return shape.rows * shape.keys * 4; }
 
 int64_t gpuTableBytes(const KernelSignature &, const Schedule &schedule, const GpuGroup &group, const GpuShape &shape) {
   int64_t digits = 1, out = 3 * align(shape.rows * 4) + 16;
+  bool gathers = false;
   for (int64_t n : group.members) {
-    digits = std::max<int64_t>(digits, schedule.strata[n].key.size());
-    for (const GpuInterval &i : intervalsOf(schedule.strata[n])) {
+    const Stratum &s = schedule.strata[n];
+    digits = std::max<int64_t>(digits, s.key.size());
+    for (const GpuInterval &i : intervalsOf(s)) {
       out += i.varies ? 2 * align(shape.rows * 4) + 64 : 0;
     }
+    out += s.list ? 4 * align(shape.rows * 4) : 32;
+    gathers |= bool(s.list);
   }
+  out += 3 * kMostWarps * 4 + (gathers ? align((shape.stages + 1) * shape.keys * 4) : 0);
   out += align(int64_t(group.members.size()) * (8 + 2 * (digits - 1)) * 4);
   return out + align((shape.stages + 1) * shape.keys * 4) + weightBytes(shape);
 }
@@ -50,8 +59,9 @@ bool headsMayShare(const KernelSignature &sig, const Schedule &schedule) {
     };
     // Rows of a packed tile are consecutive queries, so it must not matter where the tile begins.
     bool band = s.query.size() == 1 && s.query[0].radix == 1;
-    return !band || s.headPeriod > 1 || mentions(s.guard) || mentions(s.keep) || mentions(s.residual) ||
-           llvm::any_of(s.lower, mentions) || llvm::any_of(s.upper, mentions) || llvm::any_of(s.key, digit);
+    return !band || s.headPeriod > 1 || mentions(s.list) || mentions(s.first) || mentions(s.guard) ||
+           mentions(s.keep) || mentions(s.residual) || llvm::any_of(s.lower, mentions) ||
+           llvm::any_of(s.upper, mentions) || llvm::any_of(s.key, digit);
   };
   auto hasHeads = [&](int64_t a) {
     auto tensor = dyn_cast<RankedTensorType>(sig.func.getArgumentTypes()[a]);
@@ -91,7 +101,8 @@ GpuKernel::GpuKernel(OpBuilder &builder, const KernelSignature &sig, const Sched
   }
   for (int64_t n : group.members) {
     const Stratum &s = schedule.strata[n];
-    members.push_back({n, intervalsOf(s)});
+    members.push_back(
+        {n, intervalsOf(s), {}, bool(s.residual) && s.list.isNull() ? matchedIds(s.residual) : std::nullopt});
     digits = std::max<int64_t>(digits, s.key.size());
     if (!llvm::is_contained(segmentsUsed, s.segment)) {
       segmentsUsed.push_back(s.segment);
@@ -100,6 +111,7 @@ GpuKernel::GpuKernel(OpBuilder &builder, const KernelSignature &sig, const Sched
 }
 
 void GpuKernel::layout() {
+  blockThreads = shape.threads();
   for (const DotSource &q : queries) {
     sQuery.push_back(allocate(shape.rows * sharedPitch(q.d, bytes)));
   }
@@ -132,10 +144,24 @@ void GpuKernel::layoutTables() {
         partials += 4;
       }
     }
+    if (m.ids) {
+      m.idPartial = partials;
+      partials += 2;
+    }
+    if (scansKeys(m) && sScan < 0) {
+      sScan = allocate(3 * kMostWarps * 4);
+    }
+    if (schedule.strata[m.stratum].list) {
+      for (int64_t *at : {&m.lists.list, &m.lists.count, &m.lists.leader, &m.lists.prefix}) {
+        *at = allocate(shape.rows * 4);
+      }
+      sOwner = 0;
+    }
   }
   sPartial = allocate(partials * 16);
   sDescriptor = allocate(int64_t(members.size()) * descriptorWords() * 4);
   sTable = allocate((shape.stages + 1) * shape.keys * 4);
+  sOwner = sOwner >= 0 ? allocate((shape.stages + 1) * shape.keys * 4) : -1;
 }
 
 //===--- The argument block -----------------------------------------------===//
@@ -293,10 +319,13 @@ static constexpr int64_t kPartials = 4;
 
 Value GpuKernel::partialOf() { return e.bitAnd(warp, kPartials - 1); }
 
+/// Ids far out count as one number.
+static Value clampId(WarpEmitter &e, Value id) { return e.narrow(e.max(e.min(e.wide(id), e.c(kFar)), e.c(-kFar))); }
+
 /// Keys of this thread's row in each interval: to shared memory, and reduced over the warp.
 void GpuKernel::emitIntervals(Member &m, Value position, Value valid) {
   const Stratum &s = schedule.strata[m.stratum];
-  if (llvm::none_of(m.intervals, [](const GpuInterval &i) { return i.varies; })) {
+  if (s.list.isNull() && !m.ids && llvm::none_of(m.intervals, [](const GpuInterval &i) { return i.varies; })) {
     return;
   }
   Value plus = e.c(kFar), minus = e.c(-kFar);
@@ -337,6 +366,130 @@ void GpuKernel::emitIntervals(Member &m, Value position, Value valid) {
       }
     });
   }
+  Value alive = e.both(valid, e.invert(dead));
+  if (s.list) {
+    emitListOfRow(m, position, valid, dead);
+  }
+  if (m.ids) {
+    Value id = clampId(e, emitExpr(e, m.ids->first, at));
+    Value least = e.reduceMin(e.select(alive, id, e.k(kFar))), most = e.reduceMax(e.select(alive, id, e.k(-kFar)));
+    e.ifThen(first, [&] {
+      e.storeShared(least, e.add(slotOf, m.idPartial * 16), 4);
+      e.storeShared(most, e.add(slotOf, (m.idPartial + 1) * 16), 4);
+    });
+  }
+}
+
+//===--- Run-time lists and ids -------------------------------------------===//
+
+bool hasOwnLists(const Stratum &s) {
+  return listSharing(s.list) == 1 || s.first.mentions(Sym::Query) || s.first.mentions(Sym::QueryRow);
+}
+
+/// Which list this thread's row has, and how many keys it gives.
+void GpuKernel::emitListOfRow(Member &m, Value position, Value valid, Value dead) {
+  const Stratum &s = schedule.strata[m.stratum];
+  ExprScope at = scope(s.segment, position, {});
+  Value row = e.mul(e.remu(tid, shape.rows), 4), alive = e.both(valid, e.invert(dead));
+  Values own = e.ifElse(
+      alive, TypeRange{e.i32, e.i32},
+      [&] {
+        EmittedList entries = emitList(e, s.list, at);
+        Value count = e.mul(e.max(e.sub(entries.hi, entries.lo), e.c(0)), s.run), number = position;
+        if (!hasOwnLists(s)) {
+          Expr which = listRow(s.list);
+          number = listSharing(s.list) == 0 ? e.c(0) : emitExpr(e, which, at);
+        }
+        return Values{e.narrow(number), e.narrow(count)};
+      },
+      [&] { return Values{e.select(valid, e.k(kFar), e.k(-kFar)), e.k(0)}; });
+  e.storeShared(own[0], e.add(row, m.lists.list), 4);
+  e.storeShared(own[1], e.add(row, m.lists.count), 4);
+}
+
+std::pair<Value, Value> GpuKernel::numberLists(const Member &m) {
+  Value r = e.remu(tid, shape.rows), row = e.mul(r, 4);
+  Value own = e.loadShared(e.i32, e.add(row, m.lists.list), 4);
+  Value leader = loop(e.k(0), e.k(shape.rows), 1, {e.k(shape.rows)}, [&](Value other, ValueRange found) {
+    Value list = e.loadShared(e.i32, e.add(e.shl(other, 2), m.lists.list), 4);
+    return Values{e.min(found[0], e.select(e.eq(list, own), other, e.k(shape.rows)))};
+  })[0];
+  leader = e.select(e.eq(own, kFar), e.k(-1), e.select(e.eq(own, -kFar), e.k(-2), leader));
+  Value count = e.loadShared(e.i32, e.add(row, m.lists.count), 4);
+  e.storeShared(leader, e.add(row, m.lists.leader), 4);
+  e.storeShared(e.select(e.eq(leader, r), count, e.k(0)), e.add(row, m.lists.count), 4);
+  e.barrier();
+  // Keys before this row's list, of all lists, and the first and last leader of a query.
+  Values sums =
+      loop(e.k(0), e.k(shape.rows), 1, {e.k(0), e.k(0), e.k(kFar), e.k(-2)}, [&](Value other, ValueRange carried) {
+        Value at = e.shl(other, 2);
+        Value keys = e.loadShared(e.i32, e.add(at, m.lists.count), 4);
+        Value lead = e.loadShared(e.i32, e.add(at, m.lists.leader), 4);
+        Value before = e.select(e.lt(other, r), keys, e.k(0));
+        return Values{e.add(carried[0], before), e.add(carried[1], keys),
+                      e.min(carried[2], e.select(e.eq(lead, -2), e.k(kFar), lead)), e.max(carried[3], lead)};
+      });
+  e.storeShared(sums[0], e.add(row, m.lists.prefix), 4);
+  return {sums[1], e.both(e.eq(sums[2], sums[3]), e.ge(sums[2], e.k(0)))};
+}
+
+bool GpuKernel::scansKeys(const Member &m) const {
+  const Stratum &s = schedule.strata[m.stratum];
+  return s.list.isNull() && (bool(s.keep) || m.ids);
+}
+
+Value GpuKernel::bracket(const Member &m, Value &lo, Value &hi) {
+  const Stratum &s = schedule.strata[m.stratum];
+  Value least, most;
+  if (m.ids) {
+    least = e.narrow(reduced(m.idPartial, true));
+    most = e.narrow(reduced(m.idPartial + 1, false));
+  }
+  Value from = e.add(e.narrow(lo), tid);
+  Values found =
+      loop(from, e.narrow(hi), blockThreads, {e.k(kFar), e.k(-kFar), e.k(0)}, [&](Value j, ValueRange carried) {
+        ExprScope at = scope(s.segment, {}, e.wide(j));
+        Value hit = s.keep ? emitExpr(e, s.keep, at) : e.yes();
+        if (m.ids) {
+          Value id = clampId(e, emitExpr(e, m.ids->second, at));
+          hit = e.both(hit, e.both(e.le(least, id), e.le(id, most)));
+        }
+        return Values{e.select(hit, e.min(carried[0], j), carried[0]), e.select(hit, e.max(carried[1], j), carried[1]),
+                      e.add(carried[2], e.toInt(hit, e.i32))};
+      });
+  Value count = found[2];
+  for (int64_t mask : {1, 2, 4, 8, 16}) {
+    count = e.add(count, e.shuffleXor(count, mask));
+  }
+  Value first = e.reduceMin(found[0]), last = e.reduceMax(found[1]), at = e.add(e.shl(warp, 2), sScan);
+  e.ifThen(e.eq(lane, 0), [&] {
+    for (auto [n, v] : llvm::enumerate(Values{first, last, count})) {
+      e.storeShared(v, e.add(at, int64_t(n) * kMostWarps * 4), 4);
+    }
+  });
+  e.barrier();
+  first = e.k(kFar);
+  last = e.k(-kFar);
+  count = e.k(0);
+  for (int64_t w = 0; w < blockThreads / 32; ++w) {
+    auto of = [&](int64_t n) { return e.loadShared(e.i32, e.k(sScan + (n * kMostWarps + w) * 4), 4); };
+    first = e.min(first, of(0));
+    last = e.max(last, of(1));
+    count = e.add(count, of(2));
+  }
+  e.barrier(); // the next member's values take the same place
+  lo = e.max(lo, e.wide(first));
+  hi = e.min(hi, e.wide(e.add(last, 1)));
+  Value all = e.eq(e.wide(count), e.sub(hi, lo));
+  if (s.residual) {
+    if (!m.ids || s.residual->kind != ExprKind::Eq) {
+      return e.no();
+    }
+    // Numbers at the ends of the range stand for all beyond.
+    Value exact = e.both(e.lt(e.k(-kFar), least), e.lt(most, kFar));
+    all = e.both(all, e.both(exact, e.eq(least, most)));
+  }
+  return all;
 }
 
 /// Value number `value` over all warps (i64).
@@ -350,7 +503,7 @@ Value GpuKernel::reduced(int64_t value, bool least) {
 }
 
 /// Writes {first tile, keys, fullFrom, fullTo, base, step 0, segment, (length k, step k).., load class} of member n and
-/// adds its tiles to the stream.
+/// adds its tiles to the stream. Of a gathered member fullFrom and fullTo are positions.
 void GpuKernel::emitDescriptor(size_t n, Value anyPosition) {
   const Member &m = members[n];
   const Stratum &s = schedule.strata[m.stratum];
@@ -376,6 +529,7 @@ void GpuKernel::emitDescriptor(size_t n, Value anyPosition) {
   };
   clip(all.lo, all.hi);
   clip(all.fullLo, all.fullHi);
+  Value same = scansKeys(m) ? bracket(m, all.lo, all.hi) : Value();
   Value live = e.lt(all.lo, all.hi);
   if (s.headPeriod > 1) {
     Value residue = e.remu(h, s.headPeriod), takes = e.no();
@@ -421,10 +575,17 @@ void GpuKernel::emitDescriptor(size_t n, Value anyPosition) {
   Value count = e.select(live, e.mul(length0, inner), zero);
   Value fullFrom = e.mul(from0, inner), fullTo = e.mul(to0, inner);
   if (bool(s.residual) || bool(s.keep)) {
-    fullFrom = fullTo = zero;
-  } else {
-    fullFrom = e.select(innerFull, fullFrom, zero);
-    fullTo = e.select(innerFull, fullTo, zero);
+    innerFull = same ? e.both(innerFull, same) : e.no();
+  }
+  fullFrom = e.select(innerFull, fullFrom, zero);
+  fullTo = e.select(innerFull, fullTo, zero);
+  if (s.list) {
+    // Positions here: a key of the list that lies between them is live for every row.
+    auto [keys, alike] = numberLists(m);
+    Value full = s.residual ? e.no() : alike;
+    count = e.select(live, e.wide(keys), zero);
+    fullFrom = e.select(full, all.fullLo, e.c(kFar));
+    fullTo = e.select(full, all.fullHi, e.c(-kFar));
   }
   Value words[] = {tiles,
                    e.narrow(count),

@@ -1,5 +1,6 @@
 //===- GpuStream.cpp - Key tiles: their rows, loads and live bits ---------===//
 
+#include "dialect/ListKeys.h"
 #include "passes/gpu/GpuKernel.h"
 
 using namespace mlir;
@@ -76,6 +77,48 @@ Values GpuKernel::perSegment(Value n, llvm::function_ref<Values(size_t)> body) {
 
 Value GpuKernel::tableOf(Value tile) { return e.add(e.mul(e.remu(tile, shape.stages + 1), shape.keys * 4), sTable); }
 
+/// {position, owner, whether it is live for the owner} of key x of a member's lists. The owner is the row that leads
+/// the list; with 256 added the key is live for every row.
+Values GpuKernel::placeInList(size_t member, Value n, Value x, Value valid) {
+  const Member &m = members[member];
+  const Stratum &s = schedule.strata[m.stratum];
+  return e.ifElse(
+      valid, TypeRange{e.i32, e.i32, e.i1},
+      [&] {
+        // The last row with so few keys before its list.
+        Value row = e.k(0), before = e.k(0);
+        for (int64_t step = shape.rows / 2; step > 0; step /= 2) {
+          Value keys = e.loadShared(e.i32, e.add(e.shl(row, 2), m.lists.prefix + step * 4), 4);
+          Value further = e.le(keys, x);
+          row = e.select(further, e.add(row, step), row);
+          before = e.select(further, keys, before);
+        }
+        Value t = e.sub(x, before), number = s.run > 1 ? e.divu(t, s.run) : t, at = e.shl(row, 2);
+        Value query = e.wide(e.loadShared(e.i32, e.add(at, sPosition), 4));
+        ExprScope from = scope(s.segment, query, {});
+        EmittedList entries = emitList(e, s.list, from);
+        from.entry = entries.entry(e, e.add(entries.lo, e.wide(number)));
+        Value j = emitExpr(e, s.first, from);
+        if (s.run > 1) {
+          j = e.add(j, e.wide(e.sub(t, e.mul(number, s.run))));
+        }
+        j = e.max(e.min(j, e.c(kBeyondPositions)), e.c(-kBeyondPositions));
+        Value position = e.narrow(j), live = e.yes();
+        if (hasOwnLists(s)) {
+          if (const GpuInterval &i = m.intervals[0]; i.varies) {
+            live = e.both(e.le(e.loadShared(e.i32, e.add(at, i.lo), 4), position),
+                          e.lt(position, e.loadShared(e.i32, e.add(at, i.hi), 4)));
+          }
+          if (s.residual) {
+            live = e.both(live, emitExpr(e, s.residual, scope(s.segment, query, j)));
+          }
+        }
+        Value all = e.both(e.le(descriptor(n, 2), position), e.lt(position, descriptor(n, 3)));
+        return Values{position, e.add(row, e.shl(e.toInt(all, e.i32), 8)), live};
+      },
+      [&] { return Values{e.k(0), e.k(0), e.no()}; });
+}
+
 /// Writes the tensor rows of the tile's keys; -1 past the box, outside the tensor or where `keep` fails.
 void GpuKernel::writeTable(Value tile, Value index, int64_t threads) {
   auto write = [&](Value r) {
@@ -83,21 +126,24 @@ void GpuKernel::writeTable(Value tile, Value index, int64_t threads) {
     Value x = e.add(e.mul(e.sub(tile, descriptor(n, 0)), shape.keys), r);
     Value valid = e.both(e.lt(tile, tiles), e.lt(x, descriptor(n, 1)));
     // Mixed radix: the last digit runs fastest.
-    Value position = descriptor(n, 4), rest = x;
-    for (int64_t k = digits - 1; k > 0; --k) {
-      Value length = descriptor(n, 5 + 2 * k), quotient = e.divu(rest, length);
-      Value index = e.sub(rest, e.mul(quotient, length));
-      position = e.add(position, e.mul(index, descriptor(n, 6 + 2 * k)));
-      rest = quotient;
-    }
-    position = e.add(position, e.mul(rest, descriptor(n, 5)));
-    Value row, kept = valid;
+    auto inBox = [&] {
+      Value position = descriptor(n, 4), rest = x;
+      for (int64_t k = digits - 1; k > 0; --k) {
+        Value length = descriptor(n, 5 + 2 * k), quotient = e.divu(rest, length);
+        Value index = e.sub(rest, e.mul(quotient, length));
+        position = e.add(position, e.mul(index, descriptor(n, 6 + 2 * k)));
+        rest = quotient;
+      }
+      return Values{e.add(position, e.mul(rest, descriptor(n, 5))), e.k(0), valid};
+    };
+    Values place = perMember(n, gathered(), [&](size_t m) { return placeInList(m, n, x, valid); }, inBox);
+    Value position = place[0], row, kept;
     Values source = perSegment(n, [&](size_t s) {
       Value own = e.sub(position, e.narrow(sources[s].kOffset));
       return Values{own, e.both(e.ge(own, e.k(0)), e.lt(own, e.narrow(sources[s].count)))};
     });
     row = source[0];
-    kept = e.both(valid, source[1]);
+    kept = e.both(place[2], source[1]);
     SmallVector<size_t> withKeep;
     for (auto [m, member] : llvm::enumerate(members)) {
       if (schedule.strata[member.stratum].keep) {
@@ -111,7 +157,11 @@ void GpuKernel::writeTable(Value tile, Value index, int64_t threads) {
           return Values{e.both(kept, emitExpr(e, s.keep, scope(s.segment, {}, e.wide(position))))};
         },
         [&] { return Values{kept}; })[0];
-    e.storeShared(e.select(kept, row, e.k(-1)), e.add(tableOf(tile), e.mul(r, 4)), 4);
+    Value at = e.add(tableOf(tile), e.mul(r, 4));
+    e.storeShared(e.select(kept, row, e.k(-1)), at, 4);
+    if (sOwner >= 0) {
+      e.storeShared(e.select(kept, place[1], e.k(0)), e.add(at, sOwner - sTable), 4);
+    }
   };
   if (shape.keys > 2 * threads) {
     loop(index, e.k(shape.keys), threads, {}, [&](Value r, ValueRange) {
@@ -220,24 +270,77 @@ void GpuKernel::issueLoads(Value tile) {
 bool GpuKernel::maskable(size_t member) const {
   const Member &m = members[member];
   const Stratum &s = schedule.strata[m.stratum];
-  return bool(s.residual) || bool(s.keep) || llvm::any_of(m.intervals, [](const GpuInterval &i) { return i.varies; });
+  return bool(s.list) || bool(s.residual) || bool(s.keep) ||
+         llvm::any_of(m.intervals, [](const GpuInterval &i) { return i.varies; });
+}
+
+bool GpuKernel::sparse() const {
+  return llvm::any_of(members, [&](const Member &m) {
+    const Stratum &s = schedule.strata[m.stratum];
+    return bool(s.list) || bool(s.residual) || bool(s.keep);
+  });
+}
+
+SmallVector<size_t> GpuKernel::gathered() const {
+  SmallVector<size_t> out;
+  for (size_t m = 0; m < members.size(); ++m) {
+    if (gathers(m)) {
+      out.push_back(m);
+    }
+  }
+  return out;
 }
 
 /// Scores (of 64 keys, or all of a smaller tile) a word of live bits.
 static constexpr int64_t kWordKeys = 64;
 
-/// The scores with what is dead replaced.
-Values GpuKernel::masked(Values s, Value table, Value n) {
-  Value dead = e.f(softmaxed() ? -std::numeric_limits<double>::infinity() : 0.0);
+Values GpuKernel::liveWords(Value table, Value n) {
+  Values words;
   for (int64_t first = 0; first < shape.keys; first += kWordKeys) {
-    Value word = liveBits(e.add(table, first * 4), n);
+    words.push_back(liveBits(e.add(table, first * 4), n));
+  }
+  return words;
+}
+
+/// The scores with what is dead replaced.
+Values GpuKernel::masked(Values s, const Values &words) {
+  Value dead = e.f(softmaxed() ? -std::numeric_limits<double>::infinity() : 0.0);
+  for (auto [n, word] : llvm::enumerate(words)) {
     for (int64_t k = 0; k < std::min(shape.keys, kWordKeys) / 2; ++k) {
       Value bit = e.bitAnd(word, int64_t(int32_t(uint32_t(1) << k)));
-      Value &v = s[first / 2 + k];
+      Value &v = s[int64_t(n) * kWordKeys / 2 + k];
       v = e.select(e.eq(bit, 0), dead, v);
     }
   }
   return s;
+}
+
+/// True for the warp where `holds` (of a place in the tile's tables) does for one of the tile's keys.
+static Value someKey(WarpEmitter &e, int64_t keys, Value lane, Value table, llvm::function_ref<Value(Value)> holds) {
+  Value some;
+  for (int64_t first = 0; first < keys; first += 32) {
+    Value key = keys < 32 ? e.remu(lane, keys) : e.add(lane, first);
+    Value own = holds(e.add(table, e.shl(key, 2)));
+    some = some ? e.either(some, own) : own;
+  }
+  return e.anyInWarp(some);
+}
+
+Value GpuKernel::anyKey(Value table) {
+  return someKey(e, shape.keys, lane, table, [&](Value at) { return e.ge(e.loadShared(e.i32, at, 4), e.k(0)); });
+}
+
+Value GpuKernel::fullTile(Value n, Value x, Value table) {
+  auto listed = [&](size_t) {
+    Value partial = someKey(e, shape.keys, lane, table, [&](Value at) {
+      return e.eq(e.bitAnd(e.loadShared(e.i32, e.add(at, sOwner - sTable), 4), 256), 0);
+    });
+    return Values{e.invert(partial)};
+  };
+  auto numbered = [&] {
+    return Values{e.both(e.le(descriptor(n, 2), x), e.le(e.add(x, shape.keys), descriptor(n, 3)))};
+  };
+  return perMember(n, gathered(), listed, numbered)[0];
 }
 
 /// Live bits of this thread's scores: bit 4 n + c is element c of the fragment of keys 8 n to 8 n + 7.
@@ -259,12 +362,14 @@ Value GpuKernel::liveBitsOf(size_t member, Value table) {
   // The two rows of this thread.
   Value rows[2] = {e.add(e.shl(warp, 4), group8), {}};
   rows[1] = e.add(rows[0], 8);
-  Value positions[2];
+  Value positions[2], leaders[2];
   SmallVector<std::pair<Value, Value>> ends[2];
+  bool listed = m && gathers(member), decided = listed && hasOwnLists(*s); // in the table
   if (m) {
     for (int64_t half = 0; half < 2; ++half) {
       Value at = e.shl(rows[half], 2);
       positions[half] = e.wide(e.loadShared(e.i32, e.add(at, sPosition), 4));
+      leaders[half] = listed ? e.loadShared(e.i32, e.add(at, m->lists.leader), 4) : Value();
       for (const GpuInterval &i : m->intervals) {
         ends[half].emplace_back(i.varies ? e.loadShared(e.i32, e.add(at, i.lo), 4) : Value(),
                                 i.varies ? e.loadShared(e.i32, e.add(at, i.hi), 4) : Value());
@@ -275,12 +380,15 @@ Value GpuKernel::liveBitsOf(size_t member, Value table) {
   return loop(e.k(0), e.k(std::min(shape.keys, kWordKeys) / 4), 1, {e.k(0)}, [&](Value c, ValueRange carried) {
     Value pair = e.shr(c, 1), odd = e.bitAnd(c, 1);
     Value column = e.add(e.add(e.shl(pair, 3), e.shl(quad, 1)), odd);
-    Value row = e.loadShared(e.i32, e.add(table, e.shl(column, 2)), 4);
-    Value present = e.ge(row, e.k(0)), word = carried[0];
+    Value place = e.add(table, e.shl(column, 2)), row = e.loadShared(e.i32, place, 4);
+    Value present = e.ge(row, e.k(0)), word = carried[0], owner;
+    if (listed) {
+      owner = e.bitAnd(e.loadShared(e.i32, e.add(place, sOwner - sTable), 4), 255);
+    }
     Value bit = e.add(e.shl(pair, 2), odd);
     for (int64_t half = 0; half < 2; ++half) {
-      Value live = present;
-      if (m) {
+      Value live = listed ? e.both(present, e.eq(owner, leaders[half])) : present;
+      if (m && !decided) {
         Value position = e.add(row, offset), j = e.wide(position);
         for (auto [n, i] : llvm::enumerate(m->intervals)) {
           if (!i.varies) {

@@ -306,7 +306,9 @@ void GpuKernel::softmax(Values &s, Values &state) {
   // l = l * 2^(oldMax - newMax) + sum P; acc likewise.
   Value factor[2];
   for (int64_t r : {0, 1}) {
-    factor[r] = power(state[acc + r], r);
+    // The old maximum rounds as the new one did, so that a factor of 1 is 1.
+    Value old = fused ? e.mul(state[acc + r], scaleConstant) : state[acc + r];
+    factor[r] = e.exp2Fast(e.add(old, shift[r]));
     state[acc + r] = top[r];
     state[acc + 2 + r] = e.mul(state[acc + 2 + r], factor[r]);
   }
@@ -414,10 +416,31 @@ void GpuKernel::step(Value tile, Values &state) {
   Value n = memberOf(tile), table = tableOf(tile);
   Value stage = e.add(e.mul(e.remu(tile, shape.stages), stageBytes), sRing);
   Value x = e.mul(e.sub(tile, descriptor(n, 0)), shape.keys);
-  Value full = e.both(e.le(descriptor(n, 2), x), e.le(e.add(x, shape.keys), descriptor(n, 3)));
-  Value partial = e.invert(full);
-  Values s = perSegment(n, [&](size_t source) { return scores(source, stage, table); });
-  s = branch(e, partial, [&] { return this->masked(s, table, n); }, [&] { return s; });
+  Value partial = e.invert(fullTile(n, x, table)), alive;
+  auto scoresOfTile = [&] { return perSegment(n, [&](size_t source) { return scores(source, stage, table); }); };
+  Values s;
+  if (sparse()) {
+    // Which pairs live is known before their scores: a warp without any leaves the tile out.
+    Values none((shape.keys + 63) / 64, e.k(-1));
+    Values words = branch(e, partial, [&] { return liveWords(table, n); }, [&] { return none; });
+    Value any = words[0];
+    for (Value w : ArrayRef<Value>(words).drop_front()) {
+      any = e.either(any, w);
+    }
+    alive = e.anyInWarp(e.invert(e.eq(any, 0)));
+    Values dead(scoreCount(), e.f(softmaxed() ? -kInfinity : 0.0));
+    s = branch(
+        e, alive,
+        [&] {
+          Values own = scoresOfTile();
+          return branch(e, partial, [&] { return this->masked(own, words); }, [&] { return own; });
+        },
+        [&] { return dead; });
+    partial = e.both(partial, anyKey(table));
+  } else {
+    s = scoresOfTile();
+    s = branch(e, partial, [&] { return this->masked(s, liveWords(table, n)); }, [&] { return s; });
+  }
   bool anyMask = false;
   for (size_t m = 0; m < members.size(); ++m) {
     anyMask |= maskable(m);
@@ -437,9 +460,13 @@ void GpuKernel::step(Value tile, Values &state) {
         return Values(next.begin(), next.begin() + accCount());
       },
       [&] {
-        Values next = before;
-        accumulate(s, next, stage);
-        return Values(next.begin(), next.begin() + accCount());
+        Values same(before.begin(), before.begin() + accCount());
+        auto products = [&] {
+          Values next = before;
+          accumulate(s, next, stage);
+          return Values(next.begin(), next.begin() + accCount());
+        };
+        return alive ? branch(e, alive, products, [&] { return same; }) : products();
       });
   llvm::copy(acc, state.begin());
 }

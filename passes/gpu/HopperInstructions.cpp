@@ -96,10 +96,6 @@ void sync(WarpEmitter &e, Value id, int64_t threads) { ptx(e, "bar.sync $0, $1;"
 void signal(WarpEmitter &e, Value id, int64_t threads) { ptx(e, "bar.arrive $0, $1;", {id, e.k(threads)}); }
 void syncWarp(WarpEmitter &e) { NVVM::SyncWarpOp::create(e.b, e.loc, e.k(-1)); }
 
-Value anyInWarp(WarpEmitter &e, Value predicate) {
-  return ptx(e, "vote.sync.any.pred $0, $1, -1;", {e.i1}, {}, predicate)[0];
-}
-
 Value uniform(WarpEmitter &e, Value v) {
   return NVVM::ShflOp::create(e.b, e.loc, v.getType(), e.k(-1), v, e.k(0), e.k(31), NVVM::ShflKind::idx, UnitAttr());
 }

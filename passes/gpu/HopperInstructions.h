@@ -37,7 +37,6 @@ void wait(WarpEmitter &e, mlir::Value at, mlir::Value parity);
 void sync(WarpEmitter &e, mlir::Value id, int64_t threads);
 void signal(WarpEmitter &e, mlir::Value id, int64_t threads);
 void syncWarp(WarpEmitter &e);
-mlir::Value anyInWarp(WarpEmitter &e, mlir::Value predicate);
 /// The value of lane 0, so that the assembler knows it is the same for the warp.
 mlir::Value uniform(WarpEmitter &e, mlir::Value v);
 

@@ -21,7 +21,10 @@ static constexpr int64_t kConsumerRegisters = 240, kProducerRegisters = 24;
 static constexpr int64_t kTurnBarrier = 1, kConsumerBarrier = 3, kQueryBarrier = 4;
 
 static int64_t roundUp(int64_t x, int64_t n) { return (x + n - 1) / n * n; }
-static Value floorDiv32(WarpEmitter &e, Value x, int64_t n) { return e.narrow(e.floorDiv(e.wide(x), n)); }
+/// Of 32 bits: fewer registers than Emitter's.
+static Value floorDiv32(WarpEmitter &e, Value x, int64_t n) {
+  return arith::FloorDivSIOp::create(e.b, e.loc, x, e.k(n));
+}
 static int64_t panelsOf(int64_t columns) { return roundUp(columns, kPanel) / kPanel; }
 
 //===--- Shapes and layout -------------------------------------------------===//
@@ -54,7 +57,7 @@ HopperKernel::HopperKernel(OpBuilder &builder, const KernelSignature &sig, const
   for (const Member &m : members) {
     const Stratum &s = schedule.strata[m.stratum];
     size_t source = llvm::find(segmentsUsed, s.segment) - segmentsUsed.begin();
-    Load load{source, s.key.size() == 1 ? s.key[0].step * s.key[0].radix : 0};
+    Load load{source, s.key.size() == 1 && s.list.isNull() ? s.key[0].step * s.key[0].radix : 0};
     classes.push_back(llvm::find(loads, load) - loads.begin());
     if (classes.back() == int64_t(loads.size())) {
       loads.push_back(load);
@@ -109,7 +112,8 @@ void HopperKernel::layoutFast() {
 /// GpuKernel's tiles in the same place; the tables stay.
 void HopperKernel::layoutSlow() {
   size = tileArea;
-  shape.keys = shape.columns > 192 ? 32 : 64;
+  // Rare, and its registers must not exceed those of the consumers.
+  shape.keys = shape.columns > 192 ? 16 : shape.columns > 128 ? 32 : 64;
   shape.stages = 1;
   sQuery.assign({allocate(shape.rows * sharedPitch(sig.d, bytes))});
   keyBytes = shape.keys * sharedPitch(sig.d, bytes);
@@ -129,6 +133,7 @@ Value HopperKernel::valuesAt(Value stage) { return e.add(keysAt(stage), keyBytes
 //===--- The kernel --------------------------------------------------------===//
 
 void HopperKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
+  blockThreads = kThreads;
   Value anyPosition = emitRows(function, sharedMemory);
   maps = e.toInt(function.getArgument(1));
   e.ifThen(e.lt(anyPosition, kBeyondPositions), [&] {
@@ -383,22 +388,31 @@ Value HopperKernel::rangeBits(size_t member, Value n, Value x) {
   return word;
 }
 
-Values HopperKernel::maskedTile(Values s, Value table, Value n, Value x) {
+/// What lives in a tile that is not full: known before its scores, whose registers it does not meet.
+HopperKernel::Mask HopperKernel::maskOf(Value tile) {
+  Value n = memberOf(tile), table = tableOf(tile);
+  Value x = e.mul(e.sub(tile, descriptor(n, 0)), shape.keys);
   SmallVector<size_t> list;
   for (size_t m = 0; m < members.size(); ++m) {
     list.push_back(m);
   }
-  Value dead = e.f(softmaxed() ? -kInfinity : 0.0);
-  for (int64_t first = 0; first < shape.keys; first += 64) {
-    Value at = e.add(table, first * 4), key = e.add(x, first);
-    auto bits = [&](size_t m) { return Values{simple(m) ? rangeBits(m, n, key) : liveBitsOf(m, at)}; };
-    Value word = perMember(n, list, bits, [&] { return Values{e.k(0)}; })[0];
-    for (int64_t k = 0; k < 32; ++k) {
-      Value &v = s[first / 2 + k];
-      v = e.select(e.eq(e.bitAnd(word, int64_t(int32_t(uint32_t(1) << k))), 0), dead, v);
-    }
-  }
-  return s;
+  Mask out;
+  out.partial = e.invert(fullTile(n, x, table));
+  Values none(shape.keys / 64, e.k(-1));
+  SmallVector<Type> types(none.size(), e.i32);
+  out.words = e.ifElse(
+      out.partial, types,
+      [&] {
+        Values words;
+        for (int64_t first = 0; first < shape.keys; first += 64) {
+          Value at = e.add(table, first * 4), key = e.add(x, first);
+          auto bits = [&](size_t m) { return Values{simple(m) ? rangeBits(m, n, key) : liveBitsOf(m, at)}; };
+          words.push_back(perMember(n, list, bits, [&] { return Values{e.k(0)}; })[0]);
+        }
+        return words;
+      },
+      [&] { return none; });
+  return out;
 }
 
 //===--- Softmax ----------------------------------------------------------===//
@@ -419,15 +433,13 @@ static Value combine(ArrayRef<Value> x, llvm::function_ref<Value(Value, Value)> 
   return level[0];
 }
 
-Values HopperKernel::weigh(Value tile, Values &s, Values &moments) {
+Values HopperKernel::weigh(Value tile, const Mask &mask, Values &s, Values &moments) {
   Value n = memberOf(tile), table = tableOf(tile);
-  Value x = e.mul(e.sub(tile, descriptor(n, 0)), shape.keys);
-  Value full = e.both(e.le(descriptor(n, 2), x), e.le(e.add(x, shape.keys), descriptor(n, 3)));
   Values dots = s;
   s = perSegment(n, [&](size_t source) { return scoresOf(source, {dots}, table); });
   Values whole = s;
   SmallVector<Type> types(s.size(), e.f32);
-  s = e.ifElse(full, types, [&] { return whole; }, [&] { return maskedTile(whole, table, n, x); });
+  s = e.ifElse(mask.partial, types, [&] { return masked(whole, mask.words); }, [&] { return whole; });
   Values own[2];
   auto split = [&] {
     own[0].clear();
@@ -465,7 +477,8 @@ Values HopperKernel::weigh(Value tile, Values &s, Values &moments) {
     Value none = e.cmp(arith::CmpFPredicate::OEQ, next, e.f(-kInfinity));
     shift[r] = e.select(none, e.f(0.0), next);
     shift[r] = arith::NegFOp::create(e.b, e.loc, fused ? e.mul(shift[r], scaleConstant) : shift[r]);
-    factor[r] = e.select(moves, power(old, r), e.f(1.0));
+    Value before = fused ? e.mul(old, scaleConstant) : old;
+    factor[r] = e.select(moves, e.exp2Fast(e.add(before, shift[r])), e.f(1.0));
     moments[r] = next;
   }
   for (auto [k, v] : llvm::enumerate(s)) {
@@ -492,13 +505,14 @@ Values HopperKernel::pipeline(ValueRange init) {
   Values acc(init.begin(), init.begin() + accCount()), moments(init.begin() + accCount(), init.end());
   Value zero = e.k(0);
   await(KeysFull, zero);
+  Mask firstMask = maskOf(zero);
   hopper::sync(e, ownTurn, kConsumers);
   hopper::fence(e, {});
   Values s = issueScores(stageOf(zero));
   hopper::signal(e, otherTurn, kConsumers);
   hopper::waitGroups(e, 0, {&s});
   release(KeysFree, zero);
-  Values factor = weigh(zero, s, moments);
+  Values factor = weigh(zero, firstMask, s, moments);
   auto rescale = [&](Values &acc, const Values &factor) {
     if (!softmaxed()) {
       return;
@@ -509,7 +523,7 @@ Values HopperKernel::pipeline(ValueRange init) {
     SmallVector<Type> types(acc.size(), e.f32);
     Values before = acc;
     acc = e.ifElse(
-        hopper::anyInWarp(e, any), types,
+        e.anyInWarp(any), types,
         [&] {
           Values next;
           for (auto [n, v] : llvm::enumerate(before)) {
@@ -531,6 +545,7 @@ Values HopperKernel::pipeline(ValueRange init) {
     Values weights(in.begin() + weightsAt, in.end());
     Value before = e.add(tile, -1);
     await(KeysFull, tile);
+    Mask mask = maskOf(tile);
     hopper::sync(e, ownTurn, kConsumers);
     hopper::fence(e, {});
     Values s = issueScores(stageOf(tile));
@@ -540,7 +555,7 @@ Values HopperKernel::pipeline(ValueRange init) {
     hopper::signal(e, otherTurn, kConsumers);
     hopper::waitGroups(e, 1, {&s});
     release(KeysFree, tile);
-    Values factor = weigh(tile, s, moments);
+    Values factor = weigh(tile, mask, s, moments);
     // P is read, and the new one not made, before the product is done.
     hopper::waitGroups(e, 0, {&acc, &s}, weights);
     release(ValuesFree, before);
@@ -616,6 +631,7 @@ Value HopperKernel::emitFast() {
 /// GpuKernel's program by the consumers' threads.
 void HopperKernel::emitSlow() {
   layoutSlow();
+  blockThreads = kConsumers;
   emitSources();
   Value anyPosition = reduced(0, true);
   Values state = initialState();

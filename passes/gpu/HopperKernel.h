@@ -90,8 +90,14 @@ private:
   void loadSwizzledQueries();
   Values issueScores(mlir::Value stage);
   void issueValues(Values &acc, const Values &weights, mlir::Value stage);
+  /// Live bits of a tile, a word of each 64 keys; all set where it is full.
+  struct Mask {
+    mlir::Value partial;
+    Values words;
+  };
+  Mask maskOf(mlir::Value tile);
   /// Scores become weights; m and l are updated, and what acc must be multiplied by is returned.
-  Values weigh(mlir::Value tile, Values &scores, Values &moments);
+  Values weigh(mlir::Value tile, const Mask &mask, Values &scores, Values &moments);
   Values pipeline(mlir::ValueRange init);
   mlir::Value emitFast();
   void emitSlow();
@@ -100,7 +106,6 @@ private:
   bool simple(size_t member) const;
   bool needsTables() const;
   mlir::Value rangeBits(size_t member, mlir::Value n, mlir::Value x);
-  Values maskedTile(Values s, mlir::Value table, mlir::Value n, mlir::Value x);
 };
 
 } // namespace heddle

@@ -75,6 +75,8 @@ Value WarpEmitter::shuffleXor(Value v, int64_t mask) {
   return NVVM::ShflOp::create(b, loc, v.getType(), k(-1), v, k(mask), k(31), NVVM::ShflKind::bfly, UnitAttr());
 }
 
+Value WarpEmitter::anyInWarp(Value predicate) { return intrinsic("llvm.nvvm.vote.any.sync", i1, {k(-1), predicate}); }
+
 Value WarpEmitter::reduceMin(Value v) { return NVVM::ReduxOp::create(b, loc, i32, v, NVVM::ReduxKind::MIN, k(-1)); }
 Value WarpEmitter::reduceMax(Value v) { return NVVM::ReduxOp::create(b, loc, i32, v, NVVM::ReduxKind::MAX, k(-1)); }
 

@@ -69,6 +69,8 @@ public:
   mlir::Value threadId();
   mlir::Value blockId();
   mlir::Value shuffleXor(mlir::Value v, int64_t mask);
+  /// Whether any lane's predicate holds.
+  mlir::Value anyInWarp(mlir::Value predicate);
   /// Over all lanes of the warp.
   mlir::Value reduceMin(mlir::Value v);
   mlir::Value reduceMax(mlir::Value v);

@@ -322,6 +322,7 @@ class Async:
 
         def issue() -> None:
             lanes = np.arange(self.m.count)[self.m.idx]
+            self.m.products += len(lanes) // 128
             b_all = np.broadcast_to(get_b(), self.m.lanes())
             a_all = [np.broadcast_to(g(), self.m.lanes()) for g in get_a]
             for at in range(0, len(lanes), 128):

@@ -200,6 +200,7 @@ class Machine:
         self.async_ = hopper.Async(self)
         self.idx: Any = slice(None)
         self.executed = 0
+        self.products = 0
         self.counts: dict[str, int] = {}
         self.functions = [self.compile(i) for i in kernel.code]
         starts = {0, *kernel.labels.values()}
@@ -861,6 +862,7 @@ class Machine:
             return np.stack([np.broadcast_to(g(), self.lanes()).reshape(-1, 32) for g in get], -1)
 
         def run() -> None:
+            self.products += self.lanes()[0] // 32
             out = fragments.mma(shape, kind, stack(get_a), stack(get_b), stack(get_c))
             for n, name in enumerate(d):
                 self.write(name, np.ascontiguousarray(out[:, :, n]).reshape(-1))
@@ -887,12 +889,13 @@ def launch(
     kernel: Kernel, memory: Memory, parameters: bytes | Sequence[bytes], blocks: int, shared_bytes: int,
     order: str = "together", batch: int = 48,
 ) -> dict[str, int]:
-    """Runs `blocks` blocks, `batch` of them side by side; returns how many instructions were stepped."""
+    """Runs `blocks` blocks, `batch` of them side by side; returns how many instructions were stepped, and how many
+    matrix products warps and warpgroups did."""
     parameters = [parameters] if isinstance(parameters, bytes) else parameters
     if [len(p) for p in parameters] != kernel.parameter_bytes:
         got = [len(p) for p in parameters]
         raise PtxError(f"expected parameters of {kernel.parameter_bytes} bytes, but got {got}")
-    executed = 0
+    executed = products = 0
     with np.errstate(all="ignore"):
         for first in range(0, blocks, batch):
             machine = Machine(
@@ -903,4 +906,5 @@ def launch(
                 raise PtxError("a cp.async was never waited for")
             machine.async_.finish()
             executed += machine.executed
-    return {"executed": executed}
+            products += machine.products
+    return {"executed": executed, "products": products}

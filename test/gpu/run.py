@@ -159,6 +159,31 @@ def maps_of(plan: _gpu.Plan) -> bytes:
     return b"".join(hopper.encode(m.pointer, m.dims, m.strides, m.box) for m in plan.maps)
 
 
+def _text(formula: Any, values: Sequence[Any]) -> str:
+    """The spec of a call with these arguments."""
+    signature: list[int] = []
+    for (kind, _, _, _), x in zip(formula.arguments, values, strict=True):
+        if kind not in ("index", "float", "finite"):
+            t = x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x))
+            wide = kind in ("q", "k", "v", "dot_q", "dot_k")
+            signature += [DTYPES.index(_NAMES[t.dtype]), t.shape[3] if wide else t.dim()]
+    return str(formula.text(signature))
+
+
+def text_of(
+    q: Any, k: Any = None, v: Any = None, *, where: Any = None, score: Any = None, scale: Any = None, sink: Any = None,
+    segments: Sequence[Any] | None = None, normalizer: str = "softmax", q_offset: Any = None, k_offset: Any = 0,
+    return_lse: bool = False,
+) -> str:
+    """The spec that `heddle.attend` would compile."""
+    where = _attend.full if where is None else where
+    call = prepare(
+        q, _attend.segments_of(q, k, v, where, score, k_offset, segments), scale=scale, sink=sink,
+        normalizer=normalizer, q_offset=q_offset, lse=return_lse,
+    )
+    return _text(_attend.plan_of(call)[0], call.values)
+
+
 def attend(
     q: Any, k: Any = None, v: Any = None, *, where: Any = None, score: Any = None, scale: Any = None, sink: Any = None,
     segments: Sequence[Any] | None = None, normalizer: str = "softmax", q_offset: Any = None, k_offset: Any = 0,
@@ -173,16 +198,11 @@ def attend(
     )
     formula, _ = _attend.plan_of(call)
     device = Device()
-    args: list[Any] = []
-    signature: list[int] = []
-    for (kind, _, _, _), value in zip(formula.arguments, call.values, strict=True):
-        if kind in ("index", "float", "finite"):
-            args.append(value)
-            continue
-        args.append(device.view(value, misalign))
-        signature += [DTYPES.index(args[-1].dtype), args[-1].shape[3] if kind in ("q", "k", "v", "dot_q", "dot_k")
-                      else len(args[-1].shape)]
-    bundle = compile_bundle(formula.text(signature), target)
+    args = [
+        value if kind in ("index", "float", "finite") else device.view(value, misalign)
+        for (kind, _, _, _), value in zip(formula.arguments, call.values, strict=True)
+    ]
+    bundle = compile_bundle(_text(formula, call.values), target)
     shape = [*args[0].shape[:3], next(a for a, f in zip(args, formula.arguments, strict=True) if f[0] == "v").shape[3]]
     dtype = next(t for t, n in _NAMES.items() if n == args[0].dtype)
     width = shape[-1] + (3 if out_stride else 0)

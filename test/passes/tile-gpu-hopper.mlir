@@ -45,7 +45,7 @@
 // CHECK: llvm.nvvm.ex2.approx.ftz.f32
 // CHECK: wgmma.wait_group.sync.aligned 0
 // acc is multiplied where a row's maximum moved in the warp.
-// CHECK: vote.sync.any.pred
+// CHECK: llvm.nvvm.vote.any.sync
 // CHECK: scf.if
 // The last P V.
 // CHECK-COUNT-8: wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16

@@ -21,12 +21,8 @@ from _peers import NEVER, flash, in_blocks, merge
 
 HEADS, DIM = 2, 64
 MASKED = 8192  # longest n with a mask
-# Examples without a row: what they add to a measured one is not attention.
-UNMEASURED = {
-    "albert", "bert", "dkt_convolutions", "graph_attention", "longt5", "mixed_precision",
-    "native_sparse", "nystromformer", "r_transformer", "relative_values", "sparse_mlp",
-    "transformer", "tree", "universal_transformer",
-}  # fmt: skip
+# Examples without a row: their attention is that of `transformer` or `knowledge_tracing`.
+UNMEASURED = {"albert", "bert", "dkt_convolutions", "r_transformer", "universal_transformer"}
 F = torch.nn.functional
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -1033,6 +1029,8 @@ def gmlp(n: int, d: int = 512) -> Case:
 
 def systems() -> list[System]:
     """All rows, in order."""
+    import _zoobeyond
+
     f32, bf16 = torch.float32, torch.bfloat16
     part = functools.partial
     square = lambda n: float(n) * n  # noqa: E731
@@ -1084,5 +1082,6 @@ def systems() -> list[System]:
         System("aft/local", "O(n s)", line, part(aft, "local"), "sparse", 16384),
         System("aft/conv", "O(n s)", line, part(aft, "conv"), "sparse"),
         System("gmlp", "O(n^2)", square, gmlp, "dense", 8192),
+        *_zoobeyond.systems(),
     ]  # fmt: skip
     return rows

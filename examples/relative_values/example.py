@@ -44,13 +44,13 @@ def attention(q: Any, k: Any, v: Any, by_key: Any, causal: bool, *by_value: Any)
 
 def run(q: Any, k: Any, v: Any, by_key: Any, by_value: Any, causal: bool) -> Any:
     # by_key, by_value: rows of the distances -K ... K of i - j; one row of values for all keys, by strides of 0.
-    values = [np.broadcast_to(row, (1, 1, q.shape[2], 32)) for row in by_value[::-1]]
-    return attention(q, k, v, np.broadcast_to(by_key, (1, 2, 2 * K + 1, 32)), causal, *values)
+    values = [np.broadcast_to(row, (1, 1, *q.shape[2:])) for row in by_value[::-1]]
+    return attention(q, k, v, np.broadcast_to(by_key, (1, q.shape[1], *by_key.shape[2:])), causal, *values)
 
 
 SPEC_VARIANT = "causal"
 
 
 def spec_args(q: Any, k: Any, v: Any, by_key: Any, by_value: Any) -> tuple[Any, ...]:
-    values = (np.broadcast_to(row, (1, 1, q.shape[2], 32)) for row in by_value[: K - 1 : -1])
-    return q, k, v, np.broadcast_to(by_key, (1, 2, 2 * K + 1, 32)), *values
+    values = (np.broadcast_to(row, (1, 1, *q.shape[2:])) for row in by_value[: K - 1 : -1])
+    return q, k, v, np.broadcast_to(by_key, (1, q.shape[1], *by_key.shape[2:])), *values

@@ -291,15 +291,19 @@ private:
   struct RowSet {
     llvm::SmallVector<int64_t> members;
     llvm::SmallVector<llvm::SmallVector<LaneInterval>> intervals; ///< of each member
+    llvm::SmallVector<int64_t> few; ///< of each member: its keys are in one short run of at most so many; 0: not known
   };
   llvm::MapVector<int64_t, RowSet> rowSets; ///< by first member
   /// Two blocks of queries: while one is computed, the rows of the next are asked for.
-  int64_t fRowKeys = 0, fRowCounts = 0, fRowNews = 0, fRowNewCounts = 0, fRowFactors = 0;
+  int64_t fRowKeys = 0, fRowCounts = 0, fRowNews = 0, fRowNewCounts = 0, fRowTops = 0, fRowFactors = 0;
 
   static bool byRow(const Stratum &s);
+  static int64_t fewKeys(const Stratum &s);
   void planRows();
   void layoutRows();
   void emitRows(int64_t n);
+  void emitFewKeys(const Uniform &u, const RowSet &set, mlir::Value lane, mlir::Value lanes, mlir::Value place);
+  void fillGroup(const Uniform &u, mlir::Value place);
   void emitRowGather(int64_t n);
   void emitRowBlock(int64_t n);
   void emitRowWalk(const Uniform &u, const Stratum &s, size_t digit, mlir::Value base,

@@ -194,20 +194,20 @@ Value Body::softmax() {
   auto reduce = [&](vector::CombiningKind kind, Value v, arith::FastMathFlags flags) {
     return vector::ReductionOp::create(b, loc, kind, v, flags).getResult();
   };
-  Value top = loop(c(0), count, vl, {splat(minusInf)}, [&](Value t, ValueRange acc) {
-    Value from = at(scores, mul(t, 4));
+  // What lies behind the last key does not count. S is not written here: a load of what was just written waits for it.
+  auto score = [&](Value t) {
     Value inside = lt(lanes, splat(toInt(sub(count, t), i32)));
-    Value x = select(inside, loadRow(from), splat(minusInf));
-    store(x, from, 4);
-    return Values{max(x, acc[0])};
-  })[0];
+    return select(inside, loadRow(at(scores, mul(t, 4))), splat(minusInf));
+  };
+  Value top = loop(c(0), count, vl, {splat(minusInf)},
+                   [&](Value t, ValueRange acc) { return Values{max(score(t), acc[0])}; })[0];
   Value oldMax = load(f32, mAt, 4);
   Value newMax = max(reduce(vector::CombiningKind::MAXNUMF, top, arith::FastMathFlags::nnan), oldMax);
   Value base = select(cmp(arith::CmpFPredicate::OEQ, newMax, minusInf), zero, newMax);
   Value bases = splat(base);
   Value parts = loop(c(0), count, vl, {splat(zero)}, [&](Value t, ValueRange acc) {
-    Value from = at(scores, mul(t, 4)), p = exp2(sub(loadRow(from), bases));
-    store(p, from, 4);
+    Value p = exp2(sub(score(t), bases));
+    store(p, at(scores, mul(t, 4)), 4);
     return Values{add(acc[0], p)};
   })[0];
   Value sum = reduce(vector::CombiningKind::ADD, parts, arith::FastMathFlags::reassoc);

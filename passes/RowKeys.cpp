@@ -5,18 +5,21 @@
 // no pair is computed in vain, and nothing is masked.
 //
 //   rows(n)         for each block of queries of the tile: the lists of the next
-//                   block are made, this one is computed
-//   row_gather(n)   one query's list: its keys of all strata of the set, runs from
-//                   bounds and entries of run-time lists
+//                   block are made, this one is computed; keys of short runs join
+//                   the lists of several queries at a time
+//   row_gather(n)   one query's list: its other keys, from runs and from entries of
+//                   run-time lists
 //   row_block(n)    the dots of all queries of a block, then their softmax, then
 //                   their values: neighbors that do share keys find them in the
-//                   first-level cache. Beside the arithmetic, the rows that the
-//                   next block does not share with its neighbors are asked for
+//                   first-level cache. Beside the arithmetic, rows are asked for:
+//                   those that the next block has by run-time lists, and a block
+//                   ahead of the last key of each query, its query and its output
 //
 //===----------------------------------------------------------------------===//
 
 #include "passes/AttendTiler.h"
 
+#include "dialect/LinearForm.h"
 #include "dialect/ListKeys.h"
 #include "passes/RowKernels.h"
 
@@ -30,8 +33,31 @@ using Values = Emitter::Values;
 static constexpr int64_t kBlock = 16;
 /// Rows of a query that are asked for early.
 static constexpr int64_t kNews = 32;
+/// The cache that rows are asked into.
+static constexpr int kLevel = 1;
+/// Keys of a run that is scattered to lists, key by key, and of all such runs of a query.
+static constexpr int64_t kFew = 8, kFewInAll = 64;
 
 bool AttendTiler::byRow(const Stratum &s) { return s.byRow || (bool(s.list) && gathersByRow(s.list)); }
+
+/// Most keys of a query where they are one run, and few; else 0.
+int64_t AttendTiler::fewKeys(const Stratum &s) {
+  if (bool(s.list) || s.choices > 0 || s.key.size() != 1 || s.key[0].radix != 1) {
+    return 0;
+  }
+  int64_t most = kFew + 1, step = s.key[0].step;
+  for (const auto &[lower, upper] : {std::pair(&s.lower, &s.upper), std::pair(&s.key[0].lower, &s.key[0].upper)}) {
+    for (const Expr &lo : *lower) {
+      for (const Expr &hi : *upper) {
+        std::optional<int64_t> span = upperBound(LinearForm::of(hi) - LinearForm::of(lo));
+        if (span) {
+          most = std::min(most, std::max<int64_t>((*span + step - 1) / step, 1));
+        }
+      }
+    }
+  }
+  return most <= kFew ? most : 0;
+}
 
 /// Strata for all heads and without choices join one list; others have lists of their own.
 void AttendTiler::planRows() {
@@ -59,10 +85,15 @@ void AttendTiler::layoutRows() {
   fRowCounts = frame.allocate(2 * kBlock * 8);
   fRowNews = frame.allocate(2 * kBlock * kNews * 4);
   fRowNewCounts = frame.allocate(2 * kBlock * 8);
+  fRowTops = frame.allocate(2 * kBlock * 8);
   fRowFactors = frame.allocate(2 * kBlock * 4);
   for (auto &[leader, set] : rowSets) {
+    int64_t room = std::min(kFewInAll, schedule.keyChunk - 1);
     for (int64_t n : set.members) {
       const Stratum &s = schedule.strata[n];
+      int64_t few = fewKeys(s);
+      set.few.push_back(few <= room ? few : 0);
+      room -= set.few.back();
       set.intervals.emplace_back();
       if (bool(s.list)) {
         continue;
@@ -79,9 +110,12 @@ void AttendTiler::layoutRows() {
 
 /// rows(args, scratch, b, h): the tile's queries, block by block.
 void AttendTiler::emitRows(int64_t n) {
-  emitRowBlock(n);
-  emitRowGather(n);
   const RowSet &set = rowSets.find(n)->second;
+  bool each = llvm::is_contained(set.few, 0), together = llvm::any_of(set.few, [](int64_t f) { return f > 0; });
+  emitRowBlock(n);
+  if (each) {
+    emitRowGather(n);
+  }
   int64_t segment = schedule.strata[n].segment;
   auto fn = function(name("rows", n), {e.ptr, e.ptr, e.i64, e.i64});
   auto a = fn.getArguments();
@@ -95,13 +129,24 @@ void AttendTiler::emitRows(int64_t n) {
   Value lanes = e.load(e.i64, in(u, fLanes), 8);
   auto placeOf = [&](Value lane) { return e.floorMod(lane, 2 * kBlock); };
   auto gatherBlock = [&](Value first) {
-    e.loop(first, e.min(e.add(first, kBlock), lanes), 1, [&](Value lane) {
-      Value place = placeOf(lane);
-      e.store(e.c(0), e.at(in(u, fRowCounts), e.mul(place, 8)), 8);
-      e.store(e.c(0), e.at(in(u, fRowNewCounts), e.mul(place, 8)), 8);
-      Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
-      e.ifThen(e.ge(row, e.c(0)), [&] { e.call(name("row_gather", n), {}, {a[0], a[1], a[2], a[3], lane, place}); });
+    Value end = e.min(e.add(first, kBlock), lanes);
+    e.loop(first, end, vl, [&](Value lane) {
+      Value place = e.mul(placeOf(lane), 8), zero = e.constant(e.vec(e.i64), int64_t(0));
+      e.store(zero, e.at(in(u, fRowCounts), place), 8);
+      e.store(zero, e.at(in(u, fRowNewCounts), place), 8);
+      e.store(e.constant(e.vec(e.i64), -kFar), e.at(in(u, fRowTops), place), 8);
+      if (together) {
+        emitFewKeys(u, set, lane, lanes, placeOf(lane));
+      }
     });
+    if (each) {
+      e.loop(first, end, 1, [&](Value lane) {
+        Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
+        e.ifThen(e.ge(row, e.c(0)),
+                 [&] { e.call(name("row_gather", n), {}, {a[0], a[1], a[2], a[3], lane, placeOf(lane)}); });
+      });
+    }
+    e.loop(first, end, 1, [&](Value lane) { fillGroup(u, placeOf(lane)); });
   };
   gatherBlock(e.c(0));
   e.loop(e.c(0), lanes, kBlock, [&](Value first) {
@@ -112,6 +157,56 @@ void AttendTiler::emitRows(int64_t n) {
     e.call(name("row_block", n), {}, {a[0], a[1], a[2], a[3], first, placeOf(first), count, ahead});
   });
   func::ReturnOp::create(builder, e.loc);
+}
+
+/// The last group of a list is filled up with its last key. Long before the dots read it: what was just written piece
+/// by piece cannot be loaded at once.
+void AttendTiler::fillGroup(const Uniform &u, Value place) {
+  Value keys = e.at(in(u, fRowKeys), e.mul(place, slots * 4));
+  Value count = e.load(e.i64, e.at(in(u, fRowCounts), e.mul(place, 8)), 8);
+  Value last = e.load(e.i32, e.at(keys, e.mul(e.max(e.add(count, -1), e.c(0)), 4)), 4);
+  for (int64_t t = 0; t + 1 < kRowGroup; ++t) {
+    e.store(last, e.at(keys, e.mul(e.add(count, t), 4)), 4);
+  }
+}
+
+/// Short runs of a register of lanes: their first keys, second keys, ... are scattered to the ends of the lists.
+void AttendTiler::emitFewKeys(const Uniform &u, const RowSet &set, Value lane, Value lanes, Value place) {
+  Type type = e.vec(e.i32);
+  Value row = e.load(e.vec(e.i64), e.at(in(u, fState), e.mul(lane, 8)), 8);
+  Value exists = e.both(e.ge(row, e.constant(row.getType(), int64_t(0))), e.lt(e.add(e.iota(), lane), e.splat(lanes)));
+  int64_t segment = schedule.strata[set.members[0]].segment;
+  Value koff = kOffset(u, segment);
+  Value firstRow = e.splat(e.toInt(koff, e.i32)), endRow = e.splat(e.toInt(e.add(koff, keyRows(u, segment)), e.i32));
+  Value lists = e.mul(e.toInt(e.add(e.iota(), place), e.i32), slots), base = in(u, fRowKeys);
+  Value counts = e.constant(type, int64_t(0)), one = e.constant(type, int64_t(1)), tops = e.constant(type, -kFar);
+  Value query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+  for (auto [member, list, few] : llvm::zip(set.members, set.intervals, set.few)) {
+    const KeyDigit &digit = schedule.strata[member].key[0];
+    if (few == 0) {
+      continue;
+    }
+    Value lo = firstRow, hi = endRow;
+    for (const LaneInterval &i : list) {
+      lo = e.max(lo, e.load(type, e.at(in(u, i.lo), e.mul(lane, 4)), 4));
+      hi = e.min(hi, e.load(type, e.at(in(u, i.hi), e.mul(lane, 4)), 4));
+    }
+    if (digit.step > 1) {
+      Value phase = digit.phase ? e.splat(emitExpr(e, digit.phase, scope(u, segment, query, {})))
+                                : e.constant(query.getType(), int64_t(0));
+      lo = e.add(lo, e.toInt(e.floorMod(e.sub(phase, e.toInt(lo, e.i64)), digit.step), e.i32));
+    }
+    for (int64_t t = 0; t < few; ++t) {
+      Value key = e.add(lo, t * digit.step), live = e.both(exists, e.lt(key, hi));
+      Value index = e.add(lists, counts);
+      Value to = LLVM::GEPOp::create(builder, e.loc, e.vec(e.ptr), e.i32, base, ArrayRef<LLVM::GEPArg>{index});
+      LLVM::masked_scatter::create(builder, e.loc, key, to, live, builder.getI32IntegerAttr(4));
+      counts = e.select(live, e.add(counts, one), counts);
+      tops = e.select(live, e.max(tops, key), tops);
+    }
+  }
+  e.store(e.toInt(counts, e.i64), e.at(in(u, fRowCounts), e.mul(place, 8)), 8);
+  e.store(e.toInt(tops, e.i64), e.at(in(u, fRowTops), e.mul(place, 8)), 8);
 }
 
 /// Calls run(first position, step, count) for the runs of one query's keys; `ranges` are its intervals, of j and of
@@ -152,6 +247,7 @@ void AttendTiler::emitRowGather(int64_t n) {
   Value keys = e.at(in(u, fRowKeys), e.mul(place, slots * 4)), countAt = e.at(in(u, fRowCounts), e.mul(place, 8));
   Value news = e.at(in(u, fRowNews), e.mul(place, kNews * 4)), newsAt = e.at(in(u, fRowNewCounts), e.mul(place, 8));
   Value koff = kOffset(u, segment), rowsEnd = e.add(koff, keyRows(u, segment));
+  Value topAt = e.at(in(u, fRowTops), e.mul(place, 8));
   auto noteNew = [&](Value j) {
     Value count = e.load(e.i64, newsAt, 8);
     e.store(e.toInt(j, e.i32), e.at(news, e.mul(count, 4)), 4);
@@ -159,8 +255,10 @@ void AttendTiler::emitRowGather(int64_t n) {
   };
   auto flushWhenFull = [&](Value count) {
     e.store(count, countAt, 8);
-    e.ifThen(e.ge(count, e.c(schedule.keyChunk)),
-             [&] { e.call(name("row_block", n), {}, {a[0], a[1], a[2], a[3], lane, place, e.c(1), e.c(0)}); });
+    e.ifThen(e.ge(count, e.c(schedule.keyChunk)), [&] {
+      fillGroup(u, place);
+      e.call(name("row_block", n), {}, {a[0], a[1], a[2], a[3], lane, place, e.c(1), e.c(0)});
+    });
   };
   auto pushRun = [&](Value first, Value step, Value total) {
     Value steps = e.mul(e.toInt(e.iota(), e.i32), e.splat(e.toInt(step, e.i32)));
@@ -178,8 +276,8 @@ void AttendTiler::emitRowGather(int64_t n) {
           flushWhenFull(e.add(count, take));
           scf::YieldOp::create(builder, e.loc, ValueRange{e.add(v[0], take)});
         });
-    // Of a run, the neighbors before had all but its end.
-    e.ifThen(e.lt(e.c(0), total), [&] { noteNew(e.add(first, e.mul(e.add(total, -1), step))); });
+    Value last = e.select(e.lt(e.c(0), total), e.add(first, e.mul(e.add(total, -1), step)), e.c(-kFar));
+    e.store(e.max(e.load(e.i64, topAt, 8), last), topAt, 8);
   };
   auto gatherList = [&](const Stratum &s) {
     ExprScope at = scope(u, segment, query, {});
@@ -221,8 +319,11 @@ void AttendTiler::emitRowGather(int64_t n) {
     };
     s.guard ? e.ifThen(emitExpr(e, s.guard, at), entriesOf) : entriesOf();
   };
-  for (auto [member, list] : llvm::zip(set.members, set.intervals)) {
+  for (auto [member, list, few] : llvm::zip(set.members, set.intervals, set.few)) {
     const Stratum &s = schedule.strata[member];
+    if (few > 0) {
+      continue; // there already
+    }
     if (list.empty()) {
       gatherList(s);
       continue;
@@ -263,7 +364,19 @@ void AttendTiler::emitRowBlock(int64_t n) {
   auto origin = [&](int64_t record) {
     return e.toPtr(e.sub(headBase(u, record, true), e.mul(koff, rowStride(u, record))));
   };
+  const RowSet &set = rowSets.find(n)->second;
+  bool lists = llvm::any_of(set.members, [&](int64_t m) { return bool(schedule.strata[m].list); });
+  bool runs = !llvm::all_of(set.members, [&](int64_t m) { return bool(schedule.strata[m].list); });
+  Value lastRow = e.add(e.add(koff, keyRows(u, s.segment)), -1);
   auto fetchNext = [&](Value x, Value base, Value stride, int64_t rowBytes) {
+    if (runs) {
+      // What lies before its last key, the queries before have had.
+      Value top = e.load(e.i64, e.at(in(u, fRowTops), e.mul(e.add(place0, x), 8)), 8);
+      e.prefetch(e.at(base, e.mul(e.min(e.add(top, kBlock), lastRow), stride)), rowBytes, kLevel);
+    }
+    if (!lists) {
+      return;
+    }
     e.ifThen(e.lt(x, ahead), [&] {
       Value place = e.add(other, x), news = e.at(in(u, fRowNews), e.mul(place, kNews * 4));
       Value count = e.load(e.i64, e.at(in(u, fRowNewCounts), e.mul(place, 8)), 8);
@@ -284,16 +397,23 @@ void AttendTiler::emitRowBlock(int64_t n) {
     });
   };
   auto nothing = [](Value) {};
+  // The row of a query of the next block, in a tensor like q or the result.
+  auto fetchQuery = [&](Value x, int64_t record, int64_t rowBytes) {
+    Value query = e.load(e.i64, e.at(in(u, fPositions), e.mul(e.add(lane0, x), 8)), 8);
+    Value row = e.mul(e.sub(e.add(query, kBlock), u.qOffset), rowStride(u, record));
+    e.prefetch(e.toPtr(e.add(headBase(u, record, false), row)), rowBytes, kLevel);
+  };
   auto queryOf = [&](Value lane) { return e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8); };
   for (auto [dot, source] : llvm::enumerate(segment.dots)) {
     int64_t record = sig.argSlot(source.k);
     bool relative = source.relative;
     Value base = relative ? Value() : origin(record), stride = rowStride(u, record);
     Value unit = elementStride(u, record);
-    auto fetch = [&, d = source.d](Value x) {
+    auto fetch = [&, d = source.d, &source = source](Value x) {
       if (!relative) {
         fetchNext(x, base, stride, d * bytes());
       }
+      fetchQuery(x, sig.argSlot(source.q), d * bytes());
     };
     eachQuery(fetch, [&, dot = dot, &source = source](Value x, Value lane, Value, Value keys, Value count) {
       Value query = queryOf(lane), scores = rowScores(u, dot, x);
@@ -305,11 +425,6 @@ void AttendTiler::emitRowBlock(int64_t n) {
         });
         emitRowDots(u, s.segment, dot, count, scores);
         return;
-      }
-      // The last group is filled up with the last key.
-      Value last = e.load(e.i32, e.at(keys, e.mul(e.add(count, -1), 4)), 4);
-      for (int64_t t = 0; t + 1 < kRowGroup; ++t) {
-        e.store(last, e.at(keys, e.mul(e.add(count, t), 4)), 4);
       }
       e.call(declareRowKernel(module, RowKernel::Dots, source.d, sig.storage), {},
              {keys, count, base, stride, unit, in(u, fRowQueries[dot]), scores});
@@ -334,14 +449,20 @@ void AttendTiler::emitRowBlock(int64_t n) {
   int64_t record = sig.argSlot(segment.v);
   Value base = origin(record), stride = rowStride(u, record), unit = elementStride(u, record);
   auto kernel = scored ? RowKernel::ValuesExact : RowKernel::Values;
-  eachQuery([&](Value x) { fetchNext(x, base, stride, sig.dv * bytes()); },
-            [&](Value x, Value lane, Value place, Value keys, Value count) {
-              Value factor = e.load(e.f32, e.at(in(u, fRowFactors), e.mul(x, 4)), 4);
-              e.call(declareRowKernel(module, kernel, sig.dv, sig.storage), {},
-                     {keys, count, base, stride, unit, rowScores(u, 0, x), factor,
-                      e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow()))});
-              e.store(e.c(0), e.at(in(u, fRowCounts), e.mul(place, 8)), 8);
-            });
+  eachQuery(
+      [&](Value x) {
+        fetchNext(x, base, stride, sig.dv * bytes());
+        if (direct) {
+          fetchQuery(x, sig.resultSlot(sig.out), sig.dv * bytes());
+        }
+      },
+      [&](Value x, Value lane, Value place, Value keys, Value count) {
+        Value factor = e.load(e.f32, e.at(in(u, fRowFactors), e.mul(x, 4)), 4);
+        e.call(declareRowKernel(module, kernel, sig.dv, sig.storage), {},
+               {keys, count, base, stride, unit, rowScores(u, 0, x), factor,
+                e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow()))});
+        e.store(e.c(0), e.at(in(u, fRowCounts), e.mul(place, 8)), 8);
+      });
   func::ReturnOp::create(builder, e.loc);
 }
 

@@ -231,25 +231,16 @@ void AttendTiler::accumulateFew(const Uniform &u, int64_t n, const Chunk &c, Val
 void AttendTiler::emitManyValues(const Uniform &u, int64_t n, const Chunk &c, Value careful) {
   const Stratum &s = schedule.strata[n];
   int64_t v = sig.argSlot(sig.segments[s.segment].v);
-  Value stride = elementStride(u, v), buffer = in(u, fStageV);
-  Value blockPitch = e.c(slots * kValueBlock * 4), rows = c.values, rowCount = c.count;
+  Value stride = elementStride(u, v), rows = c.values, rowCount = c.count, blockPitch = e.c(valuePitch());
   if (pairs) {
-    e.call(declareTileKernel(module, TileKernel::StagePairs, sig.dv, sig.storage), {},
-           {c.values, c.count, stride, buffer, blockPitch});
-    rows = buffer;
+    rows = stageValues(u, n, c);
     rowCount = e.floorDiv(e.add(c.count, 1), 2);
+  } else if (sig.storage.isF32()) {
+    Value staged = e.either(c.far, e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)));
+    e.ifThen(staged, [&] { stageValues(u, n, c); });
+    blockPitch = e.select(staged, blockPitch, e.c(kValueBlock * 4));
   } else {
-    auto stage = [&] {
-      e.call(declareTileKernel(module, TileKernel::Stage, sig.dv, sig.storage), {},
-             {c.values, c.count, stride, buffer, e.c(kValueBlock * 4), blockPitch});
-    };
-    if (sig.storage.isF32()) {
-      Value staged = e.either(c.far, e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)));
-      e.ifThen(staged, stage);
-      blockPitch = e.select(staged, blockPitch, e.c(kValueBlock * 4));
-    } else {
-      stage();
-    }
+    stageValues(u, n, c);
   }
   auto accumulate = [&] {
     auto many = [&] {

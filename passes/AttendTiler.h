@@ -96,10 +96,10 @@ private:
   /// Of each stratum: some rows may have more keys than a split.
   llvm::SmallVector<bool> longStrata;
   // Offsets in the frame.
-  int64_t fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0, fRows = 0,
-          fPositions = 0, fHeads = 0, fState = 0, fStageV = 0, fTile = 0, fTotal = 0, fSuper = 0, fTouched = 0,
-          fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0, fCareful = 0, fToNext = 0,
-          fRowsAhead = 0, fQueriesAway = 0, fFetch = 0, fOutRows = 0;
+  int64_t fFirst = 0, fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0,
+          fRows = 0, fPositions = 0, fHeads = 0, fState = 0, fStageV = 0, fTile = 0, fTotal = 0, fSuper = 0,
+          fTouched = 0, fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0, fCareful = 0,
+          fToNext = 0, fRowsAhead = 0, fQueriesAway = 0, fFetch = 0, fOutRows = 0;
   // A state is m of its rows, l, then acc.
   int64_t sumsAt(int64_t rows) const { return rows * 4; }
   int64_t accAt(int64_t rows) const { return rows * 8; }
@@ -108,6 +108,7 @@ private:
   int64_t memoryBytes() const { return splitKeys ? stateBytes(kLanes) + 64 : direct ? 0 : stateBytes(stateRows()); }
   int64_t slots = 0;                                      ///< keys that the tables and S have room for
   llvm::SmallVector<llvm::SmallVector<int64_t>> fHoisted; ///< of each stratum: lane values of hoistable(residual)
+  int64_t fKept = 0, fKeptTags = 0, keptSlots = 0;        ///< copies of values (StagedValues.cpp)
   llvm::SmallVector<int64_t> fKeyTable, fKeyBase, fKeyStride, fScores, fStageK, fLower, fUpper;
 
   bool softmax() const { return sig.attend.getNormalizer() == attn::Normalizer::Softmax; }
@@ -239,6 +240,16 @@ private:
     mlir::Value part = e.mul(e.floorDiv(e.floorMod(lane, kColumn), vl), liveWord());
     return e.at(in(u, fLive), e.add(column, part));
   }
+
+  //===--- StagedValues.cpp --------------------------------------------------===//
+
+  /// Bytes of a block of a staged chunk of values, and of all its blocks.
+  int64_t valuePitch() const { return (pairs ? slots / 2 : slots) * kValueBlock * 4; }
+  int64_t stagedValues() const { return valuePitch() * valueBlocks(sig.dv); }
+  bool keepsValues(int64_t n) const;
+  void layoutKept();
+  void forgetValues(const Uniform &u);
+  mlir::Value stageValues(const Uniform &u, int64_t n, const Chunk &c);
 
   //===--- AttendScore.cpp ---------------------------------------------------===//
 

@@ -71,6 +71,7 @@ void AttendTiler::layout() {
   for (const Stratum &s : schedule.strata) {
     digits = std::max<int64_t>(digits, s.key.size());
   }
+  fFirst = frame.allocate(8); // the first: the runtime clears it
   fCount = frame.allocate(8);
   fMasked = frame.allocate(8);
   fChoice = frame.allocate(8);
@@ -95,7 +96,7 @@ void AttendTiler::layout() {
   fLive = frame.allocate(kLanes / kColumn * keys * liveRow());
   fTops = frame.allocate(kLanes * 4);
   fUnusedTops = frame.allocate(kLanes * 4);
-  fStageV = frame.allocate(keys * valueBlocks(sig.dv) * kValueBlock * 4);
+  fStageV = frame.allocate(stagedValues());
   for (int64_t n = 0; n < dots; ++n) {
     fKeyTable.push_back(frame.allocate(keys * 8));
     fKeyBase.push_back(frame.allocate(8));
@@ -129,6 +130,7 @@ void AttendTiler::layout() {
   }
   layoutRelative();
   layoutRows();
+  layoutKept();
 }
 
 static bool sameDigits(ArrayRef<QueryDigit> x, ArrayRef<QueryDigit> y) {
@@ -297,6 +299,7 @@ void AttendTiler::emitTask() {
   Value tile = e.sub(e.add(tiles, -1), rem(unit, tiles)), block = div(unit, tiles);
   Value heads = slot(args, header::kHeadsPerTile), blocks = div(slot(args, header::kHeads), heads);
   Uniform u = uniform(args, scratch, div(block, blocks), e.mul(rem(block, blocks), heads));
+  forgetValues(u);
   int64_t super = schedule.superTile;
   Value base = e.add(e.mul(e.floorDiv(u.qOffset, super), super), e.mul(tile, super));
   Work work{e.max(base, u.qOffset), e.min(e.add(base, super), e.add(u.qOffset, u.nq)), part, split, {}};

@@ -15,6 +15,7 @@
 #include "runtime/src/scratch.h"
 
 #include <algorithm>
+#include <cstring>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <tuple>
@@ -29,18 +30,31 @@ constexpr double workPerThread = 5e5;
 
 using EntryPoint = void (*)(const int64_t *args, int64_t task, void *scratch);
 
-/// Memory of one thread for the kernels it runs.
-void *threadScratch(size_t size) {
-  thread_local Scratch scratch;
-  return scratch.get(size);
-}
-
 struct Job {
+  Job(EntryPoint entry, const int64_t *args, size_t scratchBytes)
+      : entry(entry), args(args), scratchBytes(scratchBytes) {
+    static std::atomic<uint64_t> jobs{0};
+    number = ++jobs;
+  }
+
   EntryPoint entry;
   const int64_t *args;
   size_t scratchBytes;
+  uint64_t number; ///< from 1
   std::atomic<bool> outOfMemory{false};
 };
+
+/// Memory of one thread for the kernels it runs; the first word is 0 at its first task of a job.
+void *threadScratch(const Job &job) {
+  thread_local Scratch scratch;
+  thread_local uint64_t last = 0;
+  void *memory = scratch.get(std::max(job.scratchBytes, sizeof(int64_t)));
+  if (memory && last != job.number) {
+    last = job.number;
+    std::memset(memory, 0, sizeof(int64_t));
+  }
+  return memory;
+}
 
 // Loaded code has no type signature before it for the sanitizer to look at.
 #if defined(__clang__)
@@ -48,7 +62,7 @@ __attribute__((no_sanitize("function")))
 #endif
 void runTask(void *context, int64_t task, int32_t) {
   Job &job = *static_cast<Job *>(context);
-  if (void *scratch = threadScratch(job.scratchBytes)) {
+  if (void *scratch = threadScratch(job)) {
     job.entry(job.args, task, scratch);
   } else {
     job.outOfMemory.store(true, std::memory_order_relaxed);
@@ -274,8 +288,8 @@ Error run(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, con
   if (Error e = prepare(kernel.manifest, args, numArgs, results, numResults, launch)) {
     return e;
   }
-  Job job{reinterpret_cast<EntryPoint>(kernel.object.entry()), launch.block.data(),
-          size_t(kernel.manifest.scratchBytes)};
+  Job job(reinterpret_cast<EntryPoint>(kernel.object.entry()), launch.block.data(),
+          size_t(kernel.manifest.scratchBytes));
   int32_t threads = 1;
   if (launch.work >= 2 * workPerThread) {
     threads = options && options->num_threads > 0 ? options->num_threads : heddle_num_threads();

@@ -19,36 +19,35 @@ static bool droppedIndex(size_t count, int64_t rank, size_t k) {
 }
 
 /// Elements at a byte offset for each lane. Lanes are often neighbours, whose elements are too (a bias by i - j or
-/// j - i): that is found at run time, and costs a fraction of a gather.
+/// j - i), or all of them are at the end of a clamped range: that is found at run time, and costs a fraction of a
+/// gather.
 static Value loadLanes(Emitter &e, Type element, Value base, Value offset, int64_t bytes) {
+  using Values = Emitter::Values;
   Type lanes = e.vec(element);
   Value first = vector::ExtractOp::create(e.b, e.loc, offset, 0);
   Value steps = e.mul(e.iota(), bytes);
-  auto inOrder = [&](Value at) { return arith::XOrIOp::create(e.b, e.loc, e.any(at), e.constant(e.i1, int64_t(1))); };
-  auto differs = [&](Value expected) { return e.cmp(arith::CmpIPredicate::ne, offset, expected); };
-  return e.ifElse(
-      inOrder(differs(e.add(steps, first))), lanes,
-      [&] { return Emitter::Values{e.load(lanes, e.at(base, first), bytes)}; },
+  auto reversed = [&] {
+    int64_t width = e.target.width;
+    Value v = e.load(lanes, e.at(base, e.add(first, -(width - 1) * bytes)), bytes);
+    llvm::SmallVector<int64_t> order(llvm::reverse(llvm::seq<int64_t>(0, width)));
+    return Values{vector::ShuffleOp::create(e.b, e.loc, v, v, order)};
+  };
+  auto gathered = [&] {
+    Value at = LLVM::GEPOp::create(e.b, e.loc, e.vec(e.ptr), e.i8, base, ArrayRef<LLVM::GEPArg>{offset});
+    Value all = e.constant(e.vec(e.i1), int64_t(1));
+    return Values{LLVM::masked_gather::create(e.b, e.loc, lanes, at, all, ValueRange{},
+                                              e.b.getI32IntegerAttr(static_cast<int32_t>(bytes)))};
+  };
+  auto ifAt = [&](Value expected, llvm::function_ref<Values()> then, llvm::function_ref<Values()> otherwise) {
+    Value differs = e.any(e.cmp(arith::CmpIPredicate::ne, offset, expected));
+    return Values(e.ifElse(differs, lanes, otherwise, then));
+  };
+  return ifAt(
+      e.add(steps, first), [&] { return Values{e.load(lanes, e.at(base, first), bytes)}; },
       [&] {
-        return e.ifElse(
-            inOrder(differs(e.sub(e.splat(first), steps))), lanes,
-            [&] {
-              int64_t width = e.target.width;
-              Value last = e.add(first, -(width - 1) * bytes);
-              llvm::SmallVector<int64_t> reversed(width);
-              for (int64_t l = 0; l < width; ++l) {
-                reversed[l] = width - 1 - l;
-              }
-              Value v = e.load(lanes, e.at(base, last), bytes);
-              return Emitter::Values{vector::ShuffleOp::create(e.b, e.loc, v, v, reversed)};
-            },
-            [&] {
-              Value at = LLVM::GEPOp::create(e.b, e.loc, e.vec(e.ptr), e.i8, base, ArrayRef<LLVM::GEPArg>{offset});
-              Value all = e.constant(e.vec(e.i1), int64_t(1));
-              Value v = LLVM::masked_gather::create(e.b, e.loc, lanes, at, all, ValueRange{},
-                                                    e.b.getI32IntegerAttr(static_cast<int32_t>(bytes)));
-              return Emitter::Values{v};
-            });
+        return ifAt(
+            e.splat(first), [&] { return Values{e.splat(e.load(element, e.at(base, first), bytes))}; },
+            [&] { return ifAt(e.sub(e.splat(first), steps), reversed, gathered); });
       })[0];
 }
 

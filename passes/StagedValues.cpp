@@ -17,8 +17,8 @@ namespace heddle {
 
 /// Bytes of all kept copies: with the rest of the frame below 2 MiB.
 static constexpr int64_t kMostKept = 5 << 18, kMostFrame = 2 << 20;
-/// A tag is the address of the first row, then the number of rows, with that of their segment above it.
-static constexpr int64_t kTagBytes = 16, kSegmentUnit = int64_t(1) << 32;
+/// A tag is the address of the first row, the number of rows, and their segment.
+static constexpr int64_t kTagBytes = 24, kTagRows = 8, kTagSegment = 16;
 
 /// True if a chunk of the stratum is always a run of adjacent keys, and tiles may share it.
 bool AttendTiler::keepsValues(int64_t n) const {
@@ -72,12 +72,12 @@ Value AttendTiler::stageValues(const Uniform &u, int64_t n, const Chunk &c) {
   number = e.select(fits, number, e.c(0));
   Value buffer = e.select(fits, e.at(in(u, fKept), e.mul(number, stagedValues())), scratch);
   Value tag = e.at(in(u, fKeptTags), e.mul(number, kTagBytes));
-  Value first = e.load(e.i64, c.values, 8), rows = e.add(c.count, segment * kSegmentUnit);
-  Value kept = e.load(e.i64, e.at(tag, 8), 8), more = e.sub(kept, rows);
+  Value first = e.load(e.i64, c.values, 8), rows = e.load(e.i64, e.at(tag, kTagRows), 8);
   // The last pair of an odd count has one row.
-  Value enough = e.both(e.le(e.c(0), more), e.lt(more, e.c(kSegmentUnit)));
-  enough = e.either(e.eq(more, e.c(0)), e.both(enough, e.eq(e.floorMod(c.count, 2), e.c(0))));
-  Value hit = e.both(e.both(fits, enough), e.eq(e.load(e.i64, tag, 8), first));
+  Value enough = e.both(e.lt(c.count, rows), e.eq(e.floorMod(c.count, 2), e.c(0)));
+  enough = e.either(enough, e.eq(c.count, rows));
+  Value same = e.both(e.eq(e.load(e.i64, tag, 8), first), e.eq(e.load(e.i64, e.at(tag, kTagSegment), 8), e.c(segment)));
+  Value hit = e.both(fits, e.both(same, enough));
   auto point = [&] {
     if (!pairs) {
       e.loop(e.c(0), c.count, 1,
@@ -88,7 +88,8 @@ Value AttendTiler::stageValues(const Uniform &u, int64_t n, const Chunk &c) {
     copy(buffer);
     e.ifThen(fits, [&] {
       e.store(first, tag, 8);
-      e.store(rows, e.at(tag, 8), 8);
+      e.store(c.count, e.at(tag, kTagRows), 8);
+      e.store(e.c(segment), e.at(tag, kTagSegment), 8);
     });
   });
   return buffer;

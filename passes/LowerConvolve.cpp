@@ -3,7 +3,8 @@
 // Full weights: for each tap, the rows that it meets (zeros outside of the
 // sequence) times its matrix, added up in y where it is f32 in whole registers,
 // else in scratch; rows of x are read in place where all are in the sequence, also
-// as pairs of bf16. Depthwise: columns on lanes.
+// as pairs of bf16. Depthwise: columns on lanes; weights that are not f32 in adjacent
+// elements are copied to such.
 //
 //===----------------------------------------------------------------------===//
 
@@ -13,7 +14,7 @@ using namespace mlir;
 
 namespace heddle {
 
-static constexpr int64_t kRows = 48;
+static constexpr int64_t kStrip = 256; // columns of weights by channel that are copied at once
 
 namespace {
 /// The pieces that both forms share.
@@ -22,6 +23,7 @@ struct Convolution {
     auto w = cast<RankedTensorType>(op.getWeights().getType());
     taps = w.getDimSize(1);
     full = w.getRank() == 4;
+    kRows = full ? 48 : k.tile(192, 48);
     step = op.getStride().value_or(taps);
     offset = op.getOffset();
     hasBias = static_cast<bool>(op.getBias());
@@ -42,10 +44,17 @@ struct Convolution {
 
   void emitFull();
   void emitDepthwise();
+  /// Weights by channel, or a bias.
+  struct Weights {
+    Value base, tapStride, colStride;
+    Type type;
+  };
+  void depthwiseRows(Value row, Value end, Value count, Value contiguous, Value from, Value to, Weights u,
+                     Weights bias);
 
   OpKernel &k;
   const int64_t kCols, kDepth;
-  int64_t taps, step, offset;
+  int64_t kRows, taps, step, offset;
   bool full, hasBias;
   AffineExpr rows;
 };
@@ -137,21 +146,47 @@ void Convolution::emitDepthwise() {
   TensorView x = k.argument(0), w = k.argument(1), y = k.resultView(0), bias;
   Emitter::Values t = k.split(k.task, {x.size[0], x.size[1], k.ceilDiv(y.size[2], kRows)});
   Value from = k.address(x, {t[0], t[1]}), to = k.address(y, {t[0], t[1]}), weights = k.address(w, {t[1]}), add;
-  Value contiguous = k.both(k.both(k.adjacent(x), k.adjacent(y)), k.adjacent(w));
+  Value contiguous = k.both(k.adjacent(x), k.adjacent(y));
   if (hasBias) {
     bias = k.argument(2);
     add = k.address(bias, {t[1]});
-    contiguous = k.both(contiguous, k.adjacent(bias));
   }
   Value row = k.mul(t[2], kRows), end = k.min(k.add(row, k.c(kRows)), y.size[2]);
+  if (k.gpu) {
+    depthwiseRows(row, end, x.size[3], contiguous, from, to, {weights, w.stride[1], w.stride[2], w.type},
+                  {add, k.c(0), hasBias ? bias.stride[1] : Value(), hasBias ? bias.type : Type()});
+    return;
+  }
+  Value copied = k.allocate(taps * kStrip * 4), copiedBias = k.allocate(kStrip * 4);
+  Value inPlace = w.type.isF32() ? k.adjacent(w) : k.constant(k.i1, int64_t(0));
+  k.loop(k.c(0), x.size[3], kStrip, [&](Value left) {
+    Value cols = k.min(k.sub(x.size[3], left), k.c(kStrip)), here = k.at2(weights, left, w.stride[2]);
+    k.ifThen(k.flip(inPlace),
+             [&] { k.stage(copied, k.c(kStrip * 4), here, w.stride[1], w.stride[2], k.c(taps), cols, w.type); });
+    if (hasBias) {
+      k.stage(copiedBias, k.c(0), k.at2(add, left, bias.stride[1]), k.c(0), bias.stride[1], k.c(1), cols, bias.type);
+    }
+    depthwiseRows(row, end, cols, contiguous, k.at2(from, left, x.stride[3]), k.at2(to, left, y.stride[3]),
+                  {k.select(inPlace, here, copied), k.select(inPlace, w.stride[1], k.c(kStrip * 4)), k.c(4), k.f32},
+                  {copiedBias, k.c(0), k.c(4), k.f32});
+  });
+}
+
+/// Rows [row, end) of y, `count` columns from `from` and `to` on.
+void Convolution::depthwiseRows(Value row, Value end, Value count, Value contiguous, Value from, Value to, Weights u,
+                                Weights bias) {
+  TensorView x = k.argument(0), y = k.resultView(0);
+  auto loaded = [&](const Weights &w, Value tap, Value col, bool vector) {
+    return k.loadAsF32(w.type, k.at(k.at2(w.base, tap, w.tapStride), k.mul(col, w.colStride)), vector);
+  };
   k.rows(row, end, [&](Value m) {
     Value start = k.add(k.mul(m, step), offset);
     // Taps that meet rows of the sequence.
     Value lo = k.max(k.sub(k.c(0), start), k.c(0)), hi = k.min(k.sub(x.size[2], start), k.c(taps));
-    k.columns(x.size[3], contiguous, 4, [&](ArrayRef<Value> cols, bool vector) {
+    k.columns(count, contiguous, 4, [&](ArrayRef<Value> cols, bool vector) {
       Emitter::Values sums;
       for (Value col : cols) {
-        sums.push_back(hasBias ? k.loadAsF32(bias.type, k.at(add, k.mul(col, bias.stride[1])), vector)
+        sums.push_back(hasBias ? loaded(bias, k.c(0), col, vector)
                                : k.constant(vector ? Type(k.vec(k.f32)) : k.f32, 0.0));
       }
       // y[m] += w[tap] x[m step + offset + tap]
@@ -160,8 +195,7 @@ void Convolution::emitDepthwise() {
         for (auto [col, a] : llvm::zip(cols, acc)) {
           Value v =
               k.loadAsF32(x.type, k.at(k.at2(from, k.add(start, tap), x.stride[2]), k.mul(col, x.stride[3])), vector);
-          Value u = k.loadAsF32(w.type, k.at(k.at2(weights, tap, w.stride[1]), k.mul(col, w.stride[2])), vector);
-          next.push_back(k.fma(u, v, a));
+          next.push_back(k.fma(loaded(u, tap, col, vector), v, a));
         }
         return next;
       });

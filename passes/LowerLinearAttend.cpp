@@ -56,7 +56,8 @@ private:
   TensorView q, key, v, g, y;
   Value b, h, col, cols, wide, group; ///< `wide`: the task's columns in whole registers
   Value S, Z, KT, K, Q, V, O, A, sums, norms;
-  Value valuesInPlace, values, valueStride; ///< v's rows are read where they lie, or from V
+  Value keysInPlace, keys, keyStride;       ///< k's rows are read where they lie, or from K
+  Value valuesInPlace, values, valueStride; ///< v's, or from V
 };
 } // namespace
 
@@ -137,8 +138,12 @@ void LinearAttend::stageKeys(Value n, Value rows) {
     ask(key, from, r, d);
     ask(v, fromV, r, kCols);
   };
-  k.stage(K, k.c(depth * 4), from, key.stride[2], key.stride[3], rows, k.c(d), key.type,
-          {nullptr, &op.getFeature(), beside});
+  keys = k.select(keysInPlace, from, K);
+  keyStride = k.select(keysInPlace, key.stride[2], k.c(depth * 4));
+  k.ifThen(k.flip(keysInPlace), [&] {
+    k.stage(K, k.c(depth * 4), from, key.stride[2], key.stride[3], rows, k.c(d), key.type,
+            {nullptr, &op.getFeature(), beside});
+  });
   values = k.select(valuesInPlace, fromV, V);
   valueStride = k.select(valuesInPlace, v.stride[2], k.c(kCols * 4));
   k.ifThen(k.flip(valuesInPlace),
@@ -209,7 +214,7 @@ void LinearAttend::addUp(Value rows) {
     k.rows(k.c(0), k.c(d), [&](Value r) { scaleRow(S, r, kCols, k.c(kCols), kept); });
     k.rows(k.c(0), rows, [&](Value r) { scaleRow(K, r, depth, k.c(depth), exp(k.sub(total, number(sums, r)))); });
   }
-  k.multiply(S, k.c(kCols * 4), K, k.c(4), k.c(depth * 4), values, valueStride, k.c(d), rows, wide);
+  k.multiply(S, k.c(kCols * 4), keys, k.c(4), keyStride, values, valueStride, k.c(d), rows, wide);
   if (!normalized) {
     return;
   }
@@ -222,7 +227,7 @@ void LinearAttend::addUp(Value rows) {
     sums = k.loop(k.c(0), rows, 1, sums, [&](Value r, ValueRange acc) {
       Emitter::Values next;
       for (auto [c, sum] : llvm::zip(some, acc)) {
-        next.push_back(k.add(sum, k.load(sum.getType(), k.at(rowOf(K, r, depth), k.mul(c, 4)), 4)));
+        next.push_back(k.add(sum, k.load(sum.getType(), k.at(k.at2(keys, r, keyStride), k.mul(c, 4)), 4)));
       }
       return next;
     });
@@ -337,6 +342,9 @@ void LinearAttend::emit() {
   sums = k.allocate(kChunk * 4);
   norms = k.allocate(kChunk * 4);
   valuesInPlace = v.type.isF32() && !k.gpu ? k.both(k.adjacent(v), k.eq(wide, cols)) : k.constant(k.i1, int64_t(0));
+  // Keys as they are: only sums over them are wanted, and no element past a row's end is read.
+  bool plain = op.getFeature().empty() && !causal && !decayed && key.type.isF32() && d == depth && !k.gpu;
+  keysInPlace = plain ? k.adjacent(key) : k.constant(k.i1, int64_t(0));
   loadState();
   auto chunks = [&](Value all, llvm::function_ref<void(Value, Value)> body) {
     k.loop(k.c(0), all, kChunk, [&](Value n) { body(n, k.min(k.sub(all, n), k.c(kChunk))); });

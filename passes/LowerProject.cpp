@@ -56,6 +56,8 @@ void lowerProject(attn::ProjectOp op, OpKernel &k) {
   Value inPlace = x.type.isF32() ? k.both(k.adjacent(x), k.eq(wide, width)) : k.constant(k.i1, int64_t(0));
   // Few columns of e lie in as many cache lines as one: they are read in place.
   Value narrow = e.type.isF32() && !k.gpu ? k.le(rows, k.c(16)) : k.constant(k.i1, int64_t(0));
+  int64_t known = cast<RankedTensorType>(op.getWeights().getType()).getDimSize(rank - 1);
+  int64_t asked = (ShapedType::isDynamic(known) ? kRows : std::min(known, kRows)) * e.bytes;
   k.loop(k.c(0), depth, step, [&](Value n) {
     Value many = k.min(k.sub(depth, n), k.c(step));
     Value xHere = k.at2(from, n, xStep), eHere = k.at2(weights, n, e.stride[rank - 2]);
@@ -72,7 +74,10 @@ void lowerProject(attn::ProjectOp op, OpKernel &k) {
       return product(stagedX, line, k.ceilDiv(many, 2));
     }
     k.ifThen(k.flip(narrow), [&] {
-      k.stage(stagedE, k.c(kRows * 4), eHere, e.stride[rank - 2], e.stride[rank - 1], many, height, e.type);
+      // Rows of e may be pages apart: the next chunk's are asked for beside this one's.
+      auto beside = [&](Value r) { k.prefetch(k.at2(eHere, k.add(r, kDepth), e.stride[rank - 2]), asked, 2); };
+      k.stage(stagedE, k.c(kRows * 4), eHere, e.stride[rank - 2], e.stride[rank - 1], many, height, e.type,
+              {nullptr, nullptr, beside});
     });
     weightsHere = k.select(narrow, eHere, stagedE);
     k.ifElse(

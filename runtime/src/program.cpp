@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t limit = int64_t(1) << 30; // of sizes, exclusive
 constexpr size_t headerSlots = HeaderSlots, recordSlots = 9;
-constexpr size_t keptBytes = size_t(64) << 20; // a thread gives larger memory back after a run
+constexpr size_t keptBytes = size_t(64) << 20; // a thread gives larger memory back after a run that is not repeated
 
 std::string shapeText(const heddle_tensor &t) {
   std::string text = "[";

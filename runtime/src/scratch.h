@@ -21,6 +21,7 @@ public:
 
   /// At least `wanted` bytes on a cache line's boundary, with any contents; null where they cannot be had.
   void *get(size_t wanted) {
+    now = wanted;
     if (wanted = std::max<size_t>(wanted, 1); wanted > size) {
       std::free(memory);
       size = (wanted + 63) / 64 * 64;
@@ -30,18 +31,21 @@ public:
     return memory;
   }
 
-  /// Gives the memory back where it is larger than `kept` bytes.
+  /// Gives memory of more than `kept` bytes back, unless the last two uses both took most of it: what is used again and
+  /// again would otherwise be mapped and zeroed by the system each time.
   void trim(size_t kept) {
-    if (size > kept) {
+    if (size > kept && std::min(now, before) <= size / 2) {
       std::free(memory);
       memory = nullptr;
       size = 0;
     }
+    before = now;
   }
 
 private:
   void *memory = nullptr;
   size_t size = 0;
+  size_t now = 0, before = 0; ///< what the last uses wanted
 };
 
 } // namespace heddle::rt

@@ -39,7 +39,7 @@ struct Convolution {
     k.result({k.size(0, 0), k.size(0, 1), rows, E});
     AffineExpr all = k.size(0, 0) * k.size(0, 1) * rows * k.size(0, 3) * taps;
     k.launch(k.size(0, 0) * k.size(0, 1) * rows.ceilDiv(kRows) * (full ? E.ceilDiv(kCols) : k.number(1)),
-             full ? all * E : all);
+             full ? all * E : all * (OpKernel::kMoved / 4));
   }
 
   void emitFull();

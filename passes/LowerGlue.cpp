@@ -103,7 +103,7 @@ LogicalResult Glue::describe() {
     (void)v;
     k.result(sizes);
   }
-  k.launch(rows.ceilDiv(kRows), rows * sizes.back());
+  k.launch(rows.ceilDiv(kRows), rows * sizes.back() * OpKernel::kMoved);
   return success();
 }
 

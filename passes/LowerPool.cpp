@@ -19,7 +19,8 @@ void lowerPool(attn::PoolOp op, OpKernel &k) {
   int64_t size = op.getSize(), step = op.getStep(), offset = op.getOffset();
   AffineExpr rows = op.getPartial() ? k.size(0, 2).ceilDiv(step) : (k.size(0, 2) - (offset + size)).floorDiv(step) + 1;
   k.result({k.size(0, 0), k.size(0, 1), rows, k.size(0, 3)});
-  k.launch(k.size(0, 0) * k.size(0, 1) * rows.ceilDiv(kRows), k.size(0, 0) * k.size(0, 1) * rows * k.size(0, 3) * size);
+  k.launch(k.size(0, 0) * k.size(0, 1) * rows.ceilDiv(kRows),
+           k.size(0, 0) * k.size(0, 1) * rows * k.size(0, 3) * size * (OpKernel::kMoved / 2));
 
   TensorView x = k.argument(0), y = k.resultView(0);
   Emitter::Values at = k.split(k.task, {x.size[0], x.size[1], k.ceilDiv(y.size[2], kRows)});

@@ -87,7 +87,7 @@ void lowerGroup(attn::GroupOp op, OpKernel &k) {
   }
   k.result(lists);
   k.result(places);
-  k.launch(tasks, tasks * all);
+  k.launch(tasks, tasks * all * OpKernel::kMoved);
 
   TensorView ids = k.argument(0), permutation = k.resultView(0), offsets = k.resultView(1);
   SmallVector<Value> at = {k.task};
@@ -168,7 +168,7 @@ void lowerGatherRows(attn::GatherRowsOp op, OpKernel &k) {
     sizes.push_back(D);
   }
   k.result(sizes);
-  k.launch(B * H * M.ceilDiv(kRows), B * H * M * D);
+  k.launch(B * H * M.ceilDiv(kRows), B * H * M * D * OpKernel::kMoved);
 
   TensorView x = k.argument(0), rows = k.argument(1), y = k.resultView(0);
   Value count = rows.size.back();
@@ -200,7 +200,7 @@ void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
   expectList(k, 1, listRank, B, H);
   k.expect(1, listRank - 1, k.size(0, 2));
   k.result({B, H, N, D});
-  k.launch(B * H * N.ceilDiv(kOwned), B * H * (N + k.size(0, 2)) * D);
+  k.launch(B * H * N.ceilDiv(kOwned), B * H * (N + k.size(0, 2)) * D * OpKernel::kMoved);
 
   bool sums = op.getKind() != attn::ScatterKind::Overwrite, mean = op.getKind() == attn::ScatterKind::Mean;
   double eps = op.getEpsAttr() ? op.getEpsAttr().getValueAsDouble() : 0;
@@ -326,7 +326,7 @@ void lowerMerge(attn::MergeOp op, OpKernel &k) {
   }
   k.result(shape);
   k.result(ArrayRef(shape).drop_back());
-  k.launch(B * H * N.ceilDiv(kRows), B * H * N * D * parts);
+  k.launch(B * H * N.ceilDiv(kRows), B * H * N * D * parts * OpKernel::kMoved);
 
   SmallVector<TensorView> x, l;
   TensorView y = k.resultView(0), lse = k.resultView(1);

@@ -23,7 +23,7 @@ void lowerScan(attn::ScanOp op, OpKernel &k) {
   int64_t classes = block ? std::min<int64_t>(step, *block) : step;
   k.result({k.size(0, 0), k.size(0, 1), k.size(0, 2), k.size(0, 3)});
   k.launch(k.size(0, 0) * k.size(0, 1) * (blocks * classes).ceilDiv(kChains),
-           k.size(0, 0) * k.size(0, 1) * k.size(0, 2) * k.size(0, 3));
+           k.size(0, 0) * k.size(0, 1) * k.size(0, 2) * k.size(0, 3) * OpKernel::kMoved);
 
   TensorView x = k.argument(0), y = k.resultView(0);
   Value rows = x.size[2], length = block ? k.c(*block) : rows;

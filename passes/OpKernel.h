@@ -57,7 +57,9 @@ public:
   void expect(int64_t a, int64_t axis, mlir::AffineExpr want, bool orOne = false);
   /// `want` must be a multiple of the run-time size.
   void expectDivides(int64_t a, int64_t axis, mlir::AffineExpr want);
-  /// Number of tasks, and multiply-adds in all (or as many elements moved).
+  /// An element that is moved takes about as long as this many multiply-adds.
+  static constexpr int64_t kMoved = 16;
+  /// Number of tasks, and multiply-adds in all.
   void launch(mlir::AffineExpr tasks, mlir::AffineExpr work);
   /// Writes the description on the module and ends the function.
   void finish();

@@ -19,6 +19,14 @@ func.func @past(%q: !rows, %k: !rows, %v: !rows) -> !rows {
   return %p : !rows
 }
 
+// A memory before the sequence: its positions are no token numbers.
+func.func @memory(%q: !rows, %k: !rows, %v: !rows) -> !rows {
+  %s = attn.pool mean %k size(4) : !rows -> !rows
+  %t = attn.pool mean %v size(4) : !rows -> !rows
+  %o = attn.attend %q segment(%s, %t) where(causal) k_offset(-8) q_offset(0) : !rows segment(!rows, !rows) -> !rows
+  return %o : !rows
+}
+
 func.func @everything(%q: !rows, %k: !rows, %v: !rows) -> !rows {
   %s = attn.pool max %k size(4) : !rows -> !rows
   %o = attn.attend %q segment(%s, %s) where(full) : !rows segment(!rows, !rows) -> !rows

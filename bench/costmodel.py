@@ -30,7 +30,7 @@ ROOT = HERE.parent
 RESULTS = HERE / "results"
 KINDS = (
     "dots", "values", "softmax", "regions", "masks", "live", "conditions", "keys", "runs", "columns", "chunks", "tiles",
-    "rows", "copies", "far_keys", "calls",
+    "rows", "copies", "far_keys", "own_pairs", "own_runs", "own_rows", "calls",
 )  # fmt: skip
 
 
@@ -99,6 +99,8 @@ def fitting(dtype: str) -> Iterator[Case]:
         "masked apart": "holds(b, h, i, j : ((i * i) % 5) < ((j * j) % 7))",
         "masked guard": "causal & holds(b, h, i, j : ((i * i) % 5 > 1) & ((j * j) % 3 > 0) & ((i * j) % 2 == 0))",
         "offsets": "offsets([0, 3, 9, 31, 100])",
+        "powers": "causal & offsets([0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512])",
+        "far neighbors": "window(3, 3, dilation = 150)",
     }
     for name, text in patterns.items():
         for n, d, heads in ((1024, 64, 8), (4096, 64, 2), (2000, 128, 2)):

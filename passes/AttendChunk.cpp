@@ -213,7 +213,7 @@ void AttendTiler::emitValues(const Uniform &u, int64_t n, const Chunk &c) {
   }
   // Few queries take rows of bf16 where they lie.
   Value stride = elementStride(u, sig.argSlot(sig.segments[s.segment].v));
-  Value elsewhere = e.either(e.either(c.far, careful), e.cmp(arith::CmpIPredicate::ne, stride, e.c(2)));
+  Value elsewhere = e.either(careful, e.cmp(arith::CmpIPredicate::ne, stride, e.c(2)));
   Value direct = e.both(c.few, arith::XOrIOp::create(builder, e.loc, elsewhere, e.constant(e.i1, int64_t(1))));
   e.ifElse(direct, [&] { accumulateFew(u, n, c, c.values, e.c(0)); }, any);
 }
@@ -236,7 +236,9 @@ void AttendTiler::emitManyValues(const Uniform &u, int64_t n, const Chunk &c, Va
     rows = stageValues(u, n, c);
     rowCount = e.floorDiv(e.add(c.count, 1), 2);
   } else if (sig.storage.isF32()) {
-    Value staged = e.either(c.far, e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)));
+    // Few queries read rows that are far apart once, so that a copy gains nothing.
+    Value far = c.few ? e.select(c.few, e.constant(e.i1, int64_t(0)), c.far) : c.far;
+    Value staged = e.either(far, e.cmp(arith::CmpIPredicate::ne, stride, e.c(4)));
     e.ifThen(staged, [&] { stageValues(u, n, c); });
     blockPitch = e.select(staged, blockPitch, e.c(kValueBlock * 4));
   } else {

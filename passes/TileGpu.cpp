@@ -219,6 +219,11 @@ LogicalResult GpuTiler::run() {
     return sig.attend.emitOpError() << "expected head dimensions whose tiles fit " << sharedLimit
                                     << " bytes of shared memory, but got " << sig.d << " and " << sig.dv;
   }
+  if (shape->bySums) {
+    sig.attend.emitRemark()
+        << "rows of " << sig.d << " elements fit no tile of " << sharedLimit
+        << " bytes of shared memory: each dot is a sum of its own, many times slower than a product";
+  }
   GpuShape hopperShape;
   SmallVector<TensorMapRecipe> recipes;
   SmallVector<std::unique_ptr<HopperKernel>> bodies = hopperKernels(groups, hopperShape, recipes);

@@ -18,6 +18,8 @@ namespace heddle {
 /// A kernel with fewer instructions joins another's part: starting ptxas takes as long as assembling it.
 static constexpr unsigned kSmallKernel = 500;
 static constexpr size_t kMostParts = 4;
+/// Parameters of a kernel: in any version of PTX, and from 8.1 on.
+static constexpr uint64_t kUsualParameterBytes = 4096, kMostParameterBytes = 32764;
 
 namespace {
 struct Part {
@@ -98,7 +100,30 @@ static void join(std::string &ptx, StringRef more) {
   }
 }
 
-bool emitGpuCode(std::unique_ptr<Module> module, const NvptxTarget &target, GpuCode &out, std::string &error) {
+/// Bytes of the largest parameter list of a kernel.
+static uint64_t parameterBytes(const Module &module) {
+  uint64_t most = 0;
+  for (const Function &f : module) {
+    uint64_t bytes = 0;
+    for (const Argument &a : f.args()) {
+      bytes += a.hasByValAttr() ? module.getDataLayout().getTypeAllocSize(a.getParamByValType()).getFixedValue() : 8;
+    }
+    most = f.getCallingConv() == CallingConv::PTX_Kernel ? std::max(most, bytes) : most;
+  }
+  return most;
+}
+
+bool emitGpuCode(std::unique_ptr<Module> module, const NvptxTarget &chip, GpuCode &out, std::string &error) {
+  NvptxTarget target = chip;
+  uint64_t bytes = parameterBytes(*module);
+  if (bytes > kMostParameterBytes) {
+    error = "expected arguments whose records take at most " + std::to_string(kMostParameterBytes) +
+            " bytes of kernel parameters, but got " + std::to_string(bytes);
+    return false;
+  }
+  if (bytes > kUsualParameterBytes) {
+    target.ptxFeature = "+ptx81";
+  }
   std::vector<std::unique_ptr<Part>> parts = dealOut(*module);
   SmallVector<char> bitcode;
   if (parts.size() > 1) {

@@ -204,7 +204,7 @@ protected:
   Values keyFragments(mlir::Value base, int64_t pitch, int64_t pair, mlir::Value step);
   Values valueFragments(mlir::Value base, int64_t pair, int64_t step);
   Values dot(const DotSource &source, mlir::Value base);
-  Values relativeDot(size_t source, size_t number, mlir::Value table);
+  Values dotOfPairs(size_t source, size_t number, mlir::Value table);
   Values scores(size_t source, mlir::Value stage, mlir::Value table);
   /// Scores from the dots of one segment's tile.
   Values scoresOf(size_t source, llvm::ArrayRef<Values> dots, mlir::Value table);

@@ -33,16 +33,16 @@ static int64_t bytesOf(const KernelSignature &sig) { return sig.storage.isF32() 
 int64_t tileBytes(const GpuShape &shape, const KernelSignature &sig) {
   int64_t bytes = bytesOf(sig), queries = 0, keys = 0;
   for (const DotSource &dot : queryTensors(sig)) {
-    queries += shape.rows * sharedPitch(dot.d, bytes);
+    queries += shape.bySums ? 0 : shape.rows * sharedPitch(dot.d, bytes);
   }
   for (const SegmentSignature &s : sig.segments) {
     int64_t own = 0;
     for (const DotSource &dot : s.dots) {
-      own += dot.relative ? 0 : sharedPitch(dot.d, bytes);
+      own += dotBySums(shape, dot) ? 0 : sharedPitch(dot.d, bytes);
     }
     keys = std::max(keys, own);
   }
-  int64_t relative = hasRelative(sig) ? shape.rows * shape.keys * 4 : 0;
+  int64_t relative = shape.bySums || hasRelative(sig) ? shape.rows * shape.keys * 4 : 0;
   return queries + relative + shape.stages * shape.keys * (keys + sharedPitch(shape.columns, bytes));
 }
 
@@ -58,14 +58,17 @@ std::optional<GpuShape> chooseGpuShape(const KernelSignature &sig, int64_t share
   shape.chunks = (dv + most - 1) / most;
   shape.columns = roundUp((dv + shape.chunks - 1) / shape.chunks, 16);
   int64_t mostKeys = dots > 2 || shape.columns > 192 ? 32 : 64;
-  for (int64_t stages : {2, 1}) {
-    for (int64_t rows : {64, 32, 16}) {
-      for (int64_t keys : {64, 32, 16}) {
-        shape.stages = stages;
-        shape.rows = rows;
-        shape.keys = keys;
-        if (keys <= mostKeys && tileBytes(shape, sig) + tables(shape) <= sharedBytes) {
-          return shape;
+  for (bool bySums : {false, true}) {
+    for (int64_t stages : {2, 1}) {
+      for (int64_t rows : {64, 32, 16}) {
+        for (int64_t keys : {64, 32, 16}) {
+          shape.bySums = bySums;
+          shape.stages = stages;
+          shape.rows = rows;
+          shape.keys = keys;
+          if (keys <= mostKeys && tileBytes(shape, sig) + tables(shape) <= sharedBytes) {
+            return shape;
+          }
         }
       }
     }

@@ -28,12 +28,16 @@ struct GpuShape {
   int64_t stages = 2;   ///< key tiles in shared memory
   int64_t columns = 64; ///< value columns of one block, padded
   int64_t chunks = 1;   ///< blocks that share a query tile, each with its columns
+  bool bySums = false;  ///< rows of Q and K fit no tile: each dot is a sum of its own, in f32
 
   int64_t threads() const { return rows * 2; }
   int64_t warps() const { return rows / 16; }
   int64_t subTiles() const { return std::max<int64_t>(lanes / rows, 1); }
   int64_t pairs() const { return std::max<int64_t>(rows / lanes, 1); } ///< schedule's tiles that a block takes
 };
+
+/// Whether a dot is computed pair by pair, so that its rows need no tile.
+inline bool dotBySums(const GpuShape &shape, const DotSource &dot) { return dot.relative || shape.bySums; }
 
 /// Distinct (query tensor, dot) pairs of all segments; each has a tile in shared memory. Those that meet relative rows
 /// only have none.

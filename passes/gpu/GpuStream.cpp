@@ -251,7 +251,7 @@ void GpuKernel::issueLoads(Value tile) {
       const SegmentSignature &segment = sig.segments[segmentsUsed[s]];
       Value at = e.add(stage, shape.keys * sharedPitch(shape.columns, bytes));
       for (auto [dot, rows] : llvm::zip(segment.dots, sources[s].keys)) {
-        if (dot.relative) {
+        if (dotBySums(shape, dot)) {
           continue;
         }
         loadRows(rows, table, shape.keys, dot.d, e.k(dot.d * bytes), at);

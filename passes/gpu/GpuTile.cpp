@@ -167,9 +167,9 @@ bool GpuKernel::scored() const {
   });
 }
 
-/// q_i . r[clamp(i - j + shift)] of this thread's scores, each by itself: sums in f32 in the order of d. They pass
-/// through shared memory, so that the code is that of one score.
-Values GpuKernel::relativeDot(size_t source, size_t number, Value table) {
+/// q_i . k_j, or q_i . r[clamp(i - j + shift)], of this thread's scores, each by itself: sums in f32 in the order of d.
+/// They pass through shared memory, so that the code is that of one score.
+Values GpuKernel::dotOfPairs(size_t source, size_t number, Value table) {
   const DotSource &dot = sig.segments[segmentsUsed[source]].dots[number];
   const Rows &rows = sources[source].keys[number];
   Rows queryRows = rowsOf(sig.argSlot(dot.q), false, dot.d);
@@ -188,11 +188,18 @@ Values GpuKernel::relativeDot(size_t source, size_t number, Value table) {
     Value sum = e.ifElse(
         there, TypeRange{e.f32},
         [&] {
-          Value i = e.wide(e.loadShared(e.i32, e.add(e.shl(row, 2), sPosition), 4));
-          Value j = e.add(e.wide(key), sources[source].kOffset);
-          Value distance = e.max(e.min(e.add(e.sub(i, j), dot.shift), last), e.c(0));
-          Value from = e.add(rows.base, e.mul(distance, rows.stride));
+          Value number = e.wide(key);
+          if (dot.relative) {
+            Value i = e.wide(e.loadShared(e.i32, e.add(e.shl(row, 2), sPosition), 4));
+            Value j = e.add(number, sources[source].kOffset);
+            number = e.max(e.min(e.add(e.sub(i, j), dot.shift), last), e.c(0));
+          }
+          Value from = e.add(rows.base, e.mul(number, rows.stride));
           Value with = e.add(queryRows.base, e.mul(e.wide(query), queryRows.stride));
+          if (packs) {
+            Value head = e.wide(e.loadShared(e.i32, e.add(e.shl(row, 2), sHead), 4));
+            with = e.add(with, e.mul(head, queryRows.head));
+          }
           return loop(e.k(0), e.k(dot.d), 1, {e.f(0.0)}, [&](Value x, ValueRange carried) {
             Value at = e.wide(x);
             Value a = element(e.add(with, e.mul(at, queryRows.element)));
@@ -218,8 +225,8 @@ Values GpuKernel::scores(size_t source, Value stage, Value table) {
   Value at = e.add(stage, shape.keys * sharedPitch(shape.columns, bytes));
   SmallVector<Values> dots;
   for (auto [number, d] : llvm::enumerate(segment.dots)) {
-    if (d.relative) {
-      dots.push_back(relativeDot(source, number, table));
+    if (dotBySums(shape, d)) {
+      dots.push_back(dotOfPairs(source, number, table));
       continue;
     }
     dots.push_back(dot(d, at));

@@ -70,3 +70,11 @@ def test_random_problems() -> None:
                 continue
             failures.append(f"seed {seed}: {type(e).__name__}: {str(e)[:300]} | {p.label}")
     assert not failures, "\n".join(failures[:20])
+
+
+@pytest.mark.parametrize("nq", [2, 20])
+def test_rows_that_fit_no_tile(nq: int) -> None:
+    """Dots as sums of their own: of one head a tile, and of heads that share one."""
+    g = torch.Generator().manual_seed(2)
+    q, k, v = (torch.randn(1, h, n, d, generator=g) for h, n, d in ((2, nq, 1000), (1, 9, 1000), (1, 9, 8)))
+    compare(q, k, v, "causal", q_offset="end")

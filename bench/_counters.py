@@ -146,7 +146,10 @@ def pairs(counted: Sequence[tuple[Block, int]], d: int, dv: int) -> tuple[float,
     sums: Counter[str] = Counter()
     for block, count in counted:
         if count:
-            kind = "dots" if block.function.startswith("tile_dots") else "values"
-            if block.function.startswith(("tile_dots", "tile_accumulate")):
+            kind = "dots" if block.function.startswith(("tile_dots", "row_dots")) else "values"
+            if block.function.startswith(("tile_dots", "tile_accumulate", "row_dots", "row_values")):
                 sums[kind] += count * sum(map(products, block.instructions))
+            if block.function.startswith("row_dots"):  # the first product of a sum
+                firsts = (line.replace("vmul", "vfmadd231") for line in block.instructions if line.startswith("vmul"))
+                sums[kind] += count * sum(map(products, firsts))
     return sums["dots"] / d, sums["values"] / dv

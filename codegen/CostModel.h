@@ -11,53 +11,9 @@
 #ifndef HEDDLE_CODEGEN_COSTMODEL_H
 #define HEDDLE_CODEGEN_COSTMODEL_H
 
-#include "passes/StratumCost.h"
-
-#include <array>
-#include <string>
+#include "passes/WorkCost.h"
 
 namespace heddle {
-
-/// Kinds of work, in units that cost about the same wherever they occur.
-enum class Work : uint8_t {
-  Dots,       ///< scored pairs times d
-  Values,     ///< weighted pairs times dv
-  Softmax,    ///< weighted pairs
-  Regions,    ///< weighted pairs with a score region, or of several dots
-  Masks,      ///< weighted pairs of chunks with a mask
-  Live,       ///< keys of chunks with a mask times columns of lanes
-  Conditions, ///< the same times the part of the condition that is on both query and key
-  Keys,       ///< keys of all query tiles
-  Runs,       ///< runs of keys: values of the outer digits
-  Columns,    ///< columns of lanes of all chunks times dv: the accumulators
-  Chunks,     ///< chunks
-  Tiles,      ///< query tiles times the size of a stratum's bounds
-  Rows,       ///< queries times (d + dv), for each tiling of the queries
-  Copies,     ///< values of keys that are copied first: rows far apart, or of 16 bits
-  FarKeys,    ///< keys times d times the doublings by which they lie farther apart than half a page
-  OwnPairs,   ///< pairs of queries that are taken one at a time, times (d + dv)
-  OwnRuns,    ///< runs of keys of such queries
-  OwnRows,    ///< such queries
-  Calls,      ///< launches
-};
-inline constexpr size_t kWorkKinds = static_cast<size_t>(Work::Calls) + 1;
-const char *nameOf(Work kind);
-
-struct WorkAmounts {
-  std::array<double, kWorkKinds> amounts{};
-  double &operator[](Work kind) { return amounts[static_cast<size_t>(kind)]; }
-  double operator[](Work kind) const { return amounts[static_cast<size_t>(kind)]; }
-  void add(const WorkAmounts &o, double times = 1);
-};
-
-/// What one stratum does with (d, dv) wide rows.
-struct StratumShape {
-  double d = 64, dv = 64;    ///< d sums over the dots
-  bool scored = false;       ///< a score region, or not just one dot
-  double elementBytes = 4;   ///< of a stored element
-  bool copiesValues = false; ///< 16-bit rows are copied for every tile
-};
-WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape &shape);
 
 /// Seconds of a unit of each kind of work, for one type of rows, on one thread.
 struct MachineModel {

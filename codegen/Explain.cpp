@@ -336,13 +336,17 @@ private:
     }
     const Schedule &schedule = op.getScheduleAttr().getValue();
     std::vector<std::vector<QueryDigit>> tilings;
+    bool byRow = false;
     for (const Stratum &s : schedule.strata) {
-      if (llvm::find(tilings, s.query) == tilings.end()) {
-        tilings.push_back(s.query);
+      const std::vector<QueryDigit> query = s.byRow ? std::vector<QueryDigit>{QueryDigit()} : s.query;
+      if (llvm::find(tilings, query) == tilings.end()) {
+        tilings.push_back(query);
       }
+      byRow |= s.byRow;
     }
     WorkAmounts w = work;
     w.add(workOfRows(static_cast<int64_t>(tilings.size())));
+    w[Work::OwnRows] = byRow ? static_cast<double>(b * h * nq) : 0;
     const double tasks =
         static_cast<double>(b * h) *
         std::ceil(static_cast<double>(nq) / static_cast<double>(std::max<int64_t>(schedule.superTile, 1)));
@@ -353,6 +357,24 @@ private:
     out["predicted_seconds"] = std::max(compute, memory);
     out["dense_seconds"] = denseSeconds(bytes);
     return out;
+  }
+
+  StratumCost costOfHeads(const Stratum &s, ExprEnv env, int64_t keys) const {
+    StratumCost total;
+    const int64_t chunk = op.getScheduleAttr().getValue().keyChunk;
+    for (int64_t head = 0; head < h; ++head) {
+      // Heads of one class cost the same, unless a bound or a condition names the head.
+      if (isLiveForHead(s, head)) {
+        env.h = head;
+        StratumCost one = costOf(s, env, nq, keys, chunk);
+        auto times = static_cast<double>(mentionsHead(s) ? 1 : liveHeads(s));
+        add(total, one, times * static_cast<double>(b));
+        if (!mentionsHead(s)) {
+          break;
+        }
+      }
+    }
+    return total;
   }
 
   json::Object explainStratum(const Stratum &s, ExprEnv env, int64_t keys, bool known, bool &exact) {
@@ -391,24 +413,17 @@ private:
       this->known = false;
       return out;
     }
-    StratumCost total;
-    int64_t chunk = op.getScheduleAttr().getValue().keyChunk;
-    for (int64_t head = 0; head < h; ++head) {
-      // Heads of one class cost the same, unless a bound or a condition names the head.
-      if (isLiveForHead(s, head)) {
-        env.h = head;
-        StratumCost one = costOf(s, env, nq, keys, chunk);
-        auto times = static_cast<double>(mentionsHead(s) ? 1 : liveHeads(s));
-        add(total, one, times * static_cast<double>(b));
-        if (!mentionsHead(s)) {
-          break;
-        }
-      }
-    }
+    const StratumCost total = costOfHeads(s, env, keys);
     exact &= total.exact;
     WorkAmounts own = workOf(s, total, shapeOf(s.segment));
     work.add(own);
     out["predicted_seconds"] = model.computeSeconds(own, 1, 1);
+    if (s.byRow) {
+      Stratum tiled = s;
+      tiled.byRow = false;
+      out["tiles_seconds"] =
+          model.computeSeconds(workOf(tiled, costOfHeads(tiled, env, keys), shapeOf(s.segment)), 1, 1);
+    }
     out["live_pairs"] = total.live;
     out["executed_pairs"] = total.executed;
     out["unmasked_pairs"] = total.unmasked;

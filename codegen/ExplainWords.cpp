@@ -114,7 +114,10 @@ void writeStratum(llvm::raw_ostream &os, const json::Object &s, size_t number) {
   if (s.getArray("heads")) {
     os << ", heads " << joined(s.getArray("heads"), ", ", "") << " mod " << *s.getInteger("head_period");
   }
-  os << "\n    query tile    " << queryTile(*s.getArray("query_digits")) << "\n";
+  const bool byRow = s.getBoolean("by_row").value_or(false);
+  os << (byRow ? "\n    queries       one at a time, each with its own keys"
+               : "\n    query tile    " + queryTile(*s.getArray("query_digits")))
+     << "\n";
   const json::Array &digits = *s.getArray("key_digits");
   bool bounded = !s.getArray("lower")->empty() || !s.getArray("upper")->empty();
   bool printed = false;
@@ -149,11 +152,17 @@ void writeStratum(llvm::raw_ostream &os, const json::Object &s, size_t number) {
     const json::Object &tiles = *s.getObject("tiles");
     os << "    live pairs    " << grouped(*live) << "; executed " << grouped(executed) << ", "
        << percent(*s.getNumber("unmasked_pairs"), executed) << " of them without a mask\n";
-    os << "    tiles         " << grouped(*tiles.getNumber("full")) << " full, " << grouped(*tiles.getNumber("partial"))
-       << " partial\n";
+    if (!byRow) {
+      os << "    tiles         " << grouped(*tiles.getNumber("full")) << " full, "
+         << grouped(*tiles.getNumber("partial")) << " partial\n";
+    }
   }
   if (std::optional<double> predicted = s.getNumber("predicted_seconds")) {
-    os << "    predicted     " << inSeconds(*predicted) << " of one thread\n";
+    os << "    predicted     " << inSeconds(*predicted) << " of one thread";
+    if (std::optional<double> tiles = s.getNumber("tiles_seconds")) {
+      os << "; as tiles " << inSeconds(*tiles);
+    }
+    os << "\n";
   }
   if (!s.getString("note")->empty()) {
     os << "    note          " << *s.getString("note") << "\n";

@@ -55,18 +55,24 @@ static int64_t superTileCap(int64_t dv) {
   return cap;
 }
 
-/// Of each segment, elements of a row of K (all dots) and of V together.
-static std::vector<int64_t> widthsOf(attn::AttendOp op) {
+/// The rows of each segment, for the cost model.
+static std::vector<StratumShape> shapesOf(attn::AttendOp op, Type element) {
   auto width = [](Value v) {
     int64_t d = cast<RankedTensorType>(v.getType()).getShape().back();
-    return ShapedType::isDynamic(d) ? 64 : d;
+    return ShapedType::isDynamic(d) ? 64.0 : static_cast<double>(d);
   };
-  std::vector<int64_t> all;
+  std::vector<StratumShape> all;
   for (int64_t g = 0; g < op.getNumSegments(); ++g) {
-    all.push_back(width(op.getValues()[g]));
+    StratumShape shape;
+    shape.d = 0;
     for (auto [query, key] : op.getDots(g)) {
-      all.back() += width(query);
+      shape.d += width(query);
     }
+    shape.dv = width(op.getValues()[g]);
+    shape.scored = op.getScore(g) != nullptr || op.getDots(g).size() != 1;
+    shape.elementBytes = element.getIntOrFloatBitWidth() / 8.0;
+    shape.copiesValues = !element.isF32();
+    all.push_back(shape);
   }
   return all;
 }
@@ -179,10 +185,15 @@ struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePas
                        << " operations, but got " << n;
       return signalPassFailure();
     }
-    chooseRows(schedule.strata, widthsOf(op));
+    Type element = v.getElementType();
+    const char *type = element.isF32() ? "f32" : element.isBF16() ? "bf16" : "f16";
+    chooseRows(schedule.strata, shapesOf(op, element), type);
     schedule.superTile = superTileFor(schedule.strata, limits);
     for (auto [n, s] : llvm::enumerate(schedule.strata)) {
       std::string text = ("stratum " + Twine(n) + " of segment " + Twine(s.segment) + ": " + kindName(s.kind)).str();
+      if (s.byRow) {
+        text += ", queries one at a time: less time than tiles with the union of their keys";
+      }
       if (!s.note.empty()) {
         text += ": " + withNames(op, s.note);
       }

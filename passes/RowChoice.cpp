@@ -3,16 +3,16 @@
 // A pair of a tile costs less than one of a single query (it shares loads, and
 // its softmax is vertical), but a tile runs the union of its queries' keys, and
 // has fixed parts: packing, bounds, live bits, runs. Both are counted on sample
-// tiles. What they cost is measured once and does not depend on the machine that
-// compiles: a spec's kernel must not.
+// tiles, and predicted with the cost model's usual constants, whatever machine
+// compiles: a spec's kernel must not depend on it.
 //
 //===----------------------------------------------------------------------===//
 #include "passes/RowChoice.h"
 
 #include "dialect/LinearForm.h"
-#include "passes/StratumCost.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace heddle {
 
@@ -37,22 +37,6 @@ bool canRunByRow(const Stratum &s) {
          });
 }
 
-/// Nanoseconds, with rows of f32.
-struct Costs {
-  double tile, keys; ///< as tiles; of a query's keys, where queries are taken one at a time
-  double row;        ///< of such queries, once for all strata
-};
-
-Costs costsOf(const Stratum &s, double width) {
-  constexpr int64_t kRows = 8192, kChunk = 192, kSamples = 6;
-  ExprEnv env;
-  env.nq = env.nk = kRows;
-  const StratumCost cost = costOf(s, env, kRows, kRows, kChunk, kSamples);
-  const double tile = cost.scored * width * 0.0093 + cost.weighted * 0.09 + cost.masked * 0.05 + cost.maskedKeys * 1.2 +
-                      cost.runs * 26 + cost.queryTiles * 150 + cost.rows * width * 0.04;
-  return {tile, cost.live * width * 0.017 + cost.ownRuns * 5, cost.rows * 30};
-}
-
 /// Tilings of the queries: each has its state merged and its queries packed.
 size_t tilingsOf(const std::vector<Stratum> &strata) {
   std::vector<std::vector<QueryDigit>> seen;
@@ -67,25 +51,43 @@ size_t tilingsOf(const std::vector<Stratum> &strata) {
 
 } // namespace
 
-void chooseRows(std::vector<Stratum> &strata, const std::vector<int64_t> &widths) {
-  const size_t before = tilingsOf(strata);
-  double tile = 0, row = 0, fixed = 0;
+void chooseRows(std::vector<Stratum> &strata, const std::vector<StratumShape> &shapes, const std::string &type) {
+  constexpr int64_t kRows = 8192, kChunk = 192, kSamples = 6;
+  // What is counted and measured is not exact: tiles stay where rows are not clearly better.
+  constexpr double kClearly = 0.8;
+  const std::array<double, kWorkKinds> seconds = usualSeconds(type);
+  ExprEnv env;
+  env.nq = env.nk = kRows;
+  auto secondsOf = [&](const Stratum &s) {
+    const WorkAmounts w =
+        workOf(s, costOf(s, env, kRows, kRows, kChunk, kSamples), shapes[static_cast<size_t>(s.segment)]);
+    return std::inner_product(w.amounts.begin(), w.amounts.end(), seconds.begin(), 0.0);
+  };
+  auto perRow = [&](Work kind) { return kRows * seconds[static_cast<size_t>(kind)]; };
+  double rowWidth = 0;
+  for (const StratumShape &shape : shapes) {
+    rowWidth = std::max(rowWidth, shape.d + shape.dv);
+  }
+  auto ofTilings = [&] { return static_cast<double>(tilingsOf(strata)) * perRow(Work::Rows) * rowWidth; };
+  double tiles = ofTilings(), rows = perRow(Work::OwnRows);
+  bool any = false;
   for (Stratum &s : strata) {
     if (!canRunByRow(s)) {
       continue;
     }
-    const Costs costs = costsOf(s, static_cast<double>(widths[static_cast<size_t>(s.segment)]));
-    s.byRow = costs.keys < 0.9 * costs.tile;
-    if (s.byRow) {
-      tile += costs.tile;
-      row += costs.keys;
-      fixed = std::max(fixed, costs.row);
-    }
+    const double tile = secondsOf(s);
+    s.byRow = true;
+    const double row = secondsOf(s);
+    s.byRow = row < tile;
+    any |= s.byRow;
+    tiles += s.byRow ? tile : 0;
+    rows += s.byRow ? row : 0;
   }
-  if (row + fixed > 0.6 * tile || tilingsOf(strata) > before) {
-    for (Stratum &s : strata) {
-      s.byRow = false;
-    }
+  if (any && rows + ofTilings() < kClearly * tiles) {
+    return;
+  }
+  for (Stratum &s : strata) {
+    s.byRow = false;
   }
 }
 

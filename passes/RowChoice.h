@@ -2,13 +2,13 @@
 #ifndef HEDDLE_PASSES_ROWCHOICE_H
 #define HEDDLE_PASSES_ROWCHOICE_H
 
-#include "dialect/Schedule.h"
+#include "passes/WorkCost.h"
 
 namespace heddle {
 
 /// Sets `byRow` on the strata whose pairs cost less when each query takes its own keys than in tiles, whose lanes take
-/// the union of their keys. `widths`: of each segment, elements of a row of K (all dots) and of V together.
-void chooseRows(std::vector<Stratum> &strata, const std::vector<int64_t> &widths);
+/// the union of their keys. `shapes`: of each segment; `type`: of the rows ("f32", "bf16", "f16").
+void chooseRows(std::vector<Stratum> &strata, const std::vector<StratumShape> &shapes, const std::string &type);
 
 } // namespace heddle
 

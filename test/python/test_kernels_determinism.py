@@ -21,7 +21,7 @@ PATTERNS = [
     "block(48) | keys([0 to 5])",
     "coarse(16, causal) - block(8)",
     "offsets([0, 1, 2, 4, 8, 16, 32, 64])",
-    "window(40, 0) | offsets([100, 120, 143, 161, 217])",
+    "window(127, 0) | offsets([150, 170, 193, 211, 267])",
 ]
 
 

@@ -1,0 +1,98 @@
+//===- WorkCost.cpp - Work of a stratum, by kind --------------------------===//
+
+#include "passes/WorkCost.h"
+
+#include <cmath>
+
+namespace heddle {
+
+static constexpr const char *kNames[] = {"dots",     "values",    "softmax",  "regions",  "masks", "live", "conditions",
+                                         "keys",     "runs",      "columns",  "chunks",   "tiles", "rows", "copies",
+                                         "far_keys", "own_pairs", "own_runs", "own_rows", "calls"};
+static_assert(std::size(kNames) == kWorkKinds);
+
+const char *nameOf(Work kind) { return kNames[static_cast<size_t>(kind)]; }
+
+void WorkAmounts::add(const WorkAmounts &o, double times) {
+  for (size_t n = 0; n < kWorkKinds; ++n) {
+    amounts[n] += o.amounts[n] * times;
+  }
+}
+
+static double nodesOf(const Expr &e) {
+  double count = e.isNull() ? 0 : 1;
+  for (size_t n = 0; !e.isNull() && n < e->args.size(); ++n) {
+    count += nodesOf(e->args[n]);
+  }
+  return count;
+}
+
+/// Nodes of a condition that are evaluated for each pair: what reads the query alone is evaluated once a tile, and
+/// what reads the key alone is a scalar.
+static double pairNodesOf(const Expr &e) {
+  if (e.isNull()) {
+    return 0;
+  }
+  const bool query = e.mentions(Sym::Query) || e.mentions(Sym::QueryRow);
+  const bool key = e.mentions(Sym::Key) || e.mentions(Sym::KeyRow);
+  double count = query && key ? 1 : 0;
+  for (size_t n = 0; query && key && n < e->args.size(); ++n) {
+    count += pairNodesOf(e->args[n]);
+  }
+  return count;
+}
+
+static double nodesOf(const std::vector<Expr> &all) {
+  double count = 0;
+  for (const Expr &e : all) {
+    count += nodesOf(e);
+  }
+  return count;
+}
+
+WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape &shape) {
+  // As in the tile loops: rows so far apart fall into few sets of the cache, and values are copied.
+  constexpr double kFarRows = 2048;
+  WorkAmounts w;
+  const KeyDigit &last = s.key.back();
+  const double apart = static_cast<double>(last.step * last.radix) * shape.dv * shape.elementBytes;
+  double bounds = nodesOf(s.lower) + nodesOf(s.upper) + nodesOf(s.guard);
+  for (const KeyDigit &digit : s.key) {
+    bounds += nodesOf(digit.lower) + nodesOf(digit.upper) + nodesOf(digit.phase);
+  }
+  if (s.byRow) {
+    // Of many rows far apart, the next queries need none: each comes from a cache farther away.
+    const bool far = apart >= kFarRows && cost.live > 4 * cost.ownRuns;
+    w[Work::OwnPairs] = cost.live * (shape.d + shape.dv) * (far ? 4 : 1);
+    w[Work::OwnRuns] = cost.ownRuns;
+    w[Work::Regions] = shape.scored ? cost.live : 0;
+    return w;
+  }
+  w[Work::Dots] = cost.scored * shape.d;
+  w[Work::Values] = cost.weighted * shape.dv;
+  w[Work::Softmax] = cost.weighted;
+  w[Work::Regions] = shape.scored ? cost.weighted : 0;
+  w[Work::Masks] = cost.masked;
+  w[Work::Live] = cost.maskedKeys;
+  w[Work::Conditions] = cost.maskedKeys * pairNodesOf(s.residual);
+  w[Work::Keys] = cost.keys * (s.keep.isNull() ? 1 : 4);
+  w[Work::Runs] = cost.runs;
+  w[Work::Columns] = cost.columns * shape.dv;
+  w[Work::Chunks] = cost.fullTiles + cost.partialTiles;
+  w[Work::Tiles] = cost.queryTiles * (10 + bounds);
+  w[Work::Copies] = apart >= kFarRows || shape.copiesValues ? cost.keys * shape.dv : 0;
+  w[Work::FarKeys] = apart >= kFarRows ? cost.keys * shape.d * std::log2(apart / kFarRows) : 0;
+  return w;
+}
+
+// In the order of Work.
+std::array<double, kWorkKinds> usualSeconds(const std::string &type) {
+  if (type == "bf16") {
+    return {8.2e-12,  0,        1.18e-10, 0,       4.55e-11, 2.68e-10, 3.87e-10, 0,       1.25e-08, 0,
+            5.75e-08, 6.08e-09, 1.02e-10, 4.8e-11, 1.72e-11, 1.5e-11,  2.5e-09,  2.8e-08, 4.13e-06};
+  }
+  return {1.86e-11, 0,        8.68e-11, 0,        4.61e-11, 1.18e-09, 3.09e-10, 0,       2.6e-08, 0,
+          0,        1.09e-08, 9.1e-11,  8.31e-11, 2.07e-11, 1.5e-11,  2.5e-09,  2.8e-08, 3.78e-06};
+}
+
+} // namespace heddle

@@ -796,6 +796,8 @@ def routing(n: int) -> Case:
 
 
 def informer(n: int) -> Case:
+    import heddle as hd
+
     e = example("informer")
     q, k, v = qkv(n)
     u = min(n, 5 * math.ceil(math.log(n)))
@@ -803,7 +805,7 @@ def informer(n: int) -> Case:
     inputs = (q, k, v, top)
 
     def heddle() -> Any:
-        return e.full(q, k, v, top, v.mean(2, keepdim=True).expand_as(v))
+        return e.full(q, k, v, top, hd.pool(v, "mean", 1 << 29, partial=True).expand_as(v))
 
     def select(q: Any, k: Any, v: Any, top: Any, fused: bool) -> Any:
         at = top[..., None].expand(1, HEADS, u, DIM)

@@ -182,13 +182,18 @@ static json::Value toJson(Attribute attribute) {
   return cast<StringAttr>(attribute).getValue();
 }
 
-/// The manifest's list of kernels; which cubin holds each, where there are several.
+/// The manifest's list of kernels: which cubin holds each, where there are several, and what ptxas says of it.
 static json::Value describeKernels(Attribute kernels, const GpuCode &code) {
   json::Value list = toJson(kernels);
   for (json::Value &kernel : *list.getAsArray()) {
+    json::Object &o = *kernel.getAsObject();
+    std::string name = o.getString("name")->str();
     if (code.cubins.size() > 1) {
-      json::Object &o = *kernel.getAsObject();
-      o["cubin"] = code.cubinOf.lookup(*o.getString("name"));
+      o["cubin"] = code.cubinOf.lookup(name);
+    }
+    if (auto usage = code.usage.find(name); usage != code.usage.end()) {
+      o["registers"] = usage->second.registers;
+      o["spill_bytes"] = usage->second.spillBytes;
     }
   }
   return list;
@@ -221,6 +226,9 @@ heddle_error *Compilation::gpuObject(ModuleOp lowered, json::Object &manifest, S
   }
   if (Attribute words = lowered->getAttr("heddle.gpu.state_words")) {
     described["state_words"] = toJson(words);
+  }
+  if (Attribute why = lowered->getAttr("heddle.gpu.no_tensor_kernels")) {
+    described["no_tensor_kernels"] = toJson(why);
   }
   if (Attribute maps = lowered->getAttr("heddle.gpu.tensor_maps")) {
     described["tensor_maps"] = toJson(maps);
@@ -505,7 +513,7 @@ heddle_error *assembleText(const char *ptx, const char *target, std::string &cub
                 llvm::Twine("expected a GPU target (--target=sm_80) for a .cubin, but got '") + target + "'");
   }
   std::string message;
-  bool made = assemble(ptx, *gpu, cubin, message);
+  bool made = assemble(ptx, *gpu, cubin, nullptr, message);
   return made || message.empty() ? nullptr : fail(HEDDLE_SYSTEM, message);
 }
 

@@ -23,7 +23,8 @@ struct NumberSource {
 /// Slots that open the argument block (docs/abi.md).
 namespace header {
 inline constexpr int64_t kBatches = 0, kHeads = 1, kQueries = 2, kTiles = 3, kPhase = 4, kParts = 5, kHeadsPerTile = 6,
-                         kKeysPerSplit = 7, kSplits = 8, kMemory = 9, kFirstUnit = 10, kSlots = 16;
+                         kKeysPerSplit = 7, kSplits = 8, kMemory = 9, kFirstUnit = 10, kHeadsPerSection = 11,
+                         kSlots = 16;
 } // namespace header
 
 /// What a task does (slot `kPhase`).

@@ -22,6 +22,7 @@
 #include "passes/KernelSignature.h"
 #include "passes/Passes.h"
 #include "passes/gpu/GpuMath.h"
+#include "passes/gpu/GpuOrder.h"
 #include "passes/gpu/HopperKernel.h"
 
 using namespace mlir;
@@ -65,6 +66,9 @@ static SmallVector<GpuGroup> groupsOf(const KernelSignature &sig, const Schedule
   }
   if (groups.empty()) {
     groups.push_back({{QueryDigit()}, {}}); // rows without keys
+  }
+  for (GpuGroup &g : groups) {
+    g.laterFirst = laterTilesCostMore(schedule, g.members, g.query[0].radix * g.query[0].tile);
   }
   return groups;
 }
@@ -122,7 +126,7 @@ private:
   bool hopper;
   OpBuilder builder;
 
-  /// The kernels of sm_90a; none where a spec is not covered or does not fit.
+  /// The kernels of sm_90a; none where a spec is not covered or does not fit, which the module tells.
   SmallVector<std::unique_ptr<HopperKernel>> hopperKernels(ArrayRef<GpuGroup> groups, GpuShape &shape,
                                                            SmallVectorImpl<TensorMapRecipe> &recipes);
   LLVM::LLVMFuncOp declareKernel(gpu::GPUModuleOp parent, const Twine &name, int64_t threads, int64_t maps);
@@ -161,11 +165,19 @@ DictionaryAttr GpuTiler::describe(const GpuGroup &group, const GpuShape &shape, 
     inner *= (d.extent + d.tile - 1) / d.tile;
   }
   auto number = [&](StringRef key, int64_t v) { return builder.getNamedAttr(key, builder.getI64IntegerAttr(v)); };
-  return builder.getDictionaryAttr({builder.getNamedAttr("name", builder.getStringAttr(name)),
-                                    number("threads", threads), number("shared_bytes", sharedBytes),
-                                    number("span", group.query[0].radix * group.query[0].tile * shape.pairs()),
-                                    number("inner", inner), number("rows", shape.rows), number("keys", shape.keys),
-                                    number("stages", shape.stages), number("columns", shape.columns)});
+  SmallVector<NamedAttribute> all = {builder.getNamedAttr("name", builder.getStringAttr(name)),
+                                     number("threads", threads),
+                                     number("shared_bytes", sharedBytes),
+                                     number("span", group.query[0].radix * group.query[0].tile * shape.pairs()),
+                                     number("inner", inner),
+                                     number("rows", shape.rows),
+                                     number("keys", shape.keys),
+                                     number("stages", shape.stages),
+                                     number("columns", shape.columns)};
+  if (group.laterFirst) {
+    all.push_back(number("tiles_from_end", 1));
+  }
+  return builder.getDictionaryAttr(all);
 }
 
 DictionaryAttr GpuTiler::describeMerge(StringRef name) {
@@ -182,9 +194,23 @@ SmallVector<std::unique_ptr<HopperKernel>> GpuTiler::hopperKernels(ArrayRef<GpuG
   auto scattered = [](const Stratum &s) {
     return bool(s.list) && (hasOwnLists(s) || (listSharing(s.list) > 0 && listSharing(s.list) < kHopperRows));
   };
-  if (!hopper || !hopperCovers(sig) || llvm::any_of(schedule.strata, scattered)) {
+  auto declines = [&](const std::string &why) {
+    module->setAttr("heddle.gpu.no_tensor_kernels", builder.getStringAttr(why));
+    kernels.clear();
+    recipes.clear();
+  };
+  if (!hopper) {
     return kernels;
   }
+  if (std::string why = hopperDeclines(sig); !why.empty()) {
+    declines(why);
+    return kernels;
+  }
+  if (llvm::any_of(schedule.strata, scattered)) {
+    declines("lists that fewer queries share than a tile has");
+    return kernels;
+  }
+  bool fitting = false;
   for (const GpuShape &candidate : hopperShapes(sig)) {
     kernels.clear();
     recipes.clear();
@@ -193,13 +219,14 @@ SmallVector<std::unique_ptr<HopperKernel>> GpuTiler::hopperKernels(ArrayRef<GpuG
           std::make_unique<HopperKernel>(builder, sig, schedule, g, candidate, n > 0, n + 1 < groups.size(), recipes));
     }
     bool fits = llvm::all_of(kernels, [&](const auto &k) { return k->sharedBytes() <= sharedLimit; });
+    fitting |= fits;
     if (fits && !recipes.empty() && recipes.size() <= kMaxMaps) {
       shape = candidate;
       return kernels;
     }
   }
-  recipes.clear();
-  kernels.clear();
+  std::string many = "more than " + std::to_string(kMaxMaps) + " tensor maps";
+  declines(!fitting ? "tables that leave no room for two stages" : recipes.empty() ? "no stratum with keys" : many);
   return kernels;
 }
 

@@ -35,6 +35,7 @@ void measure(const RunOptions &options, std::string &sizes);
 
 struct ExplainOptions {
   SpecSource source;
+  std::string target; ///< a GPU, whose kernels are explained too; or empty
   bool json = false, run = false;
   int threads = 0; ///< 0: the runtime's default
 };

@@ -1,6 +1,7 @@
 //===- ExplainCommand.cpp - heddle explain --------------------------------===//
 
 #include "tools/Commands.h"
+#include "tools/ExplainedGpu.h"
 
 #include <cstdio>
 
@@ -22,6 +23,16 @@ int runExplain(const ExplainOptions &options) {
   char *text = nullptr;
   check(compiler().explain(spec.text.c_str(), sizes.c_str(), options.json, &text), &spec);
   std::string out = take(text);
+  if (!options.target.empty()) {
+    nlohmann::json kernels = gpuKernels(spec, options.target);
+    if (options.json) {
+      nlohmann::json all = nlohmann::json::parse(out);
+      all["kernels"] = {{"target", options.target}, {"ops", std::move(kernels)}};
+      out = all.dump();
+    } else {
+      out += (out.empty() || out.back() == '\n' ? "" : "\n") + gpuWords(kernels, options.target);
+    }
+  }
   std::fputs(out.c_str(), stdout);
   if (!out.empty() && out.back() != '\n') {
     std::fputc('\n', stdout);

@@ -69,6 +69,7 @@ that costs in FLOPs, and what is wasted on dead pairs. Nothing runs.
 Examples:
   heddle explain examples/sparse_transformer.mlir
   heddle explain examples/longformer.mlir --shape n=16384 --json
+  heddle explain examples/causal.mlir --target=sm_90a
   heddle explain --pattern 'causal & (window(63, 0) | stride(64))' --shape n=4096)";
 
 constexpr const char *kShowFooter = R"(
@@ -133,6 +134,7 @@ void addExplain(CLI::App &app, std::function<int()> &action, ExplainOptions &opt
   CLI::App *command =
       addCommand(app, "explain", "the schedule in words: pairs, strata, tiles, waste, time", kExplainFooter);
   addSource(*command, options.source);
+  command->add_option("--target,-t", options.target, "a GPU (sm_80, sm_90a, ...): also its kernels, compiled");
   command->add_flag("--json", options.json, "print JSON");
   command->add_flag("--run", options.run, "also run it on random data, and set the time beside the predicted one");
   command->add_option("--threads", options.threads, "threads (default: HEDDLE_NUM_THREADS, else all CPUs)")

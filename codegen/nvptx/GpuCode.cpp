@@ -28,6 +28,7 @@ struct Part {
   LLVMContext context;
   std::unique_ptr<Module> module;
   std::string ptx, cubin, error;
+  StringMap<KernelUsage> usage;
 
   /// Reads the module and drops what other parts have.
   void read(MemoryBufferRef bitcode) {
@@ -57,7 +58,7 @@ struct Part {
       return;
     }
     module.reset();
-    assemble(ptx, target, cubin, error);
+    assemble(ptx, target, cubin, &usage, error);
   }
 };
 } // namespace
@@ -166,6 +167,9 @@ bool emitGpuCode(std::unique_ptr<Module> module, const NvptxTarget &chip, GpuCod
     }
     for (StringRef name : part->kernels.keys()) {
       out.cubinOf[name] = int64_t(n);
+      if (auto found = part->usage.find(name); found != part->usage.end()) {
+        out.usage[name] = found->second;
+      }
     }
   }
   return true;

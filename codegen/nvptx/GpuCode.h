@@ -22,6 +22,7 @@ struct GpuCode {
   std::string ptx;
   std::vector<std::string> cubins;  ///< none where there is no ptxas
   llvm::StringMap<int64_t> cubinOf; ///< by a kernel's name
+  llvm::StringMap<KernelUsage> usage;
 };
 
 /// The code of a module as translated, not optimized yet; false with `error`.

@@ -124,7 +124,28 @@ struct Temporary {
 };
 } // namespace
 
-bool assemble(const std::string &ptx, const NvptxTarget &target, std::string &cubin, std::string &message) {
+/// The number in front of `unit`; 0 where there is none.
+static int64_t numberBefore(StringRef text, StringRef unit) {
+  StringRef head = text.take_front(text.find(unit)).rtrim();
+  int64_t n = 0;
+  return text.contains(unit) && !head.substr(head.find_last_not_of("0123456789") + 1).getAsInteger(10, n) ? n : 0;
+}
+
+/// From what ptxas -v prints: "Compiling entry function 'f' ..", "n bytes spill stores, n bytes spill loads", "Used n
+/// registers".
+static void readUsage(StringRef log, StringMap<KernelUsage> &usage) {
+  StringRef rest = log.split("Compiling entry function '").second;
+  while (!rest.empty()) {
+    auto [part, next] = rest.split("Compiling entry function '");
+    KernelUsage &of = usage[part.split('\'').first];
+    of.registers = numberBefore(part, " registers");
+    of.spillBytes = numberBefore(part, " bytes spill stores") + numberBefore(part, " bytes spill loads");
+    rest = next;
+  }
+}
+
+bool assemble(const std::string &ptx, const NvptxTarget &target, std::string &cubin, StringMap<KernelUsage> *usage,
+              std::string &message) {
   message.clear();
   std::string program = findAssembler();
   if (program.empty()) {
@@ -141,7 +162,7 @@ bool assemble(const std::string &ptx, const NvptxTarget &target, std::string &cu
     os << ptx;
   }
   std::string chip = "-arch=" + target.chip;
-  StringRef arguments[] = {program, chip, "-o", output.path, input.path};
+  StringRef arguments[] = {program, "-v", chip, "-o", output.path, input.path};
   std::optional<StringRef> redirects[] = {StringRef(), StringRef(log.path), StringRef(log.path)};
   int status = sys::ExecuteAndWait(program, arguments, std::nullopt, redirects);
   ErrorOr<std::unique_ptr<MemoryBuffer>> said = MemoryBuffer::getFile(log.path);
@@ -151,6 +172,9 @@ bool assemble(const std::string &ptx, const NvptxTarget &target, std::string &cu
     return false;
   }
   cubin = (*made)->getBuffer().str();
+  if (usage && said) {
+    readUsage((*said)->getBuffer(), *usage);
+  }
   return true;
 }
 

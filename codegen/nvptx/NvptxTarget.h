@@ -2,6 +2,7 @@
 #ifndef HEDDLE_CODEGEN_NVPTX_NVPTXTARGET_H
 #define HEDDLE_CODEGEN_NVPTX_NVPTXTARGET_H
 
+#include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Target/TargetMachine.h"
@@ -30,9 +31,16 @@ void optimize(llvm::Module &module, llvm::TargetMachine &machine, const NvptxTar
 /// PTX of an optimized module; false where LLVM cannot emit it.
 bool emitPtx(llvm::Module &module, llvm::TargetMachine &machine, std::string &ptx);
 
-/// Runs ptxas (HEDDLE_PTXAS, PATH, or the usual place of the CUDA toolkit). True with a cubin; false with
-/// `message` empty where there is no ptxas, else with what it said.
-bool assemble(const std::string &ptx, const NvptxTarget &target, std::string &cubin, std::string &message);
+/// What ptxas says of a kernel.
+struct KernelUsage {
+  int64_t registers = 0;  ///< of a thread
+  int64_t spillBytes = 0; ///< stored and loaded
+};
+
+/// Runs ptxas (HEDDLE_PTXAS, PATH, or the usual place of the CUDA toolkit). True with a cubin, and what each kernel
+/// takes in `usage` (may be null); false with `message` empty where there is no ptxas, else with what it said.
+bool assemble(const std::string &ptx, const NvptxTarget &target, std::string &cubin,
+              llvm::StringMap<KernelUsage> *usage, std::string &message);
 
 } // namespace heddle
 

@@ -1,7 +1,7 @@
 //===- GpuKernel.h - One fused attention kernel for the GPU ---------------===//
 //
 // Emits the kernel of one group of strata (those with the same query digits).
-// A block takes one query tile:
+// A block takes one query tile; the longest come first:
 //
 //   prologue   positions of its rows; for each stratum the interval of keys of
 //              each row (kept in shared memory) and, over all rows, a box of key
@@ -41,6 +41,7 @@ inline constexpr int64_t kBeyondPositions = int64_t(1) << 30;
 struct GpuGroup {
   llvm::SmallVector<QueryDigit> query;
   llvm::SmallVector<int64_t> members; ///< stratum numbers
+  bool laterFirst = false;            ///< tiles further on are longer (GpuOrder.h)
 };
 
 /// Rows of one stratum's interval that a block keeps in shared memory, and its
@@ -151,8 +152,16 @@ protected:
   Rows rowsOf(int64_t record, bool keyHead, int64_t d);
   mlir::Value scaleOf(int64_t segment, bool base2);
   ExprScope scope(int64_t segment, mlir::Value query, mlir::Value key);
-  /// Decodes the block's number; returns the position of its first lane's box, as digits.
-  mlir::Value decodeBlock(llvm::SmallVectorImpl<mlir::Value> &corner, mlir::Value &sub);
+  /// Names of the thread.
+  void begin(mlir::LLVM::LLVMFuncOp function, mlir::LLVM::GlobalOp sharedMemory);
+  /// Spans of the leading digit that the queries touch, heads (of all batches, several that share a tile counted once)
+  /// and blocks of one span of a head; i32.
+  struct Extent {
+    mlir::Value leads, heads, perSpan;
+  };
+  Extent extent();
+  /// Decodes the block's number; gives the position of its first lane's box, as digits.
+  void decodeBlock(llvm::SmallVectorImpl<mlir::Value> &corner, mlir::Value &sub);
   mlir::Value emitPositions(mlir::Value sub, llvm::ArrayRef<mlir::Value> corner, mlir::Value &valid, mlir::Value &head);
   void emitIntervals(Member &m, mlir::Value position, mlir::Value valid);
   bool gathers(size_t member) const { return bool(schedule.strata[members[member].stratum].list); }
@@ -171,8 +180,8 @@ protected:
   virtual int64_t loadClass(size_t) const { return 0; }
   void emitDescriptor(size_t n, mlir::Value anyPosition);
   Values emitStream(mlir::Value anyPosition, mlir::ValueRange init);
-  /// Names of the thread, the block's rows and intervals; the least position of a row.
-  mlir::Value emitRows(mlir::LLVM::LLVMFuncOp function, mlir::LLVM::GlobalOp sharedMemory);
+  /// The tile's rows and their intervals; the least position of a row.
+  mlir::Value emitRows();
   /// Where the keys and values of the segments lie.
   void emitSources();
 

@@ -230,47 +230,64 @@ ExprScope GpuKernel::scope(int64_t segment, Value query, Value key) {
 
 static int64_t tilesOf(const QueryDigit &d) { return (d.extent + d.tile - 1) / d.tile; }
 
-Value GpuKernel::decodeBlock(SmallVectorImpl<Value> &corner, Value &sub) {
-  // Most blocks of S = radix * tile aligned positions that Nq positions touch: floor((Nq - 2) / S) + 2.
-  const QueryDigit &lead = group.query[0];
-  int64_t span = lead.radix * lead.tile * shape.pairs(), inner = 1;
+/// Positions of one query tile in the leading digit.
+static int64_t spanOf(const GpuGroup &group, const GpuShape &shape) {
+  return group.query[0].radix * group.query[0].tile * shape.pairs();
+}
+
+GpuKernel::Extent GpuKernel::extent() {
+  // Most spans of aligned positions that Nq positions touch: floor((Nq - 2) / span) + 2.
+  int64_t span = spanOf(group, shape), inner = shape.subTiles() * shape.chunks;
   for (const QueryDigit &d : ArrayRef<QueryDigit>(group.query).drop_front()) {
     inner *= tilesOf(d);
   }
-  Value leads = e.narrow(e.divu(e.add(nq, 2 * span - 2), span));
-  Value x = e.blockId();
-  splits = e.narrow(slot(header::kSplits));
-  Value undivided = e.divu(x, splits), sharing = heads;
-  split = e.sub(x, e.mul(undivided, splits));
-  x = undivided;
+  Value leads = e.narrow(e.divu(e.add(nq, 2 * span - 2), span)), sharing = heads;
   if (packs) {
     together = slot(header::kHeadsPerTile);
     leads = e.select(e.lt(e.c(1), together), e.k(1), leads); // all queries are in one tile
-    sharing = e.divu(heads, together);
+    sharing = e.divu(sharing, together);
   }
-  Value perHead = e.mul(leads, inner * shape.subTiles() * shape.chunks);
-  Value bh = e.divu(x, perHead), rest = e.sub(x, e.mul(bh, perHead));
-  Value bh64 = e.wide(bh);
-  b = e.divu(bh64, sharing);
-  h = e.sub(bh64, e.mul(b, sharing));
+  splits = e.narrow(slot(header::kSplits));
+  return {leads, e.narrow(e.mul(slot(header::kBatches), sharing)), e.mul(splits, inner)};
+}
+
+void GpuKernel::decodeBlock(SmallVectorImpl<Value> &corner, Value &sub) {
+  // Sections of heads whose keys and values fit a cache; in each the longest tiles of all heads first.
+  const QueryDigit &lead = group.query[0];
+  int64_t span = spanOf(group, shape);
+  Extent all = extent();
+  Value perHead = e.mul(all.leads, all.perSpan), section = e.narrow(slot(header::kHeadsPerSection));
+  section = e.min(e.max(section, e.k(1)), all.heads);
+  auto take = [&](Value &x, Value n) {
+    Value quotient = e.divu(x, n);
+    x = e.sub(x, e.mul(quotient, n));
+    return quotient;
+  };
+  Value rest = e.blockId(), first = e.mul(take(rest, e.mul(section, perHead)), section);
+  Value rank = take(rest, e.mul(e.min(section, e.sub(all.heads, first)), all.perSpan));
+  Value bh = e.add(first, take(rest, all.perSpan));
+  Value undivided = e.divu(rest, splits);
+  split = e.sub(rest, e.mul(undivided, splits));
+  rest = undivided;
+  Value sharing = packs ? e.divu(heads, together) : heads;
+  b = e.divu(e.wide(bh), sharing);
+  h = e.sub(e.wide(bh), e.mul(b, sharing));
   h = packs ? e.mul(h, together) : h;
-  auto take = [&](int64_t n) {
+  auto digit = [&](int64_t n) {
     Value part = n == 1 ? e.k(0) : e.remu(rest, n);
     rest = n == 1 ? rest : e.divu(rest, n);
     return part;
   };
-  chunk = take(shape.chunks);
-  sub = take(shape.subTiles());
+  chunk = digit(shape.chunks);
+  sub = digit(shape.subTiles());
   corner.resize(group.query.size());
   for (size_t k = group.query.size(); k-- > 1;) {
-    corner[k] = e.wide(e.mul(take(tilesOf(group.query[k])), group.query[k].tile));
+    corner[k] = e.wide(e.mul(digit(tilesOf(group.query[k])), group.query[k].tile));
   }
-  // Last tiles first: under a causal pattern they are the longest.
-  Value number = e.wide(e.sub(e.add(leads, -1), rest));
+  Value number = e.wide(group.laterFirst ? e.sub(e.add(all.leads, -1), rank) : rank);
   qOffset = batchNumber(sig.qOffsetSlot());
   Value firstTile = e.floorDiv(qOffset, span);
   corner[0] = e.mul(e.add(firstTile, number), lead.tile * shape.pairs());
-  return bh;
 }
 
 /// Position of this thread's lane (threads beyond `rows` repeat them), whether it is a query, and its head's number
@@ -639,7 +656,7 @@ Values GpuKernel::emitStream(Value anyPosition, ValueRange init) {
   });
 }
 
-Value GpuKernel::emitRows(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
+void GpuKernel::begin(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
   OpBuilder &builder = e.b;
   builder.setInsertionPointToStart(function.addEntryBlock(builder));
   args = function.getArgument(0);
@@ -651,6 +668,9 @@ Value GpuKernel::emitRows(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory
   group8 = e.shr(lane, 2);
   heads = slot(1);
   nq = slot(2);
+}
+
+Value GpuKernel::emitRows() {
   SmallVector<Value> corner;
   Value sub, valid, head;
   decodeBlock(corner, sub);
@@ -691,7 +711,8 @@ void GpuKernel::emitSources() {
 
 void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
   layout();
-  Value anyPosition = emitRows(function, sharedMemory);
+  begin(function, sharedMemory);
+  Value anyPosition = emitRows();
   e.ifThen(e.lt(anyPosition, kFar), [&] {
     emitSources();
     Values state = initialState();

@@ -29,11 +29,21 @@ static int64_t panelsOf(int64_t columns) { return roundUp(columns, kPanel) / kPa
 
 //===--- Shapes and layout -------------------------------------------------===//
 
-bool hopperCovers(const KernelSignature &sig) {
-  return !sig.storage.isF32() && sig.d <= 256 && sig.dv <= 256 && queryTensors(sig).size() == 1 &&
-         llvm::all_of(sig.segments, [&](const SegmentSignature &s) {
-           return s.dots.size() == 1 && !s.dots[0].relative && s.dots[0].d == sig.d;
-         });
+std::string hopperDeclines(const KernelSignature &sig) {
+  if (sig.storage.isF32()) {
+    return "f32, whose products are three each";
+  }
+  if (sig.d > 256 || sig.dv > 256) {
+    return "head dimensions past 256";
+  }
+  for (const SegmentSignature &s : sig.segments) {
+    if (s.dots.size() != 1 || s.dots[0].relative) {
+      return "a segment without exactly one product of queries and keys";
+    }
+  }
+  bool one = queryTensors(sig).size() == 1 &&
+             llvm::all_of(sig.segments, [&](const SegmentSignature &s) { return s.dots[0].d == sig.d; });
+  return one ? "" : "segments with queries of their own";
 }
 
 SmallVector<GpuShape> hopperShapes(const KernelSignature &sig) {
@@ -134,7 +144,8 @@ Value HopperKernel::valuesAt(Value stage) { return e.add(keysAt(stage), keyBytes
 
 void HopperKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
   blockThreads = kThreads;
-  Value anyPosition = emitRows(function, sharedMemory);
+  begin(function, sharedMemory);
+  Value anyPosition = emitRows();
   maps = e.toInt(function.getArgument(1));
   e.ifThen(e.lt(anyPosition, kBeyondPositions), [&] {
     tiles = e.k(0);

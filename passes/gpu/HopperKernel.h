@@ -34,8 +34,8 @@ struct TensorMapRecipe {
   bool operator==(const TensorMapRecipe &) const = default;
 };
 
-/// Whether the tile program of sm_90a covers a spec; else GpuKernel does.
-bool hopperCovers(const KernelSignature &sig);
+/// Why the tile program of sm_90a does not cover a spec, which GpuKernel then does; empty where it does.
+std::string hopperDeclines(const KernelSignature &sig);
 
 /// Shapes to try, the best first.
 llvm::SmallVector<GpuShape> hopperShapes(const KernelSignature &sig);
@@ -63,7 +63,7 @@ private:
   llvm::SmallVector<int64_t> classes; ///< of each member
   llvm::SmallVectorImpl<TensorMapRecipe> &recipes;
   int64_t sBarriers = 0, tileArea = 0;
-  mlir::Value maps, group, warpOfAll;
+  mlir::Value maps, group;
 
   int64_t loadClass(size_t member) const override { return classes[member]; }
   void layoutFast();

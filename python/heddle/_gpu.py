@@ -23,6 +23,8 @@ LIMIT = 1 << 30
 ITEM_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "f64": 8, "i1": 1, "i8": 1, "i32": 4, "i64": 8, "index": 8}
 
 _HEADER, _RECORD, _MEMORY = 16, 9, 9
+_SECTION_BYTES = 16 << 20
+"""Keys and values of the heads that are worked on at a time: half of what a large device's second-level cache holds."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +272,8 @@ class Packer:
         offsets_only = {"q_offset", "k_offset"}
         splits, per_split = self.splits()
         together = self.heads_together()
-        block = [self.batch, self.heads, self.queries, 0, 0, 1, together, per_split, splits, *[0] * (_HEADER - 9)]
+        block = [self.batch, self.heads, self.queries, 0, 0, 1, together, per_split, splits, 0, 0]
+        block += [self.section(together), *[0] * (_HEADER - 12)]
         for n, formal in enumerate(self.formal):
             if formal["scalar"]:
                 block += self.scalar(n)
@@ -321,6 +324,19 @@ class Packer:
             if blocks:
                 out.append(Step(kernel["name"], blocks, kernel["threads"], kernel["shared_bytes"]))
         return tuple(out)
+
+    def section(self, together: int) -> int:
+        """Heads (of all batches) whose keys and values are worked on at a time, all that share theirs together."""
+        size, key_heads = 0, 1
+        for g in range(len(self.manifest["segments"])):
+            for n in (self.by_role.get(("k", g)), self.by_role.get(("v", g))):
+                if n is not None:
+                    x = self.view(n)
+                    size += x.shape[2] * x.shape[3] * ITEM_BYTES[x.dtype]
+                    key_heads = max(key_heads, x.shape[1])
+        shared = max(self.heads // together // key_heads, 1)
+        everything, sections = max(self.batch * self.heads, 1), max(_SECTION_BYTES // max(size, 1), 1)
+        return min(sections * shared, everything) if sections < everything else everything
 
     def maps(self) -> tuple[TensorMap, ...]:
         """The tensor maps; none where a tensor has none (the kernels without maps are for that)."""

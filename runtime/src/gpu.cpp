@@ -15,6 +15,8 @@ namespace {
 constexpr int attributeMajor = 75, attributeMinor = 76; // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 constexpr int functionMaxDynamicShared = 8;             // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 constexpr int jitErrorLog = 5, jitErrorLogBytes = 6;    // CU_JIT_ERROR_LOG_BUFFER, .._SIZE_BYTES
+/// Keys and values of the heads that are worked on at a time: half of what a large device's second-level cache holds.
+constexpr int64_t sectionBytes = 16 << 20;
 constexpr int64_t sharedWithoutAsking = 48 * 1024, mostBlocks = (int64_t(1) << 31) - 1;
 
 /// The functions of the driver that a launch needs. A CUresult is an int, 0 for success.
@@ -253,6 +255,24 @@ Error heddle::rt::gpuWorkspace(const Manifest &m, const Launch &launch, size_t &
   return nullptr;
 }
 
+/// Heads (of all batches) whose keys and values are worked on at a time, all that share theirs together.
+static int64_t headsPerSection(const Manifest &m, const Launch &launch) {
+  int64_t bytes = 0, keyHeads = 1;
+  for (const Segment &s : m.segments) {
+    for (int arg : {s.k, s.v}) {
+      const int64_t *record = launch.block.data() + HeaderSlots + RecordSlots * size_t(std::max(arg, 0));
+      if (arg >= 0) {
+        bytes += record[3] * record[4] * dtypeSize(m.args[size_t(arg)].dtype);
+        keyHeads = std::max(keyHeads, record[2]);
+      }
+    }
+  }
+  int64_t shared = std::max<int64_t>(launch.block[SlotHeads] / launch.block[SlotHeadsPerTile] / keyHeads, 1);
+  int64_t all = std::max<int64_t>(launch.block[SlotBatches] * launch.block[SlotHeads], 1);
+  int64_t sections = std::max<int64_t>(sectionBytes / std::max<int64_t>(bytes, 1), 1);
+  return sections < all ? std::min(sections * shared, all) : all;
+}
+
 namespace {
 /// The second parameter of kernels on tensor maps.
 class MapParameter {
@@ -289,6 +309,9 @@ Error heddle::rt::gpuLaunch(const Manifest &m, GpuModules &modules, std::string_
     return e;
   }
   launch.block[SlotMemory] = int64_t(reinterpret_cast<intptr_t>(workspace));
+  if (!m.op) {
+    launch.block[SlotHeadsPerSection] = headsPerSection(m, launch);
+  }
   MapParameter maps;
   const std::vector<GpuPlan::Kernel> &kernels = maps.make(*api, m, launch) ? m.gpu->tensorKernels : m.gpu->kernels;
   const GpuFunctions *functions = nullptr;

@@ -37,6 +37,7 @@ enum HeaderSlot : size_t {
   SlotSplits,
   SlotMemory,
   SlotFirstUnit,
+  SlotHeadsPerSection, ///< of a GPU
   HeaderSlots = 16,
   RecordSlots = 9 ///< of each argument and result, behind the header
 };

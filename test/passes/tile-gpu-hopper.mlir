@@ -4,7 +4,7 @@
 // The kernels of sm_90a, beside those of mma.sync: a producer and two consumer warpgroups on a ring of four stages.
 // CHECK: module attributes {heddle.gpu.hopper, heddle.gpu.kernels = [{{.*}}name = "heddle_gpu_0"
 // CHECK-SAME: heddle.gpu.tensor_kernels = [{columns = 64 : i64, inner = 1 : i64, keys = 128 : i64, name = "heddle_tma_0", rows = 128 : i64
-// CHECK-SAME: span = 128 : i64, stages = 4 : i64, threads = 384 : i64}]
+// CHECK-SAME: span = 128 : i64, stages = 4 : i64, threads = 384 : i64, tiles_from_end = 1 : i64}]
 // CHECK-SAME: heddle.gpu.tensor_maps = [{arg = 1 : i64, rows = 128 : i64, step = 1 : i64}, {arg = 2 : i64, rows = 128 : i64, step = 1 : i64}]
 // Panels in the 128-byte swizzle lie at multiples of 1024 bytes.
 // CHECK: llvm.mlir.global external @heddle_shared() {addr_space = 3 : i32, alignment = 1024 : i64}
@@ -65,8 +65,9 @@ module attributes {heddle.gpu.hopper} {
 
 // -----
 
-// Dense: no dead pair but past the end, where V is 0. There is no mask code and no second program.
+// Dense: no dead pair but past the end, where V is 0. There is no mask code and no second program. All tiles take as long.
 // CHECK: heddle.gpu.tensor_kernels
+// CHECK-NOT: tiles_from_end
 // CHECK: llvm.func @heddle_tma_0
 // CHECK-NOT: nvvm.mma.sync
 // CHECK: llvm.func @heddle_gpu_1
@@ -90,7 +91,7 @@ module attributes {heddle.gpu.hopper} {
 // COPIES-COUNT-2: cp.async.bulk.tensor.4d
 // COPIES-COUNT-2: cp.async.bulk.tensor.5d
 // COPIES-NOT: cp.async.bulk.tensor
-// COPIES: setmaxnreg.inc
+// COPIES: setmaxnreg.inc.sync.aligned.u32 240
 module attributes {heddle.gpu.hopper} {
   func.func @dilated(%q: tensor<?x8x?x128xbf16>, %k: tensor<?x8x?x128xbf16>, %v: tensor<?x8x?x128xbf16>)
       -> tensor<?x8x?x128xbf16> {

@@ -3,7 +3,7 @@
 
 // One band: one kernel, whose block loads key tiles by cp.async and multiplies them by mma.sync.
 // CHECK: module attributes {heddle.gpu.kernels = [{columns = 64 : i64, inner = 1 : i64, keys = 64 : i64, name = "heddle_gpu_0", rows = 64 : i64
-// CHECK-SAME: span = 64 : i64, stages = 2 : i64, threads = 128 : i64}, {merge = 1 : i64, name = "heddle_gpu_1"
+// CHECK-SAME: span = 64 : i64, stages = 2 : i64, threads = 128 : i64, tiles_from_end = 1 : i64}, {merge = 1 : i64, name = "heddle_gpu_1"
 // CHECK-SAME: heddle.gpu.state_words = 66 : i64, heddle.gpu.workspace_words = 0 : i64
 // Nothing depends on the head: a tile may hold several.
 // CHECK-SAME: heddle.heads_share_tiles = 1 : i64, heddle.keys_per_split = 1024 : i64, heddle.lanes = 64 : i64

@@ -270,6 +270,15 @@ TEST(Gpu, LoadsAllCubinsBeforeACapture) {
   EXPECT_EQ(call.launch(handle.kernel), "") << "either kind may be captured";
 }
 
+TEST(Gpu, LongestTilesComeFirstAmongHeadsThatFitACache) {
+  stub().reset();
+  Handle handle(attendArtifact(code()));
+  EXPECT_EQ(Call(2, 3, 100, 70).launch(handle.kernel), "");
+  EXPECT_EQ(stub().block(12)[11], 6) << "all of them";
+  EXPECT_EQ(Call(2, 3, 100, 400000).launch(handle.kernel), "");
+  EXPECT_EQ(stub().block(12)[11], 3) << "those of one head of keys, which three heads of queries share";
+}
+
 TEST(Gpu, WhatIsLoadedMayBeCaptured) {
   Handle handle(attendArtifact(code()));
   Call call(1, 1, 10, 10);

@@ -88,11 +88,11 @@ WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape
 // In the order of Work.
 std::array<double, kWorkKinds> usualSeconds(const std::string &type) {
   if (type == "bf16") {
-    return {8.2e-12,  0,        1.18e-10, 0,       4.55e-11, 2.68e-10, 3.87e-10, 0,       1.25e-08, 0,
-            5.75e-08, 6.08e-09, 1.02e-10, 4.8e-11, 1.72e-11, 1.5e-11,  2.5e-09,  2.8e-08, 4.13e-06};
+    return {7.77e-12, 0,        8.8e-11,  0,        5.57e-11, 4.5e-10, 3.57e-10, 0,       2.79e-08, 0,
+            3.57e-08, 7.83e-09, 9.58e-11, 4.01e-11, 2.22e-11, 1.5e-11, 2.5e-09,  2.8e-08, 4.25e-06};
   }
-  return {1.86e-11, 0,        8.68e-11, 0,        4.61e-11, 1.18e-09, 3.09e-10, 0,       2.6e-08, 0,
-          0,        1.09e-08, 9.1e-11,  8.31e-11, 2.07e-11, 1.5e-11,  2.5e-09,  2.8e-08, 3.78e-06};
+  return {1.68e-11, 0,        7.61e-11, 0,        7.13e-11, 7.3e-10, 2.82e-10, 0,       3.31e-08, 0,
+          5.59e-09, 7.95e-09, 1.06e-10, 1.19e-11, 4.72e-11, 1.5e-11, 2.5e-09,  2.8e-08, 4.04e-06};
 }
 
 } // namespace heddle

@@ -317,7 +317,7 @@ private:
     dense.key = {KeyDigit{}};
     for (int64_t g = 0; g < op.getNumSegments(); ++g) {
       const int64_t keys = keysOf(g);
-      StratumCost cost = costOf(dense, environment(g, keys), nq, keys, 96);
+      StratumCost cost = costOf(dense, environment(g, keys), nq, keys, op.getScheduleAttr().getValue().keyChunk);
       w.add(workOf(dense, cost, shapeOf(g)), static_cast<double>(b * h));
     }
     const double tasks = static_cast<double>(b * h) * std::ceil(static_cast<double>(nq) / 64);

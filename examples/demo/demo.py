@@ -82,8 +82,8 @@ def part_one(out: Path) -> None:
         if n == 1000:
             exact = np.asarray(hd.reference(q, k, v, where=pattern))
             error = np.abs(result.double().numpy() - exact)
-            # The sums are f32. Weights and the result are rounded to bf16: half a unit of 2^-8 each, of p |v| in all.
-            bound = 2.0**-8 * np.asarray(hd.reference(q, k, v.abs(), where=pattern)) + 1e-5
+            # The sums are f32. Weights and the result are rounded to bf16: by at most 2^-8 of p |v| each.
+            bound = 2.0**-7 * np.asarray(hd.reference(q, k, v.abs(), where=pattern)) + 1e-5
             check(
                 f"the kernel agrees with the double-precision reference: largest error {error.max():.1e}, "
                 f"{(error / bound).max():.2f} of what rounding to bf16 allows",

@@ -214,7 +214,7 @@ void AttendTiler::emitValues(const Uniform &u, int64_t n, const Chunk &c) {
   // Few queries take rows of bf16 where they lie.
   Value stride = elementStride(u, sig.argSlot(sig.segments[s.segment].v));
   Value elsewhere = e.either(careful, e.cmp(arith::CmpIPredicate::ne, stride, e.c(2)));
-  Value direct = e.both(c.few, arith::XOrIOp::create(builder, e.loc, elsewhere, e.constant(e.i1, int64_t(1))));
+  Value direct = e.both(c.few, e.flip(elsewhere));
   e.ifElse(direct, [&] { accumulateFew(u, n, c, c.values, e.c(0)); }, any);
 }
 

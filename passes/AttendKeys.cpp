@@ -172,15 +172,13 @@ void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value split, Value mi
   });
 }
 
-/// Loops over the values of key digit `digit`; `base` is the position that the digits before it add up to, and
-/// `full` says that all lanes have them.
-void AttendTiler::emitWalk(const Uniform &u, int64_t n, size_t digit, Value base, Value full, ArrayRef<Range> ranges,
-                           ArrayRef<Value> phases) {
-  const Stratum &s = schedule.strata[n];
+/// The first and end value of a digit: of its `own` bounds, those that `all` bounds of the position leave, from the
+/// first in phase; `base` is what the digits before it add up to.
+std::pair<Value, Value> AttendTiler::digitRange(const Stratum &s, size_t digit, Value base, std::pair<Value, Value> all,
+                                                std::pair<Value, Value> own, ArrayRef<Value> phases) {
   const KeyDigit &d = s.key[digit];
-  const Range &all = ranges[0], &own = ranges[digit + 1];
-  Value lo = e.max(own.lo, e.floorDiv(e.sub(all.lo, base), d.radix));
-  Value hi = e.min(own.hi, e.add(e.floorDiv(e.sub(e.add(all.hi, -1), base), d.radix), 1));
+  Value lo = e.max(own.first, e.floorDiv(e.sub(all.first, base), d.radix));
+  Value hi = e.min(own.second, e.add(e.floorDiv(e.sub(e.add(all.second, -1), base), d.radix), 1));
   if (digit > 0 && d.extent > 0) {
     lo = e.max(lo, e.c(0));
     hi = e.min(hi, e.c(d.extent));
@@ -188,6 +186,17 @@ void AttendTiler::emitWalk(const Uniform &u, int64_t n, size_t digit, Value base
   if (d.step > 1) {
     lo = e.add(lo, e.floorMod(e.sub(phases[digit], lo), d.step));
   }
+  return {lo, hi};
+}
+
+/// Loops over the values of key digit `digit`; `base` is the position that the digits before it add up to, and
+/// `full` says that all lanes have them.
+void AttendTiler::emitWalk(const Uniform &u, int64_t n, size_t digit, Value base, Value full, ArrayRef<Range> ranges,
+                           ArrayRef<Value> phases) {
+  const Stratum &s = schedule.strata[n];
+  const KeyDigit &d = s.key[digit];
+  const Range &all = ranges[0], &own = ranges[digit + 1];
+  auto [lo, hi] = digitRange(s, digit, base, {all.lo, all.hi}, {own.lo, own.hi}, phases);
   if (digit + 1 < s.key.size()) {
     e.loop(lo, hi, d.step, [&](Value value) {
       Value inside = e.both(e.ge(value, own.fullLo), e.lt(value, own.fullHi));

@@ -201,6 +201,10 @@ private:
   void beginSegment(const Uniform &u, int64_t segment);
   void emitChoices(const Uniform &u, int64_t n, mlir::Value split, mlir::Value minPosition);
   void emitStratum(const Uniform &u, int64_t n, mlir::Value split, mlir::Value minPosition);
+  std::pair<mlir::Value, mlir::Value> digitRange(const Stratum &s, size_t digit, mlir::Value base,
+                                                 std::pair<mlir::Value, mlir::Value> all,
+                                                 std::pair<mlir::Value, mlir::Value> own,
+                                                 llvm::ArrayRef<mlir::Value> phases);
   void emitWalk(const Uniform &u, int64_t n, size_t digit, mlir::Value base, mlir::Value full,
                 llvm::ArrayRef<Range> ranges, llvm::ArrayRef<mlir::Value> phases);
   void emitRun(const Uniform &u, int64_t n, mlir::Value base, mlir::Value lo, mlir::Value hi, mlir::Value full,

@@ -215,17 +215,7 @@ void AttendTiler::emitRowWalk(const Uniform &u, const Stratum &s, size_t digit, 
                               ArrayRef<std::pair<Value, Value>> ranges, ArrayRef<Value> phases,
                               llvm::function_ref<void(Value, Value, Value)> run) {
   const KeyDigit &d = s.key[digit];
-  auto [first, last] = ranges[0];
-  auto [lo, hi] = ranges[digit + 1];
-  lo = e.max(lo, e.floorDiv(e.sub(first, base), d.radix));
-  hi = e.min(hi, e.add(e.floorDiv(e.sub(e.add(last, -1), base), d.radix), 1));
-  if (digit > 0 && d.extent > 0) {
-    lo = e.max(lo, e.c(0));
-    hi = e.min(hi, e.c(d.extent));
-  }
-  if (d.step > 1) {
-    lo = e.add(lo, e.floorMod(e.sub(phases[digit], lo), d.step));
-  }
+  auto [lo, hi] = digitRange(s, digit, base, ranges[0], ranges[digit + 1], phases);
   if (digit + 1 < s.key.size()) {
     e.loop(lo, hi, d.step,
            [&](Value value) { emitRowWalk(u, s, digit + 1, e.add(base, e.mul(value, d.radix)), ranges, phases, run); });

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "tools/Artifact.h"
 #include "tools/Commands.h"
 
 #include <cerrno>
@@ -47,38 +48,6 @@ void writeFile(const std::string &path, const std::string &data) {
     }
     throw Failure(1, "could not write " + path + ": " + why);
   }
-}
-
-struct Artifact {
-  std::string bytes, remarks;
-  uint64_t manifestSize() const { return word(8); }
-  uint64_t objectSize() const { return word(16); }
-  std::string manifest() const { return bytes.substr(56, manifestSize()); }
-  std::string object() const { return bytes.substr(56 + manifestSize(), objectSize()); }
-
-private:
-  uint64_t word(size_t at) const {
-    uint64_t value = 0;
-    std::memcpy(&value, bytes.data() + at, sizeof value);
-    return value;
-  }
-};
-
-Artifact compileSpec(const Spec &spec, const std::string &target) {
-  Progress progress("compiling");
-  void *data = nullptr;
-  size_t size = 0;
-  char *remarks = nullptr;
-  heddle_error *error = compiler().compile(spec.text.c_str(), target.c_str(), &data, &size, &remarks);
-  Artifact artifact;
-  artifact.remarks = spec.located(take(remarks));
-  check(error, &spec);
-  artifact.bytes.assign(static_cast<const char *>(data), size);
-  std::free(data);
-  if (size < 56 || artifact.manifestSize() > size - 56 || artifact.objectSize() > size - 56 - artifact.manifestSize()) {
-    throw Failure(1, "expected an artefact with a manifest and an object, but got " + std::to_string(size) + " bytes");
-  }
-  return artifact;
 }
 
 /// The first of `names` in PATH; "" where none is there.

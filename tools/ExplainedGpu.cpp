@@ -2,35 +2,23 @@
 
 #include "tools/ExplainedGpu.h"
 
-#include <cstdlib>
-#include <cstring>
-#include <string_view>
+#include "tools/Artifact.h"
 
 using nlohmann::json;
 
 namespace heddle::tools {
 
-/// Bytes in front of an artefact's manifest.
-static constexpr size_t kHead = 56;
-
 /// Appends what an artefact, or each kernel of a program, has to say.
-static void collect(std::string_view artifact, json &out) {
-  uint64_t size = 0;
-  if (artifact.size() >= kHead) {
-    std::memcpy(&size, artifact.data() + 8, sizeof size);
-  }
-  if (size == 0 || size > artifact.size() - kHead) {
-    throw Failure(1, "expected an artefact with a manifest, but got " + std::to_string(artifact.size()) + " bytes");
-  }
-  json manifest = json::parse(artifact.substr(kHead, size));
+static void collect(const Artifact &artifact, json &out) {
+  json manifest = json::parse(artifact.manifest());
   if (!manifest.contains("kernels")) {
     out.push_back({{"name", manifest.value("name", "")}, {"gpu", manifest["gpu"]}});
     return;
   }
-  std::string_view rest = artifact.substr(kHead + size);
+  std::string rest = artifact.object();
   for (const json &bytes : manifest["kernels"]) {
-    collect(rest.substr(0, bytes.get<size_t>()), out);
-    rest.remove_prefix(bytes.get<size_t>());
+    collect(Artifact(rest.substr(0, bytes.get<size_t>())), out);
+    rest.erase(0, bytes.get<size_t>());
   }
 }
 
@@ -38,13 +26,8 @@ json gpuKernels(const Spec &spec, const std::string &target) {
   if (target.rfind("sm_", 0) != 0) {
     throw Failure(2, "expected --target with a GPU (sm_80, sm_90a, ...), but got '" + target + "'");
   }
-  void *data = nullptr;
-  size_t size = 0;
-  check(compiler().compile(spec.text.c_str(), target.c_str(), &data, &size, nullptr), &spec);
-  std::string artifact(static_cast<const char *>(data), size);
-  std::free(data);
   json out = json::array();
-  collect(artifact, out);
+  collect(compileSpec(spec, target), out);
   return out;
 }
 

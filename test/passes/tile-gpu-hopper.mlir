@@ -14,13 +14,13 @@
 // CHECK-COUNT-16: "mbarrier.init.shared::cta.b64
 // CHECK: fence.mbarrier_init
 // The producer waits until a stage is free, says how many bytes come, and copies one box of 64 columns for K and for V.
-// CHECK: setmaxnreg.dec.sync.aligned.u32 24
+// CHECK: setmaxnreg.dec.sync.aligned.u32 40
 // CHECK-COUNT-2: mbarrier.try_wait.parity{{.*}}
 // CHECK: mbarrier.arrive.expect_tx
 // CHECK: cp.async.bulk.tensor.4d
 // CHECK-NOT: cp.async.bulk.tensor
 // The consumers: Q once; the first S; then S of a tile and P V of the one before, in turns by named barriers.
-// CHECK: setmaxnreg.inc.sync.aligned.u32 240
+// CHECK: setmaxnreg.inc.sync.aligned.u32 232
 // CHECK: fence.proxy.async
 // CHECK: mbarrier.try_wait.parity
 // CHECK: "bar.sync
@@ -91,7 +91,7 @@ module attributes {heddle.gpu.hopper} {
 // COPIES-COUNT-2: cp.async.bulk.tensor.4d
 // COPIES-COUNT-2: cp.async.bulk.tensor.5d
 // COPIES-NOT: cp.async.bulk.tensor
-// COPIES: setmaxnreg.inc.sync.aligned.u32 240
+// COPIES: setmaxnreg.inc.sync.aligned.u32 232
 module attributes {heddle.gpu.hopper} {
   func.func @dilated(%q: tensor<?x8x?x128xbf16>, %k: tensor<?x8x?x128xbf16>, %v: tensor<?x8x?x128xbf16>)
       -> tensor<?x8x?x128xbf16> {

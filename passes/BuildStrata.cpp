@@ -553,6 +553,10 @@ int64_t superTileFor(const std::vector<Stratum> &strata, const StrataLimits &lim
   int64_t tile = 1, longest = limits.lanes;
   for (const Stratum &s : strata) {
     const QueryDigit d = s.byRow ? QueryDigit() : s.query[0]; // one at a time, they are taken in their own order
+    if (d.radix > limits.maxSuperTile) { // no whole values fit (and its multiples may pass 64 bits)
+      longest = limits.maxSuperTile;
+      continue;
+    }
     longest = std::max(longest, d.radix * d.tile);
     for (int64_t need : {d.radix * d.tile, d.radix}) {
       const int64_t common = std::lcm(tile, need);

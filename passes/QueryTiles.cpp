@@ -310,6 +310,16 @@ private:
   }
 };
 
+/// Queries so far apart are hardly ever in one call: tiles that held them would be walked, all of them empty but for
+/// one query. Such a leading digit is joined with the next one, which then has no end.
+void mergeFarDigits(std::vector<QueryDigit> &query) {
+  constexpr int64_t kFar = int64_t(1) << 17;
+  while (query.size() > 1 && query[0].radix >= kFar && query[1].extent % query[1].tile == 0) {
+    query.erase(query.begin());
+    query[0].extent = 0;
+  }
+}
+
 } // namespace
 
 std::optional<std::vector<QuerySlice>> slicesOf(const LinearForm &e, int64_t n) {
@@ -370,6 +380,7 @@ bool chooseQueryDigits(Stratum &s, const std::vector<QuerySlice> &uniform, const
     search.search(digitsOf(wide, fixed));
   }
   s.query = search.best;
+  mergeFarDigits(s.query);
   return !s.query.empty();
 }
 

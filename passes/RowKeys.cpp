@@ -46,6 +46,9 @@ int64_t AttendTiler::fewKeys(const Stratum &s) {
     return 0;
   }
   int64_t most = kFew + 1, step = s.key[0].step;
+  if (step > kFar / (kFew + 1)) {
+    return 0; // lists are filled in 32 bits
+  }
   for (const auto &[lower, upper] : {std::pair(&s.lower, &s.upper), std::pair(&s.key[0].lower, &s.key[0].upper)}) {
     for (const Expr &lo : *lower) {
       for (const Expr &hi : *upper) {

@@ -106,3 +106,13 @@ def test_no_recompile_over_lengths_batches_and_scalars() -> None:
     for n in range(1, 100, 2):
         run(n, 1 + n % 5, n % 10, 0.1 * n)
     assert hd.compile_count() == before
+
+
+@pytest.mark.parametrize("where", [
+    "stride(1000000)", "causal & stride(300000, 299999)", "stride(4611686018427387904, 2305843009213693952)",
+    "window(3, 3, dilation = 1099511627776)", "offsets([1099511627776, 0, -1099511627776])",
+    "stride(1000000) & holds(b, h, i, j: (i * j) % 3 == 0)",
+])  # fmt: skip
+def test_residues_further_apart_than_the_sequence(where: str) -> None:
+    """Each residue has one query: only those that there are may be walked."""
+    compare_problem(cases.Problem(100, 100, 16, 16, "f32", 1, "plain", where, "zero"))

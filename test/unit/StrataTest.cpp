@@ -289,6 +289,19 @@ TEST(Strata, HugeConstantsAreNotWrong) {
   }
 }
 
+TEST(Strata, FarResiduesAreTakenOneByOne) {
+  // A tile of 64 residues that are further apart than any call is long would have one query.
+  for (const char *text : {"stride(1000000)", "stride(4611686018427387904, 2305843009213693952)",
+                           "window(3, 3, dilation = 1099511627776)", "offsets([1099511627776, 0])"}) {
+    std::vector<Stratum> s = buildStrata(parsed(text), 0);
+    EXPECT_EQ(firstMistake(parsed(text), s), "") << text;
+    for (const Stratum &stratum : s) {
+      EXPECT_EQ(stratum.query.size(), 1u) << text << "\n" << textOf(s);
+    }
+    EXPECT_LE(superTileFor(s), 4096) << text;
+  }
+}
+
 TEST(Strata, RandomExpressionsAreCoveredOnce) {
   const char *count = std::getenv("HEDDLE_RANDOM_PATTERNS");
   const int n = count ? std::atoi(count) : 1500;

@@ -251,6 +251,11 @@ LogicalResult GpuTiler::run() {
         << "rows of " << sig.d << " elements fit no tile of " << sharedLimit
         << " bytes of shared memory: each dot is a sum of its own, many times slower than a product";
   }
+  if (hasRelative(sig) && !shape->skewed) {
+    sig.attend.emitRemark() << "relative rows of " << sig.d << " elements fit no tile of " << sharedLimit
+                            << " bytes of shared memory: each dot with one is a sum of its own, many times slower than "
+                               "a product";
+  }
   GpuShape hopperShape;
   SmallVector<TensorMapRecipe> recipes;
   SmallVector<std::unique_ptr<HopperKernel>> bodies = hopperKernels(groups, hopperShape, recipes);

@@ -141,6 +141,7 @@ protected:
   llvm::SmallVector<Source> sources;
   mlir::Value scaleConstant; ///< scale * log2(e), where fused
   llvm::SmallVector<Values> queryFragments;
+  mlir::Value spanOfRows[2], spanOfWarp[2]; ///< i32: least and greatest position
 
   // Layout and prologue (GpuPrologue.cpp).
   void layout();
@@ -198,6 +199,10 @@ protected:
   /// Whether any key of the tile is there.
   mlir::Value anyKey(mlir::Value table);
   void issueLoads(mlir::Value tile);
+  /// The number of a row of a tile; below zero: none.
+  using RowNumber = llvm::function_ref<mlir::Value(mlir::Value row)>;
+  void loadRows(const Rows &from, RowNumber numberOf, int64_t rows, int64_t d, mlir::Value limit, mlir::Value to,
+                mlir::Value headTable = {});
   void loadRows(const Rows &from, mlir::Value table, int64_t rows, int64_t d, mlir::Value limit, mlir::Value to,
                 mlir::Value headTable = {});
   mlir::Value liveBits(mlir::Value table, mlir::Value n);
@@ -213,6 +218,16 @@ protected:
   Values keyFragments(mlir::Value base, int64_t pitch, int64_t pair, mlir::Value step);
   Values valueFragments(mlir::Value base, int64_t pair, int64_t step);
   Values dot(const DotSource &source, mlir::Value base);
+  /// Positions of the block's queries and of the warp's, for relative rows.
+  void keepSpans();
+  /// The distances of a tile's pairs, but for a dot's shift: the least, that of the warp's queries, whether their rows
+  /// are loaded and whether the warp finds its own among them.
+  struct Distances {
+    mlir::Value least, ofWarp, loaded, read;
+  };
+  Distances distancesOf(size_t source, mlir::Value table);
+  Values relativeDot(size_t source, size_t number, mlir::Value base, mlir::Value table);
+  Values products(const DotSource &source, mlir::Value base, int64_t pairs);
   Values dotOfPairs(size_t source, size_t number, mlir::Value table);
   Values scores(size_t source, mlir::Value stage, mlir::Value table);
   /// Scores from the dots of one segment's tile.

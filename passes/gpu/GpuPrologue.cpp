@@ -83,7 +83,7 @@ GpuKernel::GpuKernel(OpBuilder &builder, const KernelSignature &sig, const Sched
                      const GpuShape &shape, bool loadsState, bool storesState, bool packs)
     : sig(sig), schedule(schedule), group(group), shape(shape), loadsState(loadsState), storesState(storesState),
       packs(packs), e(builder, sig.attend.getLoc()), storage(sig.storage), bytes(sig.storage.isF32() ? 4 : 2),
-      queries(shape.bySums ? SmallVector<DotSource>() : queryTensors(sig)) {
+      queries(shape.bySums ? SmallVector<DotSource>() : queryTensors(sig, shape.skewed)) {
   for (int64_t a : sig.patternOperands) {
     OperandRecord record{sig.argSlot(a), Type(), 0};
     if (auto tensor = dyn_cast<RankedTensorType>(sig.func.getArgumentTypes()[a])) {
@@ -119,14 +119,14 @@ void GpuKernel::layout() {
   for (const SegmentSignature &s : sig.segments) {
     int64_t own = 0;
     for (const DotSource &dot : s.dots) {
-      own += dotBySums(shape, dot) ? 0 : shape.keys * sharedPitch(dot.d, bytes);
+      own += stagedRows(shape, dot) * sharedPitch(dot.d, bytes);
     }
     keyBytes = std::max(keyBytes, own);
   }
   stageBytes = keyBytes + shape.keys * sharedPitch(shape.columns, bytes);
   sRing = allocate(shape.stages * stageBytes);
   layoutTables();
-  sRelative = shape.bySums || hasRelative(sig) ? allocate(shape.rows * shape.keys * 4) : -1;
+  sRelative = relativeBytes(shape, sig) > 0 ? allocate(relativeBytes(shape, sig)) : -1;
   sWeights = keyBytes >= weightBytes(shape) ? -1 : allocate(weightBytes(shape));
 }
 
@@ -633,6 +633,9 @@ Values GpuKernel::emitStream(Value anyPosition, ValueRange init) {
   tiles = e.k(0);
   for (size_t n = 0; n < members.size(); ++n) {
     emitDescriptor(n, anyPosition);
+  }
+  if (shape.skewed) {
+    keepSpans();
   }
   // This block's split of the stream.
   Value first = e.divu(e.mul(tiles, split), splits);

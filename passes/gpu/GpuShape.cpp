@@ -10,11 +10,11 @@ int64_t paddedDim(int64_t d, int64_t elementBytes) { return roundUp(d * elementB
 
 int64_t sharedPitch(int64_t d, int64_t elementBytes) { return paddedDim(d, elementBytes) * elementBytes + 16; }
 
-llvm::SmallVector<DotSource> queryTensors(const KernelSignature &sig) {
+llvm::SmallVector<DotSource> queryTensors(const KernelSignature &sig, bool skewed) {
   llvm::SmallVector<DotSource> out;
   for (const SegmentSignature &s : sig.segments) {
     for (const DotSource &dot : s.dots) {
-      if (!dot.relative && llvm::none_of(out, [&](const DotSource &o) { return o.q == dot.q; })) {
+      if ((skewed || !dot.relative) && llvm::none_of(out, [&](const DotSource &o) { return o.q == dot.q; })) {
         out.push_back(dot);
       }
     }
@@ -30,20 +30,27 @@ bool hasRelative(const KernelSignature &sig) {
 
 static int64_t bytesOf(const KernelSignature &sig) { return sig.storage.isF32() ? 4 : 2; }
 
+int64_t relativeBytes(const GpuShape &shape, const KernelSignature &sig) {
+  if (shape.skewed) {
+    return shape.rows * relativePitch(shape) * 4;
+  }
+  return shape.bySums || hasRelative(sig) ? shape.rows * shape.keys * 4 : 0;
+}
+
 int64_t tileBytes(const GpuShape &shape, const KernelSignature &sig) {
   int64_t bytes = bytesOf(sig), queries = 0, keys = 0;
-  for (const DotSource &dot : queryTensors(sig)) {
+  for (const DotSource &dot : queryTensors(sig, shape.skewed)) {
     queries += shape.bySums ? 0 : shape.rows * sharedPitch(dot.d, bytes);
   }
   for (const SegmentSignature &s : sig.segments) {
     int64_t own = 0;
     for (const DotSource &dot : s.dots) {
-      own += dotBySums(shape, dot) ? 0 : sharedPitch(dot.d, bytes);
+      own += stagedRows(shape, dot) * sharedPitch(dot.d, bytes);
     }
     keys = std::max(keys, own);
   }
-  int64_t relative = shape.bySums || hasRelative(sig) ? shape.rows * shape.keys * 4 : 0;
-  return queries + relative + shape.stages * shape.keys * (keys + sharedPitch(shape.columns, bytes));
+  int64_t stage = keys + shape.keys * sharedPitch(shape.columns, bytes);
+  return queries + relativeBytes(shape, sig) + shape.stages * stage;
 }
 
 std::optional<GpuShape> chooseGpuShape(const KernelSignature &sig, int64_t sharedBytes,
@@ -58,19 +65,33 @@ std::optional<GpuShape> chooseGpuShape(const KernelSignature &sig, int64_t share
   shape.chunks = (dv + most - 1) / most;
   shape.columns = roundUp((dv + shape.chunks - 1) / shape.chunks, 16);
   int64_t mostKeys = dots > 2 || shape.columns > 192 ? 32 : 64;
-  for (bool bySums : {false, true}) {
+  // Products with relative rows take keys / 2 + 8 registers beside the scores.
+  bool narrow = sig.storage.isF32() || shape.columns > 64;
+  auto fits = [&] {
     for (int64_t stages : {2, 1}) {
       for (int64_t rows : {64, 32, 16}) {
         for (int64_t keys : {64, 32, 16}) {
-          shape.bySums = bySums;
           shape.stages = stages;
           shape.rows = rows;
           shape.keys = keys;
-          if (keys <= mostKeys && tileBytes(shape, sig) + tables(shape) <= sharedBytes) {
-            return shape;
+          if (keys <= (narrow && shape.skewed ? 32 : mostKeys) &&
+              tileBytes(shape, sig) + tables(shape) <= sharedBytes) {
+            return true;
           }
         }
       }
+    }
+    return false;
+  };
+  shape.skewed = hasRelative(sig);
+  if (shape.skewed && fits()) {
+    return shape;
+  }
+  shape.skewed = false;
+  for (bool bySums : {false, true}) {
+    shape.bySums = bySums;
+    if (fits()) {
+      return shape;
     }
   }
   return std::nullopt;

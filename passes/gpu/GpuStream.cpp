@@ -186,6 +186,12 @@ void GpuKernel::writeTable(Value tile, Value index, int64_t threads) {
 /// which `limit` bytes exist, to shared memory.
 void GpuKernel::loadRows(const Rows &from, Value table, int64_t rows, int64_t d, Value limit, Value to,
                          Value headTable) {
+  auto number = [&](Value row) { return e.loadShared(e.i32, e.add(table, e.shl(row, 2)), 4); };
+  loadRows(from, number, rows, d, limit, to, headTable);
+}
+
+void GpuKernel::loadRows(const Rows &from, RowNumber numberOf, int64_t rows, int64_t d, Value limit, Value to,
+                         Value headTable) {
   int64_t pitch = sharedPitch(d, bytes), padded = paddedDim(d, bytes), perRow = padded * bytes / 16;
   int64_t threads = shape.threads(), total = rows * perRow;
   // Bytes from row 0 of the first head.
@@ -196,7 +202,7 @@ void GpuKernel::loadRows(const Rows &from, Value table, int64_t rows, int64_t d,
   };
   auto copy = [&](Value c) {
     Value row = e.divu(c, perRow), column = e.shl(e.remu(c, perRow), 4);
-    Value number = e.loadShared(e.i32, e.add(table, e.shl(row, 2)), 4);
+    Value number = numberOf(row);
     Value there = e.ge(number, e.k(0));
     Value left = e.max(e.min(e.sub(limit, column), e.k(16)), e.k(0));
     Value offset = offsetOf(row, e.max(number, e.k(0)));
@@ -225,7 +231,7 @@ void GpuKernel::loadRows(const Rows &from, Value table, int64_t rows, int64_t d,
     Type element = storage.isF32() ? e.i32 : e.i16;
     loop(tid, e.k(rows * padded), threads, {}, [&](Value c, ValueRange) {
       Value row = e.divu(c, padded), column = e.remu(c, padded);
-      Value number = e.loadShared(e.i32, e.add(table, e.shl(row, 2)), 4);
+      Value number = numberOf(row);
       Value there = e.both(e.ge(number, e.k(0)), e.lt(e.mul(column, bytes), limit));
       Value v = e.ifElse(
           there, TypeRange{element},
@@ -254,8 +260,15 @@ void GpuKernel::issueLoads(Value tile) {
         if (dotBySums(shape, dot)) {
           continue;
         }
-        loadRows(rows, table, shape.keys, dot.d, e.k(dot.d * bytes), at);
-        at = e.add(at, shape.keys * sharedPitch(dot.d, bytes));
+        if (dot.relative) {
+          Distances tile = distancesOf(s, table);
+          Value first = e.add(e.wide(tile.least), dot.shift), last = e.add(slot(sig.argSlot(dot.k) + 3), -1);
+          auto clamped = [&](Value row) { return e.narrow(e.max(e.min(e.add(first, e.wide(row)), last), e.c(0))); };
+          e.ifThen(tile.loaded, [&] { loadRows(rows, clamped, shape.distances(), dot.d, e.k(dot.d * bytes), at); });
+        } else {
+          loadRows(rows, table, shape.keys, dot.d, e.k(dot.d * bytes), at);
+        }
+        at = e.add(at, stagedRows(shape, dot) * sharedPitch(dot.d, bytes));
       }
       Value limit = e.sub(e.k(sig.dv * bytes), e.mul(chunk, shape.columns * bytes));
       loadRows(sources[s].values, table, shape.keys, shape.columns, limit, stage);

@@ -9,6 +9,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "passes/ScoreRegion.h"
 #include "passes/gpu/GpuKernel.h"
@@ -137,13 +138,16 @@ void GpuKernel::multiply(ArrayRef<Value> a, ArrayRef<Value> bb, MutableArrayRef<
 //===--- Scores -----------------------------------------------------------===//
 
 /// Q K^T of one dot: four accumulators for each eight keys.
-Values GpuKernel::dot(const DotSource &source, Value base) {
+Values GpuKernel::dot(const DotSource &source, Value base) { return products(source, base, shape.keys / 16); }
+
+/// Q times 16 `pairs` rows.
+Values GpuKernel::products(const DotSource &source, Value base, int64_t pairs) {
   int64_t tensor = llvm::find_if(queries, [&](const DotSource &q) { return q.q == source.q; }) - queries.begin();
   int64_t pitch = sharedPitch(source.d, bytes), steps = stepsOf(source.d, bytes);
-  Values zero(scoreCount(), e.f(0.0));
+  Values zero(pairs * 8, e.f(0.0));
   auto one = [&](Value step, const Values &kept, ValueRange carried) {
     Values s(carried), a = kept.empty() ? queryFragment(tensor, step) : kept;
-    for (int64_t pair = 0; pair < shape.keys / 16; ++pair) {
+    for (int64_t pair = 0; pair < pairs; ++pair) {
       Values bb = keyFragments(base, pitch, pair, step);
       multiply(a, ArrayRef<Value>(bb).take_front(2), MutableArrayRef<Value>(s).slice(pair * 8, 4));
       multiply(a, ArrayRef<Value>(bb).drop_front(2), MutableArrayRef<Value>(s).slice(pair * 8 + 4, 4));
@@ -167,6 +171,84 @@ bool GpuKernel::scored() const {
   });
 }
 
+//===--- Relative rows ----------------------------------------------------===//
+
+void GpuKernel::keepSpans() {
+  auto of = [&](Value row) { return e.loadShared(e.i32, e.add(e.shl(row, 2), sPosition), 4); };
+  Value own = of(e.add(e.shl(warp, 4), e.bitAnd(lane, 15)));
+  spanOfWarp[0] = e.reduceMin(own);
+  spanOfWarp[1] = e.reduceMax(own);
+  Value least = own, most = own;
+  for (int64_t first = 0; first < shape.rows; first += 32) {
+    Value position = of(e.add(e.remu(lane, shape.rows), first));
+    least = e.min(least, position);
+    most = e.max(most, position);
+  }
+  spanOfRows[0] = e.reduceMin(least);
+  spanOfRows[1] = e.reduceMax(most);
+}
+
+GpuKernel::Distances GpuKernel::distancesOf(size_t source, Value table) {
+  Value least = e.k(kBeyondPositions), most = e.k(-kBeyondPositions);
+  for (int64_t first = 0; first < shape.keys; first += 32) {
+    Value key = e.loadShared(e.i32, e.add(table, e.shl(e.add(e.remu(lane, shape.keys), first), 2)), 4);
+    Value there = e.ge(key, e.k(0));
+    least = e.select(there, e.min(least, key), least);
+    most = e.select(there, e.max(most, key), most);
+  }
+  least = e.reduceMin(least);
+  most = e.reduceMax(most);
+  Value none = e.lt(most, least), offset = e.narrow(sources[source].kOffset);
+  least = e.add(e.select(none, e.k(0), least), offset);
+  most = e.add(e.select(none, e.k(0), most), offset);
+  auto fits = [&](const Value(&span)[2], int64_t rows) {
+    return e.lt(e.add(e.sub(span[1], span[0]), e.sub(most, least)), rows + shape.keys);
+  };
+  // The block's rows are loaded together, each warp reads its own: both must be near one another.
+  Value loaded = fits(spanOfRows, shape.rows), own = fits(spanOfWarp, 16);
+  return {e.sub(spanOfRows[0], most), e.sub(spanOfWarp[0], most), loaded, e.both(loaded, own)};
+}
+
+/// q_i . r[clamp(i - j + shift)] as products with the tile's distances, T[i][x] = q_i . r[clamp(least + x)], of which
+/// each pair reads its own: S[i][j] = T[i][i - j + shift - least].
+Values GpuKernel::relativeDot(size_t source, size_t number, Value base, Value table) {
+  const DotSource &dot = sig.segments[segmentsUsed[source]].dots[number];
+  Distances tile = distancesOf(source, table);
+  SmallVector<Type> types(scoreCount(), e.f32);
+  return e.ifElse(
+      tile.read, types,
+      [&] {
+        int64_t pitch = relativePitch(shape) * 4, spread = shape.keys + 16;
+        Value first = e.min(e.sub(tile.ofWarp, tile.least), e.k(shape.distances() - spread));
+        Values t = products(dot, e.add(base, e.mul(first, sharedPitch(dot.d, bytes))), spread / 16);
+        Value own = e.add(e.mul(e.shl(warp, 4), pitch), sRelative);
+        NVVM::SyncWarpOp::create(e.b, e.loc, e.k(-1)); // what was there is read
+        for (auto [n, v] : llvm::enumerate(t)) {
+          Value row = e.add(group8, int64_t(n / 2 % 2) * 8), column = e.add(e.shl(quad, 1), int64_t(n / 4 * 8 + n % 2));
+          e.storeShared(v, e.add(e.add(own, e.mul(row, pitch)), e.shl(column, 2)), 4);
+        }
+        NVVM::SyncWarpOp::create(e.b, e.loc, e.k(-1));
+        // Distance of the pair less that of column 0.
+        Value start = e.add(e.add(tile.least, first), e.narrow(sources[source].kOffset));
+        Value rows[2], places[2];
+        for (int64_t half : {0, 1}) {
+          Value row = e.add(group8, 8 * half);
+          Value position = e.loadShared(e.i32, e.add(e.shl(e.add(e.shl(warp, 4), row), 2), sPosition), 4);
+          rows[half] = e.sub(position, start);
+          places[half] = e.add(own, e.mul(row, pitch));
+        }
+        Values out;
+        for (int64_t n = 0; n < scoreCount(); ++n) {
+          Value column = e.add(e.shl(quad, 1), (n / 4) * 8 + n % 2);
+          Value key = e.loadShared(e.i32, e.add(table, e.shl(column, 2)), 4);
+          Value x = e.max(e.min(e.sub(rows[(n / 2) % 2], key), e.k(spread - 1)), e.k(0)); // of a key that is not there
+          out.push_back(e.loadShared(e.f32, e.add(places[(n / 2) % 2], e.shl(x, 2)), 4));
+        }
+        return out;
+      },
+      [&] { return dotOfPairs(source, number, table); });
+}
+
 /// q_i . k_j, or q_i . r[clamp(i - j + shift)], of this thread's scores, each by itself: sums in f32 in the order of d.
 /// They pass through shared memory, so that the code is that of one score.
 Values GpuKernel::dotOfPairs(size_t source, size_t number, Value table) {
@@ -174,7 +256,7 @@ Values GpuKernel::dotOfPairs(size_t source, size_t number, Value table) {
   const Rows &rows = sources[source].keys[number];
   Rows queryRows = rowsOf(sig.argSlot(dot.q), false, dot.d);
   Value last = e.add(slot(sig.argSlot(dot.k) + 3), -1);
-  Value own = e.add(e.shl(tid, 2), sRelative);
+  Value own = e.add(e.add(e.mul(warp, relativeBytes(shape, sig) / shape.warps()), e.shl(lane, 2)), sRelative);
   auto element = [&](Value address) -> Value {
     Value x = LLVM::LoadOp::create(e.b, e.loc, storage, e.toGlobal(address), unsigned(bytes));
     return storage.isF32() ? x : arith::ExtFOp::create(e.b, e.loc, e.f32, x).getResult();
@@ -208,12 +290,12 @@ Values GpuKernel::dotOfPairs(size_t source, size_t number, Value table) {
           });
         },
         [&] { return Values{e.f(0.0)}; })[0];
-    e.storeShared(sum, e.add(own, e.mul(n, shape.threads() * 4)), 4);
+    e.storeShared(sum, e.add(own, e.shl(n, 7)), 4);
     return Values{};
   });
   Values out;
   for (int64_t n = 0; n < scoreCount(); ++n) {
-    out.push_back(e.loadShared(e.f32, e.add(own, n * shape.threads() * 4), 4));
+    out.push_back(e.loadShared(e.f32, e.add(own, n * 128), 4));
   }
   return out;
 }
@@ -229,8 +311,8 @@ Values GpuKernel::scores(size_t source, Value stage, Value table) {
       dots.push_back(dotOfPairs(source, number, table));
       continue;
     }
-    dots.push_back(dot(d, at));
-    at = e.add(at, shape.keys * sharedPitch(d.d, bytes));
+    dots.push_back(d.relative ? relativeDot(source, number, at, table) : dot(d, at));
+    at = e.add(at, stagedRows(shape, d) * sharedPitch(d.d, bytes));
   }
   return scoresOf(source, dots, table);
 }

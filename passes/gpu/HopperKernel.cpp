@@ -42,7 +42,7 @@ std::string hopperDeclines(const KernelSignature &sig) {
       return "a segment without exactly one product of queries and keys";
     }
   }
-  bool one = queryTensors(sig).size() == 1 &&
+  bool one = queryTensors(sig, false).size() == 1 &&
              llvm::all_of(sig.segments, [&](const SegmentSignature &s) { return s.dots[0].d == sig.d; });
   return one ? "" : "segments with queries of their own";
 }

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import pytest
 import torch
 from test_kernels_sweep import random_problem
 
+import heddle as hd
 from kernel_checks import compare, compare_problem
 from oracle import cases
+
+from . import ptx, run
 
 SECONDS = float(os.environ.get("HEDDLE_SWEEP", "0"))
 
@@ -78,3 +82,28 @@ def test_rows_that_fit_no_tile(nq: int) -> None:
     g = torch.Generator().manual_seed(2)
     q, k, v = (torch.randn(1, h, n, d, generator=g) for h, n, d in ((2, nq, 1000), (1, 9, 1000), (1, 9, 8)))
     compare(q, k, v, "causal", q_offset="end")
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_relative_rows_are_products(dtype: torch.dtype, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of a tile's distances are multiplied once: at most 3.5 times the products of keys alone."""
+    products, real = [0], ptx.launch
+
+    def launch(*args: Any, **kw: Any) -> Any:
+        done = real(*args, **kw)
+        products[0] += done["products"]
+        return done
+
+    monkeypatch.setattr(ptx, "launch", launch)
+    g = torch.Generator().manual_seed(5)
+    q, k, v, r = (torch.randn(1, 1, 192, 32, generator=g).to(dtype) for _ in range(4))
+    where = hd.window(60, 0)
+    run.attend(q, k, v, where=where, q_offset=0)
+    plain, products[0] = products[0], 0
+    part = hd.segment(k, v, where, dots=[(q, k), (q, hd.relative(r))])
+    out = run.attend(q, segments=[part], q_offset=0, target=target)
+    assert plain < products[0] <= 3.5 * plain
+    want = hd.reference(q.float(), segments=[hd.segment(k.float(), v.float(), where, dots=[
+        (q.float(), k.float()), (q.float(), hd.relative(r.float()))])], q_offset=0)  # fmt: skip
+    torch.testing.assert_close(out.float(), torch.as_tensor(want).float(), rtol=2e-2, atol=2e-2)

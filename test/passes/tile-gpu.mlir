@@ -73,9 +73,18 @@ func.func @softcap(%q: tensor<?x8x?x16xbf16>, %k: tensor<?x8x?x16xbf16>, %v: ten
 
 // -----
 
-// A dot with relative rows: multiply-adds, pair by pair; the scores pass through shared memory.
+// A dot with relative rows: 8 products with 64 keys, and 10 with the 80 distances of a warp, of which each pair reads its
+// place. Where the distances are too many, multiply-adds, pair by pair.
 // CHECK: llvm.func @heddle_gpu_0
+// CHECK: scf.for
+// CHECK-COUNT-8: nvvm.mma.sync
+// CHECK: scf.if
+// CHECK-COUNT-10: nvvm.mma.sync
+// CHECK-NOT: nvvm.mma.sync
+// CHECK: nvvm.bar.warp.sync
+// CHECK: } else {
 // CHECK: math.fma
+// CHECK-COUNT-8: nvvm.mma.sync
 func.func @relative(%q: tensor<?x8x?x16xbf16>, %k: tensor<?x8x?x16xbf16>, %v: tensor<?x8x?x16xbf16>,
                     %r: tensor<1x8x?x16xbf16>) -> tensor<?x8x?x16xbf16> {
   %o = attn.attend %q segment(%k, %v) where(causal) dots(%q, %k; %q, %r[i - j]) q_offset(0)

@@ -75,6 +75,7 @@ func.func @softcap(%q: tensor<?x8x?x16xbf16>, %k: tensor<?x8x?x16xbf16>, %v: ten
 
 // A dot with relative rows: 8 products with 64 keys, and 10 with the 80 distances of a warp, of which each pair reads its
 // place. Where the distances are too many, multiply-adds, pair by pair.
+// CHECK: {{^}}// -----
 // CHECK: llvm.func @heddle_gpu_0
 // CHECK: scf.for
 // CHECK-COUNT-8: nvvm.mma.sync

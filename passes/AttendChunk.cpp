@@ -143,7 +143,7 @@ void AttendTiler::emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk 
   }
   // The last group of keys is filled up with the last key; its rows of S are not used.
   Value last = e.load(e.i64, e.at(table, e.mul(e.add(c.count, -1), 8)), 8);
-  e.loop(c.count, e.add(c.count, kFewKeys), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
+  e.loop(c.count, e.add(c.count, kNarrowKeys), 1, [&](Value k) { e.store(last, e.at(table, e.mul(k, 8)), 8); });
   Values operands{table, c.count, c.groups, in(u, packOf(segment, dot).at), in(u, fScores[dot]), c.pitch, tops};
   auto dots = [&] {
     if (dot == 0) {
@@ -156,9 +156,10 @@ void AttendTiler::emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk 
     e.call(declareTileKernel(module, TileKernel::Dots, d, wide(), sig.dv * bytes()), {}, more);
   };
   auto dotsFew = [&] {
-    Values more(operands);
-    more.push_back(in(u, fValueTable));
-    e.call(declareTileKernel(module, TileKernel::DotsFew, d, wide()), {}, more);
+    const Pack &pack = packOf(segment, dot);
+    e.call(
+        declareTileKernel(module, TileKernel::DotsFew, d, wide()), {},
+        {table, c.count, in(u, pack.narrow), in(u, pack.at), in(u, fScores[dot]), c.lanes, tops, in(u, fValueTable)});
   };
   if (c.few) {
     e.ifElse(c.few, dotsFew, dots);

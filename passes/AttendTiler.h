@@ -37,6 +37,7 @@ struct Pack {
   int64_t q, d, segment;
   bool base2; ///< log2(e) is folded into the scale
   int64_t at = 0;
+  int64_t narrow = -1; ///< of few lanes, for DotsFew; -1: none
 };
 
 /// An interval of a stratum whose ends differ by lane: j itself, or a key digit.

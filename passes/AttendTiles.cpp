@@ -216,6 +216,10 @@ int64_t AttendTiler::packQueries(const Uniform &u, const Strata &group) {
       last = record;
       e.call(declareTileKernel(module, pairs ? TileKernel::PackPairs : TileKernel::Pack, pack.d, sig.storage), {},
              {in(u, fRows), elementStride(u, record), scaleOf(u, pack), in(u, pack.at)});
+      if (pack.narrow >= 0) {
+        e.call(declareTileKernel(module, TileKernel::Narrow, pack.d, wide()), {},
+               {in(u, pack.at), e.load(e.i64, in(u, fLanes), 8), in(u, pack.narrow)});
+      }
     }
   }
   return last;

@@ -52,13 +52,17 @@ Pack &AttendTiler::packOf(int64_t segment, int64_t dot) {
     }
   }
   packs.push_back({source.q, source.d, segment, base2(segment)});
-  packs.back().at = frame.allocate((pairs ? (source.d + 1) / 2 : source.d) * kLanes * 4);
+  int64_t words = pairs ? (source.d + 1) / 2 : source.d;
+  packs.back().at = frame.allocate(words * kLanes * 4);
+  if (e.target.registers >= 32) {
+    packs.back().narrow = frame.allocate(words * kNarrow * 4);
+  }
   return packs.back();
 }
 
 void AttendTiler::layout() {
   // Room for whole groups of keys, and for whole registers of addresses.
-  int64_t keys = (schedule.keyChunk + kFewKeys + 15) / 16 * 16, dots = 1, digits = 1;
+  int64_t keys = (schedule.keyChunk + kNarrowKeys + 15) / 16 * 16, dots = 1, digits = 1;
   slots = keys;
   SmallVector<int64_t> stage(1, 1);
   for (const SegmentSignature &s : sig.segments) {

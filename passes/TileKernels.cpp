@@ -25,6 +25,8 @@ static StringRef kindName(TileKernel kind) {
     return "stage_rows";
   case TileKernel::Dots:
     return "dots";
+  case TileKernel::Narrow:
+    return "narrow";
   case TileKernel::DotsFew:
     return "dots_few";
   case TileKernel::Softmax:
@@ -76,6 +78,9 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
     break;
   case TileKernel::Dots:
     ins = {p, i, p, p, p, i, p, p};
+    break;
+  case TileKernel::Narrow:
+    ins = {p, i, p};
     break;
   case TileKernel::DotsFew:
     ins = {p, i, p, p, p, i, p, p};
@@ -132,6 +137,7 @@ public:
   void weights();
   Value finite();
   void accumulate();
+  void narrow();
   void dotsFew();
   void accumulateFew(int64_t fetch);
   void accumulateExact();
@@ -179,12 +185,27 @@ private:
   void dotsPass(Value from, Value until, bool fresh, bool last, int64_t fetch);
   void dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_t columns, Value from, Value until,
                  bool fresh, bool last, const Ask &ask);
+  /// Words [dim, dim + 4) of 16 rows, of which the last `valid` exist, transposed: [word][row].
+  Values columnsOf(ArrayRef<Value> rows, Value dim, int64_t valid);
+  /// 4 registers of 4 x 4 words, each word and its place within 128 bits exchanged.
+  Values transposed(ArrayRef<Value> four);
+  /// The dots of up to `lanes` lanes and `blocks` times 16 keys from `key` on.
+  void dotsNarrow(Value key, int64_t lanes, int64_t blocks);
+  void dotsColumn();
   void accumulateBlock(Value column, int64_t vectors, int64_t lastValid);
   /// Keys [first, last), and the bytes [fetchFrom, fetchTo) of the rows at ahead[0], ... + distance that they ask for.
   struct FewKeys {
     Value first, last, ahead, distance;
     int64_t fetchFrom, fetchTo;
   };
+  /// Rows of `size` bytes that few queries ask for ahead: what memory gives meanwhile.
+  static int64_t rowsAhead(int64_t size) { return kRun * (kRun * size < 8192 ? 2 : 1); }
+  static constexpr int64_t kRun = 2 * kNarrowKeys;
+  /// Entries of the table from `number` on, or those of the other table, which follow on its last.
+  Value fewAhead(Value number, Value count, Value table, Value other) {
+    Value beyond = at(other, mul(max(sub(number, count), c(0)), 8));
+    return select(lt(number, count), at(table, mul(number, 8)), beyond);
+  }
   void accumulateFewBlock(Value lane, int64_t rows, int64_t column, int64_t width, const FewKeys &keys);
   std::pair<Value, Value> keysOf(Value columns, Value column) {
     Value p = at(columns, mul(column, 16));
@@ -584,9 +605,156 @@ void Body::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, int64_
   }
 }
 
+void Body::narrow() {
+  Value qt = args[0], lanes = args[1], to = args[2];
+  Type part = VectorType::get({kNarrow}, f32);
+  ifThen(le(lanes, c(kNarrow)), [&] {
+    loop(c(0), c(words()), 1,
+         [&](Value dim) { store(load(part, at(qt, mul(dim, kLanes * 4)), 4), at(to, mul(dim, kNarrow * 4)), 4); });
+  });
+}
+
+Body::Values Body::transposed(ArrayRef<Value> four) {
+  auto mix = [&](Value x, Value y, ArrayRef<int64_t> order) {
+    SmallVector<int64_t> all;
+    for (int64_t base = 0; base < vl; base += 4) {
+      for (int64_t n : order) {
+        all.push_back(n < 4 ? base + n : vl + base + n - 4);
+      }
+    }
+    return vector::ShuffleOp::create(b, loc, x, y, all).getResult();
+  };
+  Values low, high;
+  for (int64_t n = 0; n < 4; n += 2) {
+    low.push_back(mix(four[n], four[n + 1], {0, 4, 1, 5}));
+    high.push_back(mix(four[n], four[n + 1], {2, 6, 3, 7}));
+  }
+  return {mix(low[0], low[1], {0, 1, 4, 5}), mix(low[0], low[1], {2, 3, 6, 7}), mix(high[0], high[1], {0, 1, 4, 5}),
+          mix(high[0], high[1], {2, 3, 6, 7})};
+}
+
+Body::Values Body::columnsOf(ArrayRef<Value> rows, Value dim, int64_t valid) {
+  Type part = VectorType::get({4}, f32);
+  Value byte = mul(dim, 4);
+  auto piece = [&](Value row) -> Value {
+    Value address = at(row, byte);
+    if (valid == 4) {
+      return load(part, address, pairs ? 2 : 4);
+    }
+    Value some = constant(part, 0.0);
+    for (int64_t x = 0; x < valid; ++x) {
+      some = vector::InsertOp::create(b, loc, load(f32, at(address, x * 4), pairs ? 2 : 4), some, x);
+    }
+    return some;
+  };
+  Values four;
+  for (int64_t n = 0; n < 4; ++n) {
+    Value all = constant(vec(f32), 0.0);
+    for (int64_t m = 0; m < 4; ++m) {
+      all = vector::InsertStridedSliceOp::create(b, loc, piece(rows[4 * m + n]), all, ArrayRef<int64_t>{4 * m},
+                                                 ArrayRef<int64_t>{1});
+    }
+    four.push_back(all);
+  }
+  return transposed(four);
+}
+
+/// Keys lie on lanes: rows are transposed on the way, four words at a time, and a query's word is the same for all. A
+/// column of 16 lanes with few queries would do twice and more the multiply-adds. Each dot is summed in the same order.
+void Body::dotsNarrow(Value key, int64_t lanes, int64_t blocks) {
+  Value table = args[0], count = args[1], queries = args[2], scores = args[4], tops = args[6], values = args[7];
+  constexpr int64_t kWords = 4;
+  int64_t keys = blocks * kNarrowKeys;
+  SmallVector<Value> rows;
+  for (int64_t i = 0; i < keys; ++i) {
+    rows.push_back(rowAddress(table, add(key, i)));
+  }
+  Value ahead = fewAhead(add(key, rowsAhead(d * bytes)), count, table, values);
+  // In the order of memory, and spread over the loop: of requests in a burst, all that the cache has no room to note
+  // are lost.
+  int64_t whole = words() / kWords * kWords, steps = std::max<int64_t>(whole / kWords, 1),
+          lines = (d * bytes + 63) / 64;
+  int64_t rowsPerStep = (keys + steps - 1) / steps, stepsPerRow = std::max<int64_t>(steps / keys, 1);
+  int64_t linesPerStep = (lines + stepsPerRow - 1) / stepsPerRow;
+  auto ask = [&](Value number) {
+    Value first = mul(floorDiv(number, stepsPerRow), rowsPerStep);
+    Value offset = mul(floorMod(number, stepsPerRow), linesPerStep * 64);
+    for (int64_t i = 0; i < rowsPerStep; ++i) {
+      prefetch(at(rowAddress(ahead, min(add(first, i), c(keys - 1))), offset), linesPerStep * 64);
+    }
+  };
+  auto step = [&](Value dim, int64_t valid, ValueRange sums) {
+    std::vector<Values> columns;
+    for (int64_t block = 0; block < blocks; ++block) {
+      columns.push_back(columnsOf(ArrayRef<Value>(rows).slice(block * kNarrowKeys, kNarrowKeys), dim, valid));
+    }
+    Values now(sums);
+    Value q = at(queries, mul(dim, kNarrow * 4));
+    for (int64_t w = 0; w < valid; ++w) {
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        Value x = splat(load(f32, at(q, (w * kNarrow + lane) * 4), 4));
+        for (int64_t block = 0; block < blocks; ++block) {
+          Value &sum = now[lane * blocks + block];
+          sum = multiplyAdd(columns[block][w], x, sum);
+        }
+      }
+    }
+    return now;
+  };
+  Values sums(lanes * blocks, constant(vec(f32), 0.0));
+  if (whole > 0) {
+    sums = loop(c(0), c(whole), kWords, sums, [&](Value dim, ValueRange acc) {
+      ask(floorDiv(dim, kWords));
+      return step(dim, kWords, acc);
+    });
+  } else {
+    ask(c(0));
+  }
+  if (whole < words()) {
+    sums = step(c(whole), words() - whole, sums);
+  }
+  // Back to S[key][lane]; lanes without a query repeat others.
+  Value top = loadRow(tops);
+  for (int64_t block = 0; block < blocks; ++block) {
+    auto quarter = [&](int64_t lane) {
+      Values four;
+      for (int64_t n = 0; n < 4; ++n) {
+        four.push_back(sums[(lane + n) * blocks + block]);
+      }
+      return transposed(four);
+    };
+    // low[n] has lanes 0 to 3 of keys n, 4 + n, 8 + n, 12 + n.
+    Values low = quarter(0), high = lanes > 4 ? quarter(4) : low;
+    for (int64_t i = 0; i < kNarrowKeys; ++i) {
+      SmallVector<int64_t> order;
+      for (int64_t x = 0; x < vl; ++x) {
+        order.push_back((x % 8 < 4 ? 0 : vl) + i / 4 * 4 + x % 4);
+      }
+      Value row = vector::ShuffleOp::create(b, loc, low[i % 4], high[i % 4], order);
+      store(row, at(scores, mul(add(key, block * kNarrowKeys + i), kRow)), 4);
+      top = max(row, top);
+    }
+  }
+  store(top, tops, 4);
+}
+
+void Body::dotsFew() {
+  Value count = args[1], lanes = args[5];
+  auto narrow = [&] {
+    int64_t step = 2 * kNarrowKeys;
+    Value whole = mul(floorDiv(count, step), step);
+    ifElse(
+        le(lanes, c(kNarrow / 2)),
+        [&] { loop(c(0), whole, step, [&](Value key) { dotsNarrow(key, kNarrow / 2, 2); }); },
+        [&] { loop(c(0), whole, step, [&](Value key) { dotsNarrow(key, kNarrow, 2); }); });
+    loop(whole, count, kNarrowKeys, [&](Value key) { dotsNarrow(key, kNarrow, 1); });
+  };
+  ifElse(le(lanes, c(kNarrow)), narrow, [&] { dotsColumn(); });
+}
+
 /// The dots of one column, twelve keys at once: six would wait for their sums. Each group of keys asks for the rows of
 /// the one after the next, the last ones for those of the first values.
-void Body::dotsFew() {
+void Body::dotsColumn() {
   Value table = args[0], count = args[1], qt = args[3], scores = args[4], tops = args[6], values = args[7];
   int64_t n = words(), parts = (n + kStep - 1) / kStep, step = (n + parts - 1) / parts;
   for (int64_t part = 0; part < parts; ++part) {
@@ -832,13 +1000,13 @@ void Body::accumulate() {
 /// For one column: the rows of a few keys stay in the first-level cache until all lanes have them; meanwhile those of
 /// the next keys are asked for, by the last keys the rows that come next. Pairs are made of adjacent bf16 on the way.
 void Body::accumulateFew(int64_t fetch) {
-  constexpr int64_t kKeys = 32;
   int64_t rows = pairs ? 8 : 4, block = (pairs ? 2 : 4) * vl;
   Value lanes = args[2];
   auto [first, last] = keysOf(args[1], c(0));
-  loop(first, last, kKeys, [&, last = last](Value key) {
-    Value end = min(add(key, kKeys), last), more = lt(end, last);
-    FewKeys keys{key, end, select(more, at(args[4], mul(end, 8)), args[7]), select(more, c(0), args[8]), 0, 0};
+  loop(first, last, kRun, [&, last = last](Value key) {
+    Value end = min(add(key, kRun), last), following = add(key, rowsAhead(fetch));
+    Value ahead = fewAhead(following, last, args[4], args[7]);
+    FewKeys keys{key, end, ahead, select(lt(following, last), c(0), args[8]), 0, 0};
     for (int64_t column = 0; column < d; column += block) {
       int64_t from = std::min(column * bytes, fetch), to = std::min((column + block) * bytes, fetch);
       int64_t half = from + (to - from + 127) / 128 * 64;
@@ -983,6 +1151,8 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
     body.stageRows();
   } else if (kind == "dots") {
     body.dots(fetch);
+  } else if (kind == "narrow") {
+    body.narrow();
   } else if (kind == "dots_few") {
     body.dotsFew();
   } else if (kind == "softmax") {

@@ -47,7 +47,9 @@ enum class TileKernel {
   StageRows,  ///< (table, count, stride of d, buffer): 16-bit rows of even length; table then points there
   Dots,       ///< (table, count, groups, Qt, S, column pitch, tops, record): S, and tops = max(tops, S) of each lane;
               ///< asks for `fetch` bytes (0: no record) of each of the rows that the record (see fetch) names
-  DotsFew,    ///< (…, table of V): the same for one column and all groups; asks for the next keys and the first of V
+  Narrow,     ///< (Qt, lanes, N): N[d][lane] = Qt[d][lane] of the first kNarrow lanes, if there are no more
+  DotsFew,    ///< (table, count, N, Qt, S, lanes, tops, table of V): the dots of one column and all keys, with the same
+              ///< bits; asks for the next keys and the first of V
   Softmax,    ///< (S, columns, lanes, column pitch, scale, tops, m, l, acc): S becomes P; m, l, acc rescaled
   Weights,    ///< (S, columns, lanes, column pitch, l): l += sum of S (normaliser `sum`)
   Finite,     ///< (table, count, block pitch) -> i1: every element is finite; native: (buffer, pairs, block pitch)
@@ -67,8 +69,11 @@ inline constexpr int64_t kTable = 0, kAway = 8, kRows = 16, kKindBytes = 24;
 inline constexpr int64_t kBytes = 8 + kKinds * kKindBytes;
 } // namespace fetch
 
-/// Keys that the register tile of DotsFew takes at once: two groups. The table has room for whole ones.
-inline constexpr int64_t kFewKeys = 2 * kKeyGroup;
+/// Keys that the register tile of DotsFew takes at once: two groups; or, for up to kNarrow lanes, as many as a register
+/// has lanes. The table and S have room for whole ones.
+inline constexpr int64_t kFewKeys = 2 * kKeyGroup, kNarrowKeys = 16;
+/// Lanes up to which DotsFew puts keys on lanes.
+inline constexpr int64_t kNarrow = 8;
 
 /// Declares (once) the micro-kernel for rows of `d` elements of `type`, and
 /// returns its name. `fetch`: bytes of a row that is fetched ahead.

@@ -135,6 +135,19 @@ def test_bits_of_one_row_alone(where: str, dtype: torch.dtype, threads: None) ->
         assert torch.equal(part, whole[:, 1:2, lo:hi]), (lo, hi)
 
 
+@pytest.mark.parametrize("d", [1, 2, 3, 5, 40, 72, 80, 96, 130])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bits_of_few_lanes(d: int, dtype: torch.dtype, threads: None) -> None:
+    """With up to 8 lanes keys lie on lanes, with more queries do: the sums are the same, of any width and any keys."""
+    nq = 20
+    for nk in (1, 15, 17, 33, 100, 192, 193, 2085):
+        q, k, v = tensors(10, (1, 9, nq, d), (1, 1, nk, d), (1, 1, nk, d), dtype=dtype)
+        whole = hd.attend(q, k, v)
+        for heads, lo, hi in ((1, 0, 1), (2, 3, 4), (3, 7, 8), (4, 11, 13), (5, 19, 20), (8, 0, 1), (9, 2, 3)):
+            part = hd.attend(q[:, :heads, lo:hi], k, v)
+            assert torch.equal(part, whole[:, :heads, lo:hi]), (nk, heads, lo, hi)
+
+
 SHAPES = [(1, 1, 1, 1, 40000), (1, 8, 1, 8, 9000), (1, 1, 1, 300, 5000), (2, 2, 2, 64, 2200), (1, 1, 1, 5000, 5000)]
 SHARED = ["full", "causal", "causal & (window(63, 0) | stride(64))", "window(100, 100) | global_tokens([0 to 4])"]
 

@@ -336,17 +336,17 @@ private:
     }
     const Schedule &schedule = op.getScheduleAttr().getValue();
     std::vector<std::vector<QueryDigit>> tilings;
-    bool byRow = false;
     for (const Stratum &s : schedule.strata) {
       const std::vector<QueryDigit> query = s.byRow ? std::vector<QueryDigit>{QueryDigit()} : s.query;
       if (llvm::find(tilings, query) == tilings.end()) {
         tilings.push_back(query);
       }
-      byRow |= s.byRow;
     }
     WorkAmounts w = work;
     w.add(workOfRows(static_cast<int64_t>(tilings.size())));
-    w[Work::OwnRows] = byRow ? static_cast<double>(b * h * nq) : 0;
+    for (const auto &[segment, rows] : ownRows) {
+      w[Work::OwnRows] += rows;
+    }
     const double tasks =
         static_cast<double>(b * h) *
         std::ceil(static_cast<double>(nq) / static_cast<double>(std::max<int64_t>(schedule.superTile, 1)));
@@ -419,6 +419,7 @@ private:
     work.add(own);
     out["predicted_seconds"] = model.computeSeconds(own, 1, 1);
     if (s.byRow) {
+      ownRows[s.segment] = std::max(ownRows[s.segment], total.ownRows);
       Stratum tiled = s;
       tiled.byRow = false;
       out["tiles_seconds"] =
@@ -448,6 +449,7 @@ private:
     total.columns += one.columns * times;
     total.rows += one.rows * times;
     total.ownRuns += one.ownRuns * times;
+    total.ownRows += one.ownRows * times;
     total.exact &= one.exact;
   }
 
@@ -564,8 +566,9 @@ private:
   std::map<std::string, int64_t> keyCounts;
   int64_t b = 1, h = 1, nq = 0, d = 0, dv = 0, threads = 1;
   MachineModel model;
-  WorkAmounts work;  ///< of all strata
-  bool known = true; ///< no run-time operand decides
+  WorkAmounts work;                  ///< of all strata
+  std::map<int64_t, double> ownRows; ///< queries that are taken one at a time, by segment: each has a list of its own
+  bool known = true;                 ///< no run-time operand decides
 };
 
 /// The ops of a program, with the types of their results.

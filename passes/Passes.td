@@ -100,6 +100,25 @@ def LowerTilesPass : Pass<"attn-lower-tiles", "::mlir::ModuleOp"> {
   ];
 }
 
+def SharePoolsPass : Pass<"attn-share-pools", "::mlir::func::FuncOp"> {
+  let summary = "pool the largest of what another pool has pooled";
+  let description = [{
+    Of `attn.pool max` over adjacent blocks of one tensor, a pool whose size is a
+    multiple of another's takes that one's result, so that summaries of many sizes
+    read the tensor once. No value changes: a maximum is not rounded. Sums and means
+    are left as they are.
+
+    ```mlir
+    // before
+    %a = attn.pool max %x size(4) : ...
+    %b = attn.pool max %x size(32) : ...
+    // after
+    %a = attn.pool max %x size(4) : ...
+    %b = attn.pool max %a size(8) : ...
+    ```
+  }];
+}
+
 def SplitProgramPass : Pass<"attn-split-program", "::mlir::ModuleOp"> {
   let summary = "split a spec of several ops into a module for each";
   let description = [{

@@ -33,6 +33,7 @@ void buildProgramPipeline(OpPassManager &pm) {
   pm.addPass(createLinalgElementwiseOpFusionPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
+  pm.addNestedPass<func::FuncOp>(createSharePoolsPass());
   pm.addPass(createSplitProgramPass());
 }
 
@@ -67,6 +68,7 @@ void registerPasses() {
   registerTileAttendPass();
   registerLowerOpsPass();
   registerLowerTilesPass();
+  registerSharePoolsPass();
   registerSplitProgramPass();
   registerTileGpuPass();
   PassPipelineRegistration<>("attn-program", "a spec of several ops to a module for each", buildProgramPipeline);

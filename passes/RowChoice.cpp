@@ -49,39 +49,76 @@ size_t tilingsOf(const std::vector<Stratum> &strata) {
   return seen.size();
 }
 
+/// Seconds of the strata of one segment that may be taken by row.
+struct SegmentSeconds {
+  double tiles = 0, rows = 0, ownRows = 0; ///< `rows` without what each query takes that has keys, `ownRows`
+};
+
 } // namespace
 
 void chooseRows(std::vector<Stratum> &strata, const std::vector<StratumShape> &shapes, const std::string &type) {
-  constexpr int64_t kRows = 8192, kChunk = 192, kSamples = 6;
+  constexpr int64_t kRows = 8192, kMostKeys = int64_t(1) << 26, kChunk = 192, kSamples = 6;
   // What is counted and measured is not exact: tiles stay where rows are not clearly better.
   constexpr double kClearly = 0.8;
   const std::array<double, kWorkKinds> seconds = usualSeconds(type);
-  ExprEnv env;
-  env.nq = env.nk = kRows;
-  auto secondsOf = [&](const Stratum &s) {
-    const WorkAmounts w =
-        workOf(s, costOf(s, env, kRows, kRows, kChunk, kSamples), shapes[static_cast<size_t>(s.segment)]);
+  auto costAt = [&](const Stratum &s, int64_t keys) {
+    ExprEnv env;
+    env.nq = kRows;
+    env.nk = keys;
+    return costOf(s, env, kRows, keys, kChunk, kSamples);
+  };
+  // Queries may have keys only far behind their own position: query i of `parent(64)`, those from 64 i on.
+  auto keysOf = [&](const Stratum &s) {
+    for (int64_t keys = kRows; keys <= kMostKeys && s.key.size() == 1; keys *= 8) {
+      if (costAt(s, keys).rows >= kRows / 2) {
+        return keys;
+      }
+    }
+    return kRows;
+  };
+  auto secondsOf = [&](const Stratum &s, const StratumCost &cost) {
+    const WorkAmounts w = workOf(s, cost, shapes[static_cast<size_t>(s.segment)]);
     return std::inner_product(w.amounts.begin(), w.amounts.end(), seconds.begin(), 0.0);
   };
-  auto perRow = [&](Work kind) { return kRows * seconds[static_cast<size_t>(kind)]; };
+  auto second = [&](Work kind) { return seconds[static_cast<size_t>(kind)]; };
   double rowWidth = 0;
   for (const StratumShape &shape : shapes) {
     rowWidth = std::max(rowWidth, shape.d + shape.dv);
   }
-  auto ofTilings = [&] { return static_cast<double>(tilingsOf(strata)) * perRow(Work::Rows) * rowWidth; };
-  double tiles = ofTilings(), rows = perRow(Work::OwnRows);
+  auto ofTilings = [&] { return static_cast<double>(tilingsOf(strata)) * kRows * second(Work::Rows) * rowWidth; };
+  double tiles = ofTilings(), rows = 0;
   bool any = false;
+  // A query's keys of one segment are one list.
+  std::vector<SegmentSeconds> segments(shapes.size());
   for (Stratum &s : strata) {
     if (!canRunByRow(s)) {
       continue;
     }
-    const double tile = secondsOf(s);
+    const int64_t keys = keysOf(s);
+    const double tile = secondsOf(s, costAt(s, keys));
     s.byRow = true;
-    const double row = secondsOf(s);
+    const StratumCost cost = costAt(s, keys);
+    const double row = secondsOf(s, cost);
     s.byRow = row < tile;
-    any |= s.byRow;
-    tiles += s.byRow ? tile : 0;
-    rows += s.byRow ? row : 0;
+    if (s.byRow) {
+      SegmentSeconds &all = segments[static_cast<size_t>(s.segment)];
+      all.tiles += tile;
+      all.rows += row;
+      all.ownRows = std::max(all.ownRows, cost.ownRows);
+    }
+  }
+  for (size_t n = 0; n < segments.size(); ++n) {
+    const SegmentSeconds &segment = segments[n];
+    const double own = segment.rows + segment.ownRows * second(Work::OwnRows);
+    if (own < segment.tiles) {
+      tiles += segment.tiles;
+      rows += own;
+      any = true;
+      continue;
+    }
+    for (Stratum &s : strata) {
+      s.byRow &= s.segment != static_cast<int64_t>(n);
+    }
   }
   if (any && rows + ofTilings() < kClearly * tiles) {
     return;

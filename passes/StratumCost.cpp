@@ -205,7 +205,7 @@ struct Tile {
   std::vector<int64_t> positions;
   KeyBox any, all;
   bool empty = true, whole = true;
-  double live = 0, runs = 0; ///< of its rows, each by itself
+  double live = 0, runs = 0, rows = 0; ///< of its rows, each by itself; rows that have keys
   /// The boxes that any row of a column has; empty where no row has keys.
   std::vector<KeyBox> columns;
 };
@@ -230,6 +230,7 @@ Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t 
     join(tile.any, tile.all, row, tile.empty);
     tile.empty = false;
     tile.live += static_cast<double>(countLive(s, row, env));
+    tile.rows += 1;
     forEachRun(s, row, 0, 0, [&](int64_t, int64_t, int64_t) { tile.runs += 1; });
   }
   tile.whole &= !hasPairCondition(s);
@@ -360,6 +361,7 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
     if (tile.empty) {
       continue;
     }
+    cost.ownRows += tile.rows;
     if (s.byRow) {
       cost.live += tile.live;
       cost.executed += tile.live;
@@ -381,7 +383,7 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
   }
   for (double *v : {&cost.live, &cost.executed, &cost.unmasked, &cost.queryTiles, &cost.fullTiles, &cost.partialTiles,
                     &cost.scored, &cost.weighted, &cost.masked, &cost.keys, &cost.runs, &cost.maskedKeys, &cost.columns,
-                    &cost.rows, &cost.ownRuns}) {
+                    &cost.rows, &cost.ownRuns, &cost.ownRows}) {
     *v *= spacing > 1 ? spacing : 1;
   }
   return cost;

@@ -29,6 +29,7 @@ struct StratumCost {
   double columns = 0;    ///< columns of lanes of all chunks
   double rows = 0;       ///< lanes of all query tiles
   double ownRuns = 0;    ///< runs of keys of all queries, each by itself
+  double ownRows = 0;    ///< queries that have keys
   /// False where rows or tiles were sampled, because counting all would take long.
   bool exact = true;
 };

@@ -33,7 +33,7 @@ enum class Work : uint8_t {
   FarKeys,    ///< keys times d times the doublings by which they lie farther apart than half a page
   OwnPairs,   ///< pairs of queries that are taken one at a time, times (d + dv)
   OwnRuns,    ///< runs of keys of such queries
-  OwnRows,    ///< such queries, once for all strata
+  OwnRows,    ///< such queries that have keys, once for each segment
   Calls,      ///< launches
 };
 inline constexpr size_t kWorkKinds = static_cast<size_t>(Work::Calls) + 1;

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
@@ -98,6 +101,27 @@ def test_the_choice_follows_the_cost() -> None:
     assert 0 < some < strata
     for where in ("causal", "block(64)", "window(511, 0)", "causal & stride(64)", "window(63, 0)"):
         assert by_row(where)[0] == 0, where
+    # Summaries, each of its own tokens; most positions have none at equal lengths.
+    for size in (2, 16, 1024):
+        assert by_row(f"parent({size})")[0] == 1, size
+
+
+def test_a_list_is_of_one_segment() -> None:
+    """One key of each of many segments: a list for each of them costs more than tiles."""
+    sizes = [2**n for n in range(6)]
+    shapes = [(1, 2, -(-96 // s), 32) for s in sizes for _ in range(2)]
+    q, *rows = tensors(11, (1, 2, 96, 32), *shapes)
+
+    @hd.kernel
+    def combine(q: Any, *rows: Any) -> Any:
+        segments = []
+        for n, s in enumerate(sizes):
+            where = hd.coarse(s, 1, hd.offsets([1])) & hd.query_mod(2 * s, s, 2 * s)
+            segments.append(hd.segment(rows[2 * n], rows[2 * n + 1], where))
+        return hd.attend(q, segments=segments, q_offset=0)
+
+    assert "by_row = 1" not in hd.compile(combine.spec(q, *rows)).ir("schedule")
+    assert np.abs(combine(q, *rows).numpy() - combine.reference(q, *rows).numpy()).max() < 1e-5
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

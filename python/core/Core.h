@@ -43,17 +43,17 @@ bool isTorch(py::handle object);
 std::string shapeText(const heddle_tensor &t);
 const char *dtypeName(heddle_dtype t);
 size_t dtypeSize(heddle_dtype t);
-/// First and last byte of a tensor without gaps; nothing where there are gaps (a slice of a packed buffer
-/// may lie between the elements of another).
-std::optional<std::pair<const char *, const char *>> span(const heddle_tensor &t);
+/// True where an element of one lies in an element of the other; a slice of a packed buffer may lie between the
+/// elements of another. Layouts that cannot be told apart in a moment count as overlapping.
+bool overlap(const heddle_tensor &a, const heddle_tensor &b);
 
 /// A new tensor of the same kind as `like` (a view of `model`), with the order of
 /// `order`'s strides (largest first; null: row major) and `dtype`.
 py::object allocate(py::handle model, const View &like, heddle_dtype dtype, int32_t rank, const int64_t *shape,
                     const int64_t *order);
 
-/// ValueError where `value` is a torch tensor that requires grad, in grad mode.
-void refuseGrad(py::handle value, const View &view, const std::string &name);
+/// ValueError where `value`, a torch tensor, requires grad, in grad mode.
+void refuseGrad(py::handle value, const std::string &name);
 
 /// What torch would use, where that is less than what Heddle may.
 int32_t torchThreads();

@@ -173,10 +173,8 @@ heddle_error *compileCallback(void *, const char *spec, const char *target, void
 
 /// Raises ValueError where a result lies in an argument's memory.
 static void checkApart(const std::vector<heddle_tensor> &in, const heddle_tensor &out) {
-  auto written = span(out);
-  for (size_t a = 0; written && a < in.size(); ++a) {
-    auto read = in[a].rank > 0 ? span(in[a]) : std::nullopt;
-    if (read && read->first <= written->second && written->first <= read->second) {
+  for (size_t a = 0; a < in.size(); ++a) {
+    if (in[a].rank > 0 && overlap(in[a], out)) {
       throw py::value_error("expected out that shares no memory with argument " + std::to_string(a) +
                             ", but got one that does");
     }
@@ -192,8 +190,10 @@ static py::tuple callKernel(const Kernel &kernel, const py::sequence &args, py::
   size_t n = 0;
   for (py::handle value : args) {
     const View &view = a.views[n++];
+    if (isTorch(value)) {
+      refuseGrad(value, "argument " + std::to_string(n - 1));
+    }
     if (view.tensor.rank > 0) {
-      refuseGrad(value, view, "argument " + std::to_string(n - 1));
       if (!like) {
         like = &view;
         model = py::reinterpret_borrow<py::object>(value);

@@ -20,7 +20,7 @@
 namespace heddle::python {
 namespace {
 
-enum class Kind : uint8_t { Query, Key, Value, DotQuery, DotKey, Tensor, Index, Float, Finite };
+enum class Kind : uint8_t { Query, Key, Value, DotQuery, DotKey, Tensor, Sink, Index, Float, Finite };
 
 struct Argument {
   Kind kind;
@@ -45,9 +45,9 @@ public:
        const std::vector<std::pair<bool, bool>> &segments, bool rowsFirst, bool lse, py::object compile)
       : rowsFirst(rowsFirst), lse(lse), compile(std::move(compile)) {
     static const std::map<std::string, Kind> kinds = {
-        {"q", Kind::Query},        {"k", Kind::Key},        {"v", Kind::Value},
-        {"dot_q", Kind::DotQuery}, {"dot_k", Kind::DotKey}, {"tensor", Kind::Tensor},
-        {"index", Kind::Index},    {"float", Kind::Float},  {"finite", Kind::Finite}};
+        {"q", Kind::Query},       {"k", Kind::Key},         {"v", Kind::Value},     {"dot_q", Kind::DotQuery},
+        {"dot_k", Kind::DotKey},  {"tensor", Kind::Tensor}, {"index", Kind::Index}, {"float", Kind::Float},
+        {"finite", Kind::Finite}, {"sink", Kind::Sink}};
     for (const auto &[kind, segment, name] : arguments) {
       args.push_back({kinds.at(kind), segment, name});
     }
@@ -157,7 +157,9 @@ private:
         continue;
       }
       viewTensor(value, args[a].name.c_str(), call.views[a]);
-      refuseGrad(value, call.views[a], args[a].name);
+      if (call.views[a].origin == Origin::Torch) {
+        refuseGrad(value, args[a].name);
+      }
       t = call.views[a].tensor;
       call.signature.push_back(static_cast<int64_t>(t.dtype));
       if (isAttention(args[a].kind)) {
@@ -171,6 +173,10 @@ private:
         call.signature.push_back(t.shape[3]);
       } else {
         refuseDouble(t, args[a].name);
+        if (args[a].kind == Kind::Sink && (t.rank != 1 || t.dtype != HEDDLE_F32)) {
+          throw py::type_error("expected float32 of shape [heads] or [1] for sink, but got " +
+                               std::string(dtypeName(t.dtype)) + " of shape " + shapeText(t));
+        }
         call.signature.push_back(t.rank);
       }
     }
@@ -187,12 +193,17 @@ private:
     int64_t v = PyLong_AsLongLong(index);
     Py_DECREF(index);
     if (v == -1 && PyErr_Occurred()) {
-      throw py::error_already_set();
+      PyErr_Clear();
+      valueError("expected " + name + " to be below 2^30 in magnitude, but got " +
+                 py::cast<std::string>(py::str(value)));
     }
     return v;
   }
 
   static double number(py::handle value, const std::string &name, bool finite) {
+    if (isTorch(value)) {
+      refuseGrad(value, name);
+    }
     PyObject *f = PyNumber_Float(value.ptr());
     if (!f) {
       PyErr_Clear();
@@ -201,8 +212,9 @@ private:
     }
     double v = PyFloat_AS_DOUBLE(f);
     Py_DECREF(f);
-    if (finite && !std::isfinite(v)) {
-      valueError("expected a finite " + name + ", but got " + py::cast<std::string>(py::str(py::float_(v))));
+    if (finite && !std::isfinite(static_cast<float>(v))) {
+      valueError("expected a " + name + " that is finite in float32, but got " +
+                 py::cast<std::string>(py::str(py::float_(v))));
     }
     return v;
   }
@@ -222,6 +234,9 @@ private:
     refuseDouble(t, a.name);
     if (t.dtype != HEDDLE_F32 && t.dtype != HEDDLE_F16 && t.dtype != HEDDLE_BF16) {
       throw py::type_error("expected float32, float16 or bfloat16 for " + a.name + ", but got " + dtypeName(t.dtype));
+    }
+    if (a.kind != Kind::Key && (t.shape[3] < 1 || t.shape[3] > 1024)) { // a key's is that of its query
+      valueError("expected " + a.name + " with a head dimension from 1 to 1024, but got " + num(t.shape[3]));
     }
     if (a.kind != Kind::Query && t.dtype != q.dtype) {
       throw py::type_error("expected " + a.name + " of q's type " + dtypeName(q.dtype) + ", but got " +
@@ -314,14 +329,14 @@ private:
     if (view.origin == Origin::NumPy && !py::reinterpret_borrow<py::array>(out).writeable()) {
       valueError("expected an out that may be written, but got a read-only array");
     }
-    refuseGrad(out, view, "out");
+    if (view.origin == Origin::Torch) {
+      refuseGrad(out, "out");
+    }
   }
 
   void checkApart(const heddle_tensor &out, const Call &call) const {
-    auto written = span(out);
-    for (size_t a = 0; written && a < args.size(); ++a) {
-      auto read = call.tensors[a].rank > 0 ? span(call.tensors[a]) : std::nullopt;
-      if (read && read->first <= written->second && written->first <= read->second) {
+    for (size_t a = 0; a < args.size(); ++a) {
+      if (call.tensors[a].rank > 0 && overlap(call.tensors[a], out)) {
         valueError("expected out that shares no memory with " + args[a].name + ", but got one that does");
       }
     }
@@ -348,10 +363,7 @@ private:
 
 } // namespace
 
-void refuseGrad(py::handle value, const View &view, const std::string &name) {
-  if (view.origin != Origin::Torch) {
-    return;
-  }
+void refuseGrad(py::handle value, const std::string &name) {
   static PyObject *attribute = PyUnicode_InternFromString("requires_grad");
   PyObject *wants = PyObject_GetAttr(value.ptr(), attribute);
   bool yes = wants == Py_True;
@@ -364,8 +376,7 @@ void refuseGrad(py::handle value, const View &view, const std::string &name) {
   if (on.ptr() == Py_True) {
     valueError("expected " + name +
                " without gradient, but got a tensor that requires grad: there is no "
-               "backward pass yet; call it under torch.no_grad() or pass " +
-               name + ".detach()");
+               "backward pass yet; call it under torch.no_grad() or pass x.detach()");
   }
 }
 

@@ -13,6 +13,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <numeric>
 
 namespace heddle::python {
@@ -269,7 +271,12 @@ void viewTensor(py::handle object, const char *name, View &view) {
     if (layout != "torch.strided") {
       typeError(std::string("expected a strided tensor for ") + name + ", but got " + layout);
     }
-    fromCapsule(object.attr("detach")().attr("__dlpack__")(), object, name, view);
+    try {
+      fromCapsule(object.attr("detach")().attr("__dlpack__")(), object, name, view);
+    } catch (py::error_already_set &e) {
+      typeError(std::string("expected a plain tensor in memory for ") + name + ", but got one that has none to read (" +
+                py::cast<std::string>(py::str(e.value())) + ")");
+    }
     return;
   }
   view.origin = Origin::Other;
@@ -343,22 +350,68 @@ size_t dtypeSize(heddle_dtype t) {
   }
 }
 
-std::optional<std::pair<const char *, const char *>> span(const heddle_tensor &t) {
-  int64_t low = 0, high = 0, count = 1;
-  for (int32_t a = 0; a < t.rank; ++a) {
-    if (t.shape[a] == 0) {
-      return std::nullopt;
+namespace {
+/// Whether a sum of step * n over the steps, each n from 0 to its count, can lie in [low, high].
+class StepSums {
+public:
+  void add(int64_t step, int64_t count) {
+    if (count > 0 && step != 0) {
+      counts[step] += count;
     }
-    int64_t reach = (t.shape[a] - 1) * t.strides[a];
-    (reach < 0 ? low : high) += reach;
-    count *= t.shape[a];
   }
-  if (high - low + 1 > count) {
-    return std::nullopt;
+
+  bool reach(int64_t low, int64_t high) {
+    steps.assign(counts.begin(), counts.end());
+    rest.assign(steps.size() + 1, 0);
+    for (size_t k = steps.size(); k-- > 0;) {
+      rest[k] = rest[k + 1] + steps[k].first * steps[k].second;
+    }
+    return search(0, low, high);
   }
-  auto size = static_cast<int64_t>(dtypeSize(t.dtype));
-  const char *base = static_cast<const char *>(t.data);
-  return std::pair(base + low * size, base + high * size + size - 1);
+
+private:
+  bool search(size_t k, int64_t low, int64_t high) {
+    if (high < 0 || low > rest[k]) {
+      return false;
+    }
+    if (k == steps.size() || --patience < 0) {
+      return true;
+    }
+    const auto [step, count] = steps[k];
+    const int64_t missing = low - rest[k + 1];
+    const int64_t last = std::min(count, high / step);
+    for (int64_t n = missing > 0 ? (missing + step - 1) / step : 0; n <= last; ++n) {
+      if (search(k + 1, low - n * step, high - n * step)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  std::map<int64_t, int64_t, std::greater<>> counts; ///< by step, the largest first
+  std::vector<std::pair<int64_t, int64_t>> steps;
+  std::vector<int64_t> rest; ///< the largest sum of the steps from one on
+  int patience = 10000;
+};
+} // namespace
+
+bool overlap(const heddle_tensor &a, const heddle_tensor &b) {
+  // a's byte less b's byte is apart + (sums of a's strides) - (sums of b's); negative steps count from their other end.
+  StepSums sums;
+  int64_t apart = reinterpret_cast<intptr_t>(a.data) - reinterpret_cast<intptr_t>(b.data);
+  for (const auto &[t, sign] : {std::pair(&a, 1), std::pair(&b, -1)}) {
+    auto size = static_cast<int64_t>(dtypeSize(t->dtype));
+    for (int32_t axis = 0; axis < t->rank; ++axis) {
+      if (t->shape[axis] == 0) {
+        return false;
+      }
+      const int64_t step = sign * size * t->strides[axis], count = t->shape[axis] - 1;
+      apart += std::min<int64_t>(step * count, 0);
+      sums.add(std::abs(step), count);
+    }
+  }
+  return sums.reach(1 - static_cast<int64_t>(dtypeSize(a.dtype)) - apart,
+                    static_cast<int64_t>(dtypeSize(b.dtype)) - 1 - apart);
 }
 
 py::object allocate(py::handle model, const View &like, heddle_dtype dtype, int32_t rank, const int64_t *shape,

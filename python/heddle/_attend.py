@@ -239,6 +239,8 @@ def _like(q: Any, result: Any) -> Any:
 
 def check_waste(formula: Formula, plan: _core.Plan, call: Call, limit: float) -> None:
     """Raises ValueError where the schedule would spend more than `limit` of its pairs on dead ones."""
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+        raise TypeError(f"expected a number for max_waste, but got {type(limit).__name__}")
     if not 0 <= limit <= 1:
         raise ValueError(f"expected max_waste between 0 and 1, but got {limit}")
     text = formula.text(plan.signature(call.values))

@@ -16,18 +16,19 @@ def in_words(names: Callable[[], Mapping[str, str]]) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         known = names()
-        text = re.sub(r"(?<![\w%.])[a-z]+\d+(?:_\d+)?(?!\w)", lambda m: known.get(m[0], m[0]), str(error))
+        name = r"(?<![\w%.])(?:argument \d+|[a-z_]+\d+(?:_\d+)?)(?!\w)"
+        text = re.sub(name, lambda m: known.get(m[0], m[0]), str(error))
         if text == str(error):
             raise
         raise type(error)(text) from None
 
 
 def parameter_names(function: Callable[..., Any], skip: int = 0) -> dict[str, str]:
-    """`a0`, `a1`, ... as the parameters of a function are called; those of `*rest` are numbered."""
-    found: dict[str, str] = {}
+    """`a0`, `a1`, ... and `argument 0`, ... as a function's parameters are called; those of `*rest` are numbered."""
+    names: list[str] = []
     for p in list(inspect.signature(function).parameters.values())[skip:]:
         if p.kind is p.VAR_POSITIONAL:
-            first = len(found)
-            return found | {f"a{n}": f"{p.name}[{n - first}]" for n in range(first, first + 100)}
-        found[f"a{len(found)}"] = p.name
-    return found
+            names += [f"{p.name}[{n}]" for n in range(100)]
+            break
+        names.append(p.name)
+    return {f"{kind}{n}": name for n, name in enumerate(names) for kind in ("a", "argument ")}

@@ -10,7 +10,9 @@ from typing import Any
 from . import _core
 from ._compiled import kernel_of
 from ._cuda import GpuKernel
+from ._errors import in_words
 from ._gpu import Bundle
+from ._program import KernelFunction
 from ._scalars import Scalar, Tensor
 from ._spec import Spec
 
@@ -59,7 +61,8 @@ class Kernel:
             raise ValueError(f"expected {len(formal)} arguments ({names}), but got {len(args)}")
         values = [self._argument(a, x) for a, x in zip(formal, args, strict=True)]
         if "segments" not in self._manifest:  # not one attend: the runtime knows what it gives
-            made = self._core.call(values, out)
+            with in_words(lambda: {f"argument {n}": a["name"] for n, a in enumerate(formal)}):
+                made = self._core.call(values, out)
             return made[0] if len(made) == 1 else made
         results = self._results(values, out)
         self._core.run(values, results)
@@ -72,7 +75,11 @@ class Kernel:
         if isinstance(x, Scalar):
             x = x.get()
         if formal["scalar"]:
-            return float(x) if formal["type"] in ("f32", "f64") else int(x)
+            if formal["type"] in ("f32", "f64"):
+                return float(x)
+            if isinstance(x, bool) or not hasattr(x, "__index__"):
+                raise TypeError(f"expected an integer for {formal['name']}, but got {x!r} ({type(x).__name__})")
+            return x.__index__()
         return x
 
     def _results(self, values: list[Any], out: Any) -> list[Any]:
@@ -128,13 +135,14 @@ class Kernel:
         return f"<heddle.Kernel {self._manifest.get('name', '')} for {self._target}>"
 
 
-def compile(spec: Spec | str | os.PathLike[str], target: str = "native") -> Kernel | GpuKernel:
+def compile(spec: Spec | KernelFunction | str | os.PathLike[str], target: str = "native") -> Kernel | GpuKernel:
     """Compiles a spec, or takes it from the cache.
 
     Parameters
     ----------
     spec
-        A `Spec`, the dialect's text, or the path of a file with it.
+        A `Spec`, an `hd.kernel` function that has been traced for one signature (by a call or its `spec`), the
+        dialect's text, or the path of a file with it.
     target
         "native", "x86-64-v2", "x86-64-v3" or "x86-64-v4"; "sm_80", "sm_86", "sm_89", "sm_90" or "sm_90a" for a
         kernel that takes CUDA tensors.
@@ -145,15 +153,17 @@ def compile(spec: Spec | str | os.PathLike[str], target: str = "native") -> Kern
         With the diagnostics, where the spec does not compile.
     """
     operands: tuple[Any, ...] = ()
+    if isinstance(spec, KernelFunction):
+        spec = spec.traced()
     if isinstance(spec, Spec):
         text, operands = spec.text, spec.operands
     elif isinstance(spec, str) and ("\n" in spec or "func.func" in spec):
         text = spec
     elif isinstance(spec, (str, os.PathLike)):
-        with open(spec, encoding="utf-8") as file:
+        with open(spec, encoding="utf-8-sig") as file:
             text = file.read()
     else:
-        raise TypeError(f"expected a Spec, text or a path, but got {type(spec).__name__}")
+        raise TypeError(f"expected a Spec, an hd.kernel function, text or a path, but got {type(spec).__name__}")
     core = kernel_of(text, target)
     if target.startswith("sm_"):
         return GpuKernel(Bundle.parse(core.artifact))

@@ -322,18 +322,14 @@ class Pattern:
         numpy.ndarray
             Booleans ``[nq, nk]``.
         """
-        nk = nq if nk is None else nk
-        offset = nk - nq if isinstance(q_offset, str) and q_offset == "end" else int(q_offset)
-        return self._core.mask(nq, nk, offset, k_offset, b, h, self._values(tensors))
+        return self._core.mask(*_places_of(nq, nk, q_offset, k_offset, b, h), self._values(tensors))
 
     def count(
         self, nq: int, nk: int | None = None, q_offset: Any = 0, h: int = 0, *, b: int = 0, k_offset: int = 0,
         **tensors: Any,
     ) -> int:  # fmt: skip
         """The number of live pairs; arguments as in `mask`."""
-        nk = nq if nk is None else nk
-        offset = nk - nq if isinstance(q_offset, str) and q_offset == "end" else int(q_offset)
-        return self._core.count(nq, nk, offset, k_offset, b, h, self._values(tensors))
+        return self._core.count(*_places_of(nq, nk, q_offset, k_offset, b, h), self._values(tensors))
 
     # Comparison
 
@@ -417,6 +413,23 @@ class Pattern:
         return _core.pattern_example(self._closed_text("example"), other._closed_text("example"))
 
 
+def _places_of(nq: Any, nk: Any, q_offset: Any, k_offset: Any, b: Any, h: Any) -> tuple[int, int, int, int, int, int]:
+    """(nq, nk, q_offset, k_offset, b, h) as integers; ValueError or TypeError that says which is none."""
+
+    def integer(x: Any, name: str) -> int:
+        if isinstance(x, bool) or not hasattr(x, "__index__"):
+            raise TypeError(f"expected an integer for {name}, but got {x!r} ({type(x).__name__})")
+        n = int(x.__index__())
+        if abs(n) > 1 << 30:
+            raise ValueError(f"expected {name} of at most 2^30 in magnitude, but got {n}")
+        return n
+
+    nq = integer(nq, "nq")
+    nk = nq if nk is None else integer(nk, "nk")
+    offset = nk - nq if isinstance(q_offset, str) and q_offset == "end" else integer(q_offset, "q_offset")
+    return nq, nk, offset, integer(k_offset, "k_offset"), integer(b, "b"), integer(h, "h")
+
+
 # Operands
 
 
@@ -483,12 +496,18 @@ class _Builder:
         if isinstance(x, Infinity) or (isinstance(x, float) and x == float("inf")):
             return ("inf",)
         if isinstance(x, End):
-            return ("end", x.back)
+            return ("end", self._within_64_bits(x.back, name))
         if isinstance(x, bool) or not hasattr(x, "__index__"):
             raise TypeError(f"expected an integer or hd.scalar for {name}, but got {x!r} ({type(x).__name__})")
         if hasattr(x, "shape") and len(x.shape) != 0:
             raise TypeError(f"expected an integer or hd.scalar for {name}, but got a tensor of shape {list(x.shape)}")
-        return x.__index__()
+        return self._within_64_bits(x.__index__(), name)
+
+    @staticmethod
+    def _within_64_bits(n: int, name: str) -> int:
+        if not -(1 << 63) <= n < 1 << 63:
+            raise ValueError(f"expected an integer of 64 bits for {name}, but got {n}")
+        return n
 
     def child(self, p: Any) -> _core.Pattern:
         p = as_pattern(p)
@@ -993,6 +1012,8 @@ def parse(text: str, **operands: Any) -> Pattern:
     ValueError
         With the place and what was expected.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"expected the text of a pattern, but got {type(text).__name__}")
     lines = [line for line in text.splitlines() if not line.strip() or set(line) - set("■· ")]
     core, names = _core.Pattern.parse("\n".join(lines).strip())
     unknown = sorted(set(operands) - {name for name, _ in names})

@@ -499,6 +499,22 @@ class KernelFunction(Wrapper):
         own = sum(kind == "arg" for kind, _ in entry.sources)
         return Spec(entry.text, tuple(values[own:]))
 
+    def traced(self) -> Any:
+        """The spec of the one signature that the function has been traced for; ValueError where it is not one."""
+        from ._spec import Spec
+
+        if len(self._entries) != 1:
+            raise ValueError(
+                f"expected an hd.kernel function that has been traced for one signature, but got one traced for "
+                f"{len(self._entries)}; compile f.spec(q, k, v)"
+            )
+        (entry,) = self._entries.values()
+        if any(kind == "capture" for kind, _ in entry.sources):
+            raise ValueError(
+                "expected an hd.kernel function that captures no tensor, but got one that does; compile f.spec(q, k, v)"
+            )
+        return Spec(entry.text, tuple(x for kind, x in entry.sources if kind == "object"))
+
     def reference(self, *args: Any) -> Any:
         """What the kernel should give, in float64 by the interpreter. Slow: for checks."""
         entry, values = self._find(args)

@@ -56,7 +56,14 @@ class Scalar:
         return "float" in dtype
 
     def get(self) -> int | float:
-        """The value as a Python number."""
+        """The value as a Python number. ValueError where it is a tensor whose gradient would be lost."""
+        if type(self.value) in (builtins.int, builtins.float):
+            return self.value
+        if getattr(self.value, "requires_grad", False) and sys.modules["torch"].is_grad_enabled():
+            raise ValueError(
+                "expected a scalar without gradient, but got a tensor that requires grad: there is no backward pass "
+                "yet; call it under torch.no_grad() or pass x.detach()"
+            )
         return float(self.value) if self.is_float else int(self.value)
 
     def __repr__(self) -> str:
@@ -154,6 +161,15 @@ def _load(data: Any, index: Any) -> Any:
     return Partial(data, ()).extend(index)
 
 
+def _check_constant(index: Traced, axis: int, data: Any) -> None:
+    """IndexError where a known index is in no row of the captured tensor; others are clamped."""
+    size = data.sizes[axis] if is_symbolic(data) else data.shape[axis]
+    if index.op == "const" and size > 0 and not 0 <= index.value < size:
+        raise IndexError(
+            f"expected an index from 0 to {size - 1} in dimension {axis} of a captured tensor, but got {index.value}"
+        )
+
+
 class Partial:
     """A captured tensor with fewer indices than dimensions (so far)."""
 
@@ -186,6 +202,8 @@ class Partial:
         rank = len(self.data.shape)
         if len(at) > rank:
             raise IndexError(f"expected {rank} indices of a captured tensor, but got {len(at)}")
+        for axis in range(len(self.at), len(at)):
+            _check_constant(at[axis], axis, self.data)
         if len(at) < rank:
             return Partial(self.data, at)
         return Traced("load", at, _type_of_dtype(dtype_name(self.data)), self.data)
@@ -479,6 +497,8 @@ def as_traced(x: Any) -> Traced:
     if isinstance(x, bool):
         return Traced("const", (), "bool", x)
     if isinstance(x, builtins.int):
+        if not -(1 << 63) <= x < 1 << 63:
+            raise ValueError(f"expected an integer of 64 bits in a traced function, but got {x}")
         return Traced("const", (), "int", x)
     if isinstance(x, builtins.float):
         return Traced("const", (), "float", x)

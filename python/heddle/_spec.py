@@ -165,7 +165,7 @@ def offset_kind(x: Any, name: str) -> tuple[str, Any]:
     if isinstance(x, (list, tuple)):
         import numpy as np
 
-        return "tensor", np.asarray(x, dtype=np.int64)
+        return offset_kind(np.asarray(x), name)
     if isinstance(x, bool) or not hasattr(x, "__index__"):
         raise TypeError(f"expected an integer for {name}, but got {type(x).__name__}")
     try:
@@ -315,7 +315,8 @@ class Formula:
             add((offsets[self.q_offset], 0, "q_offset", "q_offset"))
         for g, s in enumerate(self.segments):
             if s.k_offset in offsets:
-                add((offsets[s.k_offset], g, "k_offset", f"k_offset{g}"))
+                of = "" if len(self.segments) == 1 else f" of segment {g}"
+                add((offsets[s.k_offset], g, f"k_offset{of}", f"k_offset{g}"))
         if self.scale:
             add(("finite", 0, "scale", "scale"))
         for g, s in enumerate(self.segments):
@@ -341,7 +342,7 @@ class Formula:
             )
             for s in self.segments
         ]
-        arguments = [(kind, g, what) for kind, g, what, _ in self.arguments]
+        arguments = [(name if name == "sink" else kind, g, what) for kind, g, what, name in self.arguments]
         return _core.Plan(arguments, rules, self.rows_first, self.lse, compile)
 
     def words(self) -> dict[str, str]:

@@ -300,8 +300,10 @@ ERRORS = [
     ({"k": np.zeros((2, 3, 40, 16), np.float32)}, ValueError, "expected k with a number of heads that divides q's 4"),
     ({"k": np.zeros((3, 2, 40, 16), np.float32)}, ValueError, "expected k with batch 2 or 1, but got 3"),
     ({"q": Q[:, :, :7], "where": hd.causal}, ValueError, r"q_offset .*\(7\) differs .* keys \(40\)"),
-    ({"scale": math.nan}, ValueError, "expected a finite scale, but got nan"),
-    ({"scale": math.inf}, ValueError, "expected a finite scale, but got inf"),
+    ({"scale": math.nan}, ValueError, "expected a scale that is finite in float32, but got nan"),
+    ({"scale": math.inf}, ValueError, "expected a scale that is finite in float32, but got inf"),
+    ({"scale": 1e300}, ValueError, r"expected a scale that is finite in float32, but got 1e\+300"),
+    ({"scale": torch.tensor(1.0, requires_grad=True)}, ValueError, "expected scale without gradient"),
     ({"scale": "big"}, TypeError, "expected a number for scale"),
     ({"q": [1, 2]}, TypeError, "expected a NumPy array, a torch tensor or an object with DLPack for q, but got list"),
     ({"q": torch.zeros(2, 4, 40, 16, device="meta")}, TypeError, "expected a CPU tensor for q, but got meta"),
@@ -314,6 +316,23 @@ ERRORS = [
     ({"q_offset": 1.5}, TypeError, "expected an integer for q_offset, but got float"),
     ({"q_offset": np.zeros((2, 2), np.int64)}, ValueError, "for q_offset, but got shape"),
     ({"q_offset": np.zeros(2)}, TypeError, "expected integers for q_offset"),
+    ({"q_offset": [1.5, 2]}, TypeError, "expected integers for q_offset, but got float64"),
+    ({"q_offset": 2**63}, ValueError, r"expected q_offset to be below 2\^30 in magnitude, but got 9223372036854775808"),
+    ({"k_offset": 2**40}, ValueError, r"expected k_offset to be below 2\^30 in magnitude, but got 1099511627776"),
+    ({"q": Q[..., :0], "k": K[..., :0]}, ValueError, "expected q with a head dimension from 1 to 1024, but got 0"),
+    ({"v": V[..., :0]}, ValueError, "expected v with a head dimension from 1 to 1024, but got 0"),
+    ({"sink": np.zeros((1, 4), np.float32)}, TypeError, r"expected float32 of shape \[heads\] or \[1\] for sink, but"),
+    ({"sink": np.zeros(4, np.float16)}, TypeError, "for sink, but got float16"),
+    ({"max_waste": "much"}, TypeError, "expected a number for max_waste, but got str"),
+    (
+        {"score": lambda s, b, h, i, j: s + hd.tensor(np.zeros(5, np.float32))[5]}, IndexError,
+        "expected an index from 0 to 4 in dimension 0 of a captured tensor, but got 5",
+    ),
+    (
+        {"score": lambda s, b, h, i, j: s + hd.tensor(np.zeros((4, 5), np.float32))[h, -1]}, IndexError,
+        "expected an index from 0 to 4 in dimension 1 of a captured tensor, but got -1",
+    ),
+    ({"score": lambda s, b, h, i, j: s + i * 2**70}, ValueError, "expected an integer of 64 bits in a traced function"),
     ({"q_offset": np.zeros(3, np.int64)}, ValueError, "expected .*but got"),
     ({"k_offset": "end"}, ValueError, "k_offset"),
     ({"where": 3}, TypeError, "expected a pattern or a function"),
@@ -347,6 +366,11 @@ def test_gradients_are_refused_only_in_grad_mode() -> None:
         assert not hd.attend(q, k, v).requires_grad
     with pytest.raises(ValueError, match="detach"):
         hd.attend(q, k, v)
+    with pytest.raises(ValueError, match=r"expected x without gradient.* pass x\.detach\(\)"):
+        hd.pool(q, "mean", 4)
+    slope = hd.scalar(torch.tensor(0.5, requires_grad=True))
+    with pytest.raises(ValueError, match="expected a scalar without gradient"):
+        hd.attend(q.detach(), k, v, score=lambda s, b, h, i, j: s * slope)
 
 
 def test_bad_out_is_refused() -> None:
@@ -364,6 +388,14 @@ def test_bad_out_is_refused() -> None:
         assert (x == before).all()
     with pytest.raises(ValueError, match="expected out without gradient"):
         hd.attend(*(torch.from_numpy(x) for x in (q, k, v)), out=torch.zeros(2, 4, 40, 16, requires_grad=True))
+    longer = np.zeros((2, 4, 60, 16), np.float32)  # a view with gaps
+    with pytest.raises(ValueError, match="shares no memory with k"):
+        hd.attend(q, longer[:, :, :40], v, out=longer[:, :, 20:])
+    with pytest.raises(ValueError, match="shares no memory with v"):
+        hd.attend(q, k, longer[:, :, 59:19:-1], out=longer[:, :, :40])
+    hd.attend(q, longer[:, :, :20], longer[:, :, :20], out=np.zeros_like(longer)[:, :, 20:])
+    short = longer[:, :, :20]
+    hd.attend(short, short, short, out=longer[:, :, 20:40])
     packed = np.zeros((2, 4, 40, 4, 16), np.float32)
     for n, x in enumerate((q, k, v)):
         packed[:, :, :, n] = x

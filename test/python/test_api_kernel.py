@@ -358,3 +358,29 @@ def test_values_and_names_of_arguments() -> None:
     ):
         with pytest.raises((TypeError, AttributeError), match=message):
             hd.kernel(wrong)(x)
+
+
+def test_a_function_that_was_traced_can_be_compiled_and_saved(tmp_path: Any) -> None:
+    @hd.kernel
+    def summary(x: Any, w: Any) -> Any:
+        return hd.pool(x, "mean", 4) * w
+
+    x, w = rows(1, 2, 20, 8), hd.scalar(3.0)
+    with pytest.raises(ValueError, match=r"traced for one signature, but got one traced for 0; compile f\.spec"):
+        hd.compile(summary)
+    want = summary(x, w)
+    compiled = hd.compile(summary)
+    np.testing.assert_array_equal(compiled(x, 3.0), want)
+    compiled.save(tmp_path / "k.bundle")
+    np.testing.assert_array_equal(hd.load(tmp_path / "k.bundle")(x, 3.0), want)
+    summary(x.astype(np.float16), w)
+    with pytest.raises(ValueError, match="traced for 2"):
+        hd.compile(summary)
+
+
+def test_a_kernel_takes_integers_as_they_are() -> None:
+    kernel = hd.compile(hd.spec(where=hd.window(hd.scalar(3), 0), heads=(2, 2), d=16))
+    x = rows(1, 2, 20, 16)
+    assert np.isfinite(kernel(x, x, x, 5)).all()
+    with pytest.raises(TypeError, match=r"expected an integer for p0, but got 1.5 \(float\)"):
+        kernel(x, x, x, 1.5)

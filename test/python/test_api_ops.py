@@ -325,7 +325,7 @@ X = np.ones((1, 2, 20, 8), np.float32)
     [
         (lambda: hd.pool(X, "sum", 2, offset=1.5), "expected an integer for offset, but got float"),
         (lambda: hd.pool(X, "sum", 1 << 40), "expected size from 1 to 1073741823, but got 1099511627776"),
-        (lambda: hd.pool(X, "sum", 1, out=X), "expected out that shares no memory with argument 0"),
+        (lambda: hd.pool(X, "sum", 1, out=X), "expected out that shares no memory with x"),
         (lambda: hd.convolve(X, np.ones((1, 0, 8, 8), np.float32)), "number of taps from 1 to 1073741823, but got 0"),
         (
             lambda: hd.convolve(X, np.ones((1, 3, 9, 8), np.float32)),

@@ -267,6 +267,14 @@ def test_proofs_about_runtime_patterns_are_refused() -> None:
         (lambda: hd.scalar("x"), TypeError, "expected an integer or a float"),
         (lambda: hd.window(hd.scalar(1.5), 0), TypeError, "expected an integer hd.scalar"),
         (lambda: -hd.inf, ValueError, "got -inf"),
+        (lambda: hd.window(2**63, 0), ValueError, "integer of 64 bits for left of window, but got 9223372036854775808"),
+        (lambda: hd.keys([hd.end - 2**70]), ValueError, "integer of 64 bits for a position of keys"),
+        (lambda: hd.random_blocks(4, 2, 2**64), ValueError, "integer of 64 bits for seed of random_blocks"),
+        (lambda: hd.holds(lambda b, h, i, j: i + 2**70 >= j), ValueError, "integer of 64 bits in a traced function"),
+        (lambda: hd.parse(None), TypeError, "expected the text of a pattern, but got NoneType"),
+        (lambda: hd.causal.count(5.5), TypeError, "expected an integer for nq, but got 5.5"),
+        (lambda: hd.causal.count(2**40), ValueError, r"expected nq of at most 2\^30"),
+        (lambda: hd.causal.mask(4, 4, "begin"), TypeError, "expected an integer for q_offset, but got 'begin'"),
     ],
 )
 def test_errors_say_what_was_expected(make: object, error: type[Exception], text: str) -> None:

@@ -42,9 +42,15 @@ void AttendTiler::emitFlush(int64_t n) {
   Value scale = emitScores(u, n, c);
   c.scores = in(u, fScores[0]);
   if (softmax()) {
-    e.call(declareTileKernel(module, TileKernel::Softmax, sig.dv, wide()), {},
-           {c.scores, c.columns, c.lanes, c.pitch, scale, tops, in(u, fTile), in(u, fTile + sumsAt(kLanes)),
-            in(u, fTile + accAt(kLanes))});
+    c.weights = {c.scores,
+                 c.columns,
+                 c.lanes,
+                 c.pitch,
+                 scale,
+                 tops,
+                 in(u, fTile),
+                 in(u, fTile + sumsAt(kLanes)),
+                 in(u, fTile + accAt(kLanes))};
   } else if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
     e.call(declareTileKernel(module, TileKernel::Weights, sig.dv, e.f32), {},
            {c.scores, c.columns, c.lanes, c.pitch, in(u, fTile + sumsAt(kLanes))});
@@ -201,7 +207,14 @@ Value AttendTiler::emitScores(const Uniform &u, int64_t n, const Chunk &c) {
   return scale;
 }
 
-/// acc += P V.
+/// P of the whole chunk, where accumulate does not compute it.
+void AttendTiler::emitWeights(const Chunk &c) {
+  if (!c.weights.empty()) {
+    e.call(declareTileKernel(module, TileKernel::Softmax, sig.dv, wide()), {}, c.weights);
+  }
+}
+
+/// P, and acc += P V.
 void AttendTiler::emitValues(const Uniform &u, int64_t n, const Chunk &c) {
   const Stratum &s = schedule.strata[n];
   Value careful = e.constant(e.i1, int64_t(0));
@@ -222,6 +235,7 @@ void AttendTiler::emitValues(const Uniform &u, int64_t n, const Chunk &c) {
 /// Few queries: the keys that follow are fetched meanwhile.
 void AttendTiler::accumulateFew(const Uniform &u, int64_t n, const Chunk &c, Value rows, Value blockPitch) {
   int64_t fetch = sig.segments[schedule.strata[n].segment].dots[0].d * bytes();
+  emitWeights(c);
   Values operands{
       c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes)), in(u, fKeyTable[0]),
       c.ahead};
@@ -247,6 +261,13 @@ void AttendTiler::emitManyValues(const Uniform &u, int64_t n, const Chunk &c, Va
   }
   auto accumulate = [&] {
     auto many = [&] {
+      if (!c.weights.empty() && e.target.registers >= 32) {
+        Values operands(c.weights);
+        operands.append({rows, blockPitch});
+        e.call(declareTileKernel(module, TileKernel::SoftmaxAccumulate, sig.dv, wide()), {}, operands);
+        return;
+      }
+      emitWeights(c);
       e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide()), {},
              {c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes))});
     };
@@ -259,6 +280,7 @@ void AttendTiler::emitManyValues(const Uniform &u, int64_t n, const Chunk &c, Va
     return accumulate();
   }
   auto exact = [&] {
+    emitWeights(c);
     // Pairs come from the rows themselves.
     Value unit = pairs ? stride : e.c(4), block = pairs ? e.mul(stride, kValueBlock) : blockPitch;
     e.call(declareTileKernel(module, TileKernel::AccumulateExact, sig.dv, wide()), {},

@@ -229,6 +229,7 @@ private:
     mlir::Value values, far;            ///< rows of V, and whether they are far apart
     mlir::Value few, ahead;             ///< the tile has one column (null: no kernels for that); bytes to the next keys
     mlir::Value scores;                 ///< S of the first dot
+    Emitter::Values weights;            ///< operands of Softmax; none with another normaliser
   };
   void emitFlush(int64_t n);
   void emitRanges(const Uniform &u, int64_t n, const Chunk &c);
@@ -236,6 +237,7 @@ private:
   void setFetch(const Uniform &u, int64_t n, const Chunk &c);
   void emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk &c, mlir::Value tops);
   mlir::Value emitScores(const Uniform &u, int64_t n, const Chunk &c);
+  void emitWeights(const Chunk &c);
   void emitValues(const Uniform &u, int64_t n, const Chunk &c);
   void emitManyValues(const Uniform &u, int64_t n, const Chunk &c, mlir::Value careful);
   void accumulateFew(const Uniform &u, int64_t n, const Chunk &c, mlir::Value rows, mlir::Value blockPitch);

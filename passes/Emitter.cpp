@@ -173,33 +173,51 @@ Value Emitter::toInt(Value v, Type element) {
   return arith::ExtSIOp::create(b, loc, to, v);
 }
 
-Value Emitter::exp2(Value x, bool forBf16) {
-  // 2^x = 2^n 2^f with n = round(x), |f| <= 1/2, and a minimax polynomial of degree 5 or 4 for 2^f.
-  static constexpr double kFifth[] = {1.32647285e-3, 9.67151299e-3, 5.55073358e-2, 2.40222424e-1, 6.93147004e-1, 1.0};
-  static constexpr double kFourth[] = {9.58285443e-03, 5.59064281e-02, 2.40240986e-01, 6.93124193e-01, 1.0};
-  ArrayRef<double> coefficients = forBf16 ? ArrayRef<double>(kFourth) : ArrayRef<double>(kFifth);
+/// 2^x = 2^n 2^(j/32) 2^f with 32 n + j = round(32 x), |f| <= 1/64. Multiply-adds are what a kernel has none to spare
+/// of: 2^(j/32) comes from a table of two registers, which leaves a polynomial of degree 2 with p(0) = 1.
+static Value exp2ByTable(Emitter &e, Value x) {
+  OpBuilder &b = e.b;
   Type type = x.getType();
-  bool scalef = target.avx512 && isVector(x);
-  if (!scalef) {
-    // 2^-127 comes out as exactly 0 below: its exponent bits are 0, its polynomial exactly 1. The constant is the
-    // first operand, so that a NaN stays.
-    Value low = constant(type, -127.0);
-    x = select(cmp(arith::CmpFPredicate::OGT, low, x), low, x);
+  auto half = [&](int64_t from) {
+    SmallVector<float> table;
+    for (int64_t j = from; j < from + 16; ++j) {
+      table.push_back(static_cast<float>(std::exp2(static_cast<double>(j) / 32)));
+    }
+    auto values = DenseElementsAttr::get(cast<ShapedType>(type), ArrayRef<float>(table));
+    return arith::ConstantOp::create(b, e.loc, values).getResult();
+  };
+  // The low bits of x + 1.5 * 2^18 are round(32 x); those below the lowest five are n.
+  Value magic = e.constant(type, 393216.0), shifted = e.add(x, magic), whole = e.sub(shifted, magic);
+  Value f = e.sub(x, whole), index = arith::BitcastOp::create(b, e.loc, e.typeLike(x, e.i32), shifted);
+  auto permute = b.getStringAttr("llvm.x86.avx512.vpermi2var.ps.512");
+  Value t = LLVM::CallIntrinsicOp::create(b, e.loc, type, permute, ValueRange{half(0), index, half(16)}).getResult(0);
+  Value p = e.fma(f, e.constant(type, 0.2402265), e.constant(type, 0.69315733));
+  p = e.fma(e.mul(t, f), p, t);
+  // vscalefps rounds `whole` down to n. For x = -inf, p is NaN, and it gives 0 for (NaN, -inf); for x = NaN both are
+  // NaN.
+  auto scale = b.getStringAttr("llvm.x86.avx512.mask.scalef.ps.512");
+  Value all = arith::ConstantOp::create(b, e.loc, b.getI16IntegerAttr(-1));
+  Value current = e.c32(4); // round as the current mode does
+  return LLVM::CallIntrinsicOp::create(b, e.loc, type, scale, ValueRange{p, whole, p, all, current}).getResult(0);
+}
+
+Value Emitter::exp2(Value x) {
+  if (target.avx512 && isVector(x)) {
+    return exp2ByTable(*this, x);
   }
-  // Without vscalefps: in x + 1.5 * 2^23 the low bits are round(x).
-  Value magic = constant(type, 12582912.0), shifted = scalef ? Value() : add(x, magic);
-  Value n = scalef ? math::RoundEvenOp::create(b, loc, x).getResult() : sub(shifted, magic);
-  Value f = sub(x, n);
-  Value p = constant(type, coefficients[0]);
-  for (double k : coefficients.drop_front()) {
+  // 2^x = 2^n 2^f with n = round(x), |f| <= 1/2, and a minimax polynomial of degree 5 for 2^f.
+  static constexpr double kCoefficients[] = {1.32647285e-3, 9.67151299e-3, 5.55073358e-2,
+                                             2.40222424e-1, 6.93147004e-1, 1.0};
+  Type type = x.getType();
+  // 2^-127 comes out as exactly 0 below: its exponent bits are 0, its polynomial exactly 1. The constant is the
+  // first operand, so that a NaN stays.
+  Value low = constant(type, -127.0);
+  x = select(cmp(arith::CmpFPredicate::OGT, low, x), low, x);
+  // In x + 1.5 * 2^23 the low bits are round(x).
+  Value magic = constant(type, 12582912.0), shifted = add(x, magic), f = sub(x, sub(shifted, magic));
+  Value p = constant(type, kCoefficients[0]);
+  for (double k : ArrayRef<double>(kCoefficients).drop_front()) {
     p = fma(p, f, constant(type, k));
-  }
-  if (scalef) {
-    // For x = -inf, p is NaN, and vscalefps gives 0 for (NaN, -inf); for x = NaN both are NaN.
-    auto name = b.getStringAttr("llvm.x86.avx512.mask.scalef.ps.512");
-    Value all = arith::ConstantOp::create(b, loc, b.getI16IntegerAttr(-1));
-    Value current = c32(4); // round as the current mode does
-    return LLVM::CallIntrinsicOp::create(b, loc, type, name, ValueRange{p, n, p, all, current}).getResult(0);
   }
   // Adds n to the exponent's bits; a NaN is put back.
   Type ints = typeLike(x, i32);

@@ -93,9 +93,8 @@ public:
   mlir::Value floorDiv(mlir::Value x, mlir::Value n);
   /// Truncates or sign-extends i64/i32, scalar or vector.
   mlir::Value toInt(mlir::Value v, mlir::Type element);
-  /// 2^x for x <= 0 (and NaN); -inf and x < -126 give 0. The relative error is below 2e-7 or, for a result that is to
-  /// be rounded to bf16, below 4e-6.
-  mlir::Value exp2(mlir::Value x, bool forBf16 = false);
+  /// 2^x for x <= 0 (and NaN); -inf and x < -126 give 0. The relative error is below 2e-7.
+  mlir::Value exp2(mlir::Value x);
   /// True where any lane of an i1 vector is.
   mlir::Value any(mlir::Value lanes);
 

@@ -37,6 +37,8 @@ static StringRef kindName(TileKernel kind) {
     return "finite";
   case TileKernel::Accumulate:
     return "accumulate";
+  case TileKernel::SoftmaxAccumulate:
+    return "accumulate_softmax";
   case TileKernel::AccumulateFew:
     return "accumulate_few";
   case TileKernel::AccumulateExact:
@@ -98,6 +100,9 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
   case TileKernel::Accumulate:
     ins = {p, p, i, i, p, i, p};
     break;
+  case TileKernel::SoftmaxAccumulate:
+    ins = {p, p, i, i, f, p, p, p, p, p, i};
+    break;
   case TileKernel::AccumulateFew:
     ins = {p, p, i, i, p, i, p, p, i};
     break;
@@ -138,6 +143,7 @@ public:
   Value finite();
   void accumulate();
   void narrow();
+  void softmaxAccumulate();
   void dotsFew();
   void accumulateFew(int64_t fetch);
   void accumulateExact();
@@ -192,7 +198,27 @@ private:
   /// The dots of up to `lanes` lanes and `blocks` times 16 keys from `key` on.
   void dotsNarrow(Value key, int64_t lanes, int64_t blocks);
   void dotsColumn();
-  void accumulateBlock(Value column, int64_t vectors, int64_t lastValid);
+  static constexpr int64_t kUnroll = 4, kSums = 2; ///< keys whose weights are computed at once, and sums of weights
+  /// A register of lanes in softmax.
+  struct Weighed {
+    Value s, first, last, end, base, minusBase, sumAt;
+  };
+  Weighed beginSoftmax(Value lane);
+  Values weigh(const Weighed &w, Value k, ValueRange sums, llvm::function_ref<void(int64_t)> beside = {});
+  void endSoftmax(const Weighed &w, ValueRange sums);
+
+  /// What accumulateBlock reads; `weighs`: S is not yet P.
+  struct Sources {
+    Value scores, columns, lanes, pitch, table, blockPitch, acc;
+    bool weighs;
+  };
+  struct Rows;
+  Values addRow(const Rows &r, Value k, ValueRange sum);
+  Values loadSums(const Rows &r);
+  void storeSums(const Rows &r, ValueRange sums);
+  void weighAndAdd(const Rows &r, Value lane);
+  void accumulateColumns(Sources of);
+  void accumulateBlock(const Sources &of, Value column, int64_t vectors, int64_t lastValid);
   /// Keys [first, last), and the bytes [fetchFrom, fetchTo) of the rows at ahead[0], ... + distance that they ask for.
   struct FewKeys {
     Value first, last, ahead, distance;
@@ -784,82 +810,93 @@ void Body::dotsColumn() {
 
 //===--- Softmax ----------------------------------------------------------===//
 
-/// newMax = max(oldMax, scale * tops); P = 2^(scale * S - newMax); l = l * 2^(oldMax - newMax) + sum of P;
-/// acc *= 2^(oldMax - newMax), only for lanes whose maximum moved. Native: P in pairs of keys, rounded to bf16.
-void Body::softmax() {
-  Value scores = args[0], columns = args[1], lanes = args[2], pitch = args[3], scale = args[4], tops = args[5],
-        maxima = args[6], sums = args[7], acc = args[8];
-  constexpr int64_t kUnroll = 4;
+/// newMax = max(oldMax, scale * tops); l and acc *= 2^(oldMax - newMax), only for lanes whose maximum moved.
+Body::Weighed Body::beginSoftmax(Value lane) {
+  Value scores = args[0], columns = args[1], pitch = args[3], scale = args[4], tops = args[5], maxima = args[6],
+        sums = args[7], acc = args[8];
+  Value column = floorDiv(lane, kColumn), byte = mul(lane, 4);
+  auto [first, last] = keysOf(columns, column);
+  Weighed w{
+      at(scores, add(mul(column, pitch), mul(floorMod(lane, kColumn), 4))), first, last, {}, {}, {}, at(sums, byte)};
   Value minusInf = constant(vec(f32), -std::numeric_limits<double>::infinity());
-  Value scales = pairs ? splat(scale) : Value();
-  loop(c(0), mul(columnCount(lanes), kColumn), vl, [&](Value lane) {
-    Value column = floorDiv(lane, kColumn);
-    auto [first, last] = keysOf(columns, column);
-    ifThen(lt(first, last), [&, first = first, last = last] {
-      Value byte = mul(lane, 4);
-      Value s = at(scores, add(mul(column, pitch), mul(floorMod(lane, kColumn), 4)));
-      Value mAt = at(maxima, byte), lAt = at(sums, byte);
-      Value oldMax = loadRow(mAt), top = loadRow(at(tops, byte));
-      if (pairs) {
-        top = mul(top, scales);
-      }
-      Value newMax = max(top, oldMax);
-      // A row without a live key yet subtracts 0, so that 2^(-inf) = 0 and not NaN.
-      Value base = select(cmp(arith::CmpFPredicate::OEQ, newMax, minusInf), constant(vec(f32), 0.0), newMax);
-      // Keys up to the next multiple of the unrolling are dead.
-      Value length = sub(last, first);
-      Value end = add(first, both(add(length, kUnroll - 1), c(-kUnroll)));
-      loop(last, end, 1, [&](Value k) { store(minusInf, at(s, mul(k, kRow)), 4); });
-      Value negated = sub(constant(vec(f32), 0.0), base);
-      Values parts = loop(first, end, kUnroll, Values(kUnroll, constant(vec(f32), 0.0)), [&](Value k, ValueRange sum) {
-        Value from = at(s, mul(k, kRow));
-        Values p, next;
-        for (int64_t u = 0; u < kUnroll; ++u) {
-          Value x = loadRow(at(from, u * kRow));
-          p.push_back(exp2(pairs ? fma(x, scales, negated) : sub(x, base), pairs));
-          next.push_back(add(sum[u], p[u]));
-        }
-        if (!pairs) {
-          for (int64_t u = 0; u < kUnroll; ++u) {
-            store(p[u], at(from, u * kRow), 4);
-          }
-          return next;
-        }
-        // Over scores that were read already: key k's pair lies at half its offset.
-        Value to = at(s, mul(k, kRow / 2));
-        auto name = b.getStringAttr("llvm.x86.avx512bf16.cvtne2ps2bf16.512");
-        Type halves = VectorType::get({2 * vl}, b.getBF16Type());
-        SmallVector<int64_t> order(2 * vl);
-        for (int64_t x = 0; x < 2 * vl; ++x) {
-          order[x] = x / 2 + (x % 2) * vl;
-        }
-        for (int64_t u = 0; u < kUnroll; u += 2) {
-          Value both = LLVM::CallIntrinsicOp::create(b, loc, halves, name, ValueRange{p[u + 1], p[u]}).getResult(0);
-          store(vector::ShuffleOp::create(b, loc, both, both, order), at(to, u / 2 * kRow), 4);
-        }
-        return next;
+  Value maxAt = at(maxima, byte), oldMax = loadRow(maxAt), top = loadRow(at(tops, byte));
+  if (pairs) {
+    top = mul(top, splat(scale));
+  }
+  Value newMax = max(top, oldMax);
+  // A row without a live key yet subtracts 0, so that 2^(-inf) = 0 and not NaN.
+  w.base = select(cmp(arith::CmpFPredicate::OEQ, newMax, minusInf), constant(vec(f32), 0.0), newMax);
+  w.minusBase = sub(constant(vec(f32), 0.0), w.base);
+  // Keys up to the next multiple of the unrolling are dead.
+  w.end = add(first, both(add(sub(last, first), kUnroll - 1), c(-kUnroll)));
+  loop(last, w.end, 1, [&](Value k) { store(minusInf, at(w.s, mul(k, kRow)), 4); });
+  ifThen(any(cmp(arith::CmpFPredicate::UNE, newMax, oldMax)), [&] {
+    Value alpha = exp2(sub(oldMax, w.base));
+    store(mul(loadRow(w.sumAt), alpha), w.sumAt, 4);
+    store(newMax, maxAt, 4);
+    store(alpha, at(tops, byte), 4); // the tops are used up
+    loop(c(0), c(vl), 1, [&](Value q) {
+      Value a = load(f32, at(tops, add(byte, mul(q, 4))), 4);
+      ifThen(cmp(arith::CmpFPredicate::UNE, a, constant(f32, 1.0)), [&] {
+        Value row = at(acc, mul(add(lane, q), paddedRow(d) * 4)), all = splat(a);
+        loop(c(0), c(paddedRow(d)), vl, [&](Value dim) {
+          Value address = at(row, mul(dim, 4));
+          store(mul(loadRow(address), all), address, 4);
+        });
       });
-      Value sum = add(add(parts[0], parts[1]), add(parts[2], parts[3]));
-      Value differs = cmp(arith::CmpFPredicate::UNE, newMax, oldMax);
-      ifElse(
-          any(differs),
-          [&] {
-            Value alpha = exp2(sub(oldMax, base));
-            store(fma(loadRow(lAt), alpha, sum), lAt, 4);
-            store(newMax, mAt, 4);
-            store(alpha, at(tops, byte), 4); // the tops are used up
-            loop(c(0), c(vl), 1, [&](Value q) {
-              Value a = load(f32, at(tops, add(byte, mul(q, 4))), 4);
-              ifThen(cmp(arith::CmpFPredicate::UNE, a, constant(f32, 1.0)), [&] {
-                Value row = at(acc, mul(add(lane, q), paddedRow(d) * 4)), all = splat(a);
-                loop(c(0), c(paddedRow(d)), vl, [&](Value dim) {
-                  Value address = at(row, mul(dim, 4));
-                  store(mul(loadRow(address), all), address, 4);
-                });
-              });
-            });
-          },
-          [&] { store(add(loadRow(lAt), sum), lAt, 4); });
+    });
+  });
+  return w;
+}
+
+/// P = 2^(scale * S - newMax) of keys [k, k + kUnroll), added to the sums. Native: P in pairs of keys, rounded to bf16.
+/// beside(n) is called after each weight.
+Emitter::Values Body::weigh(const Weighed &w, Value k, ValueRange sums, llvm::function_ref<void(int64_t)> beside) {
+  Value from = at(w.s, mul(k, kRow));
+  // Over scores that were read already: key k's pair lies at half its offset.
+  Value to = pairs ? at(w.s, mul(k, kRow / 2)) : from;
+  Values next(sums), p;
+  for (int64_t u = 0; u < kUnroll; ++u) {
+    Value x = loadRow(at(from, u * kRow));
+    p.push_back(exp2(pairs ? fma(x, splat(args[4]), w.minusBase) : sub(x, w.base)));
+    Value &sum = next[u % next.size()];
+    sum = add(sum, p[u]);
+    if (!pairs) {
+      store(p[u], at(to, u * kRow), 4);
+    } else if (u % 2 == 1) {
+      auto name = b.getStringAttr("llvm.x86.avx512bf16.cvtne2ps2bf16.512");
+      Type halves = VectorType::get({2 * vl}, b.getBF16Type());
+      SmallVector<int64_t> order(2 * vl);
+      for (int64_t x = 0; x < 2 * vl; ++x) {
+        order[x] = x / 2 + (x % 2) * vl;
+      }
+      Value both = LLVM::CallIntrinsicOp::create(b, loc, halves, name, ValueRange{p[u], p[u - 1]}).getResult(0);
+      store(vector::ShuffleOp::create(b, loc, both, both, order), at(to, u / 2 * kRow), 4);
+    }
+    if (beside) {
+      beside(u);
+    }
+  }
+  return next;
+}
+
+/// l += the sums.
+void Body::endSoftmax(const Weighed &w, ValueRange sums) {
+  Value sum = sums[0];
+  for (Value more : sums.drop_front()) {
+    sum = add(sum, more);
+  }
+  store(add(loadRow(w.sumAt), sum), w.sumAt, 4);
+}
+
+void Body::softmax() {
+  Value columns = args[1], lanes = args[2];
+  loop(c(0), mul(columnCount(lanes), kColumn), vl, [&](Value lane) {
+    auto [first, last] = keysOf(columns, floorDiv(lane, kColumn));
+    ifThen(lt(first, last), [&] {
+      Weighed w = beginSoftmax(lane);
+      Values none(kSums, constant(vec(f32), 0.0));
+      endSoftmax(w, loop(w.first, w.end, kUnroll, none, [&](Value k, ValueRange sums) { return weigh(w, k, sums); }));
     });
   });
 }
@@ -923,78 +960,147 @@ Value Body::finite() {
   return arith::XOrIOp::create(b, loc, bad, constant(i1, int64_t(1)));
 }
 
+/// Sums of `rows` lanes by `vectors` registers of columns of V.
+struct Body::Rows {
+  int64_t rows, vectors, lastValid;
+  Value to, p, table, inRow; ///< acc and P of the first lane; V, and the bytes of the columns in a row
+};
+
+/// sum += P[k] * row[k] of key, or pair of keys, k.
+Emitter::Values Body::addRow(const Rows &r, Value k, ValueRange sum) {
+  Value v = pairs ? at(r.table, add(r.inRow, mul(k, kValueBlock * 4))) : at(rowAddress(r.table, k), r.inRow);
+  Value pk = at(r.p, mul(k, kRow));
+  SmallVector<Value> x;
+  for (int64_t j = 0; j < r.vectors; ++j) {
+    x.push_back(loadTail(at(v, j * vl * 4), j + 1 == r.vectors ? r.lastValid : vl));
+  }
+  Values next;
+  for (int64_t i = 0; i < r.rows; ++i) {
+    Value a = splat(load(f32, at(pk, i * 4), 4));
+    for (int64_t j = 0; j < r.vectors; ++j) {
+      next.push_back(multiplyAdd(a, x[j], sum[i * r.vectors + j]));
+    }
+  }
+  return next;
+}
+
+/// The sums of a block as they are in acc, and back.
+Emitter::Values Body::loadSums(const Rows &r) {
+  Values sums;
+  for (int64_t i = 0; i < r.rows; ++i) {
+    for (int64_t j = 0; j < r.vectors; ++j) {
+      sums.push_back(loadRow(at(r.to, (i * paddedRow(d) + j * vl) * 4)));
+    }
+  }
+  return sums;
+}
+
+void Body::storeSums(const Rows &r, ValueRange sums) {
+  for (int64_t i = 0; i < r.rows; ++i) {
+    for (int64_t j = 0; j < r.vectors; ++j) {
+      store(sums[i * r.vectors + j], at(r.to, (i * paddedRow(d) + j * vl) * 4), 4);
+    }
+  }
+}
+
+/// The first sums of a column, whose weights are computed on the way: those of the keys kAhead later, in the slots that
+/// the multiply-adds leave free.
+void Body::weighAndAdd(const Rows &r, Value lane) {
+  constexpr int64_t kAhead = 16;
+  int64_t together = pairs ? 2 : 1;
+  Weighed w = beginSoftmax(lane);
+  auto unit = [&](Value k) { return pairs ? floorDiv(k, 2) : k; };
+  Values weights(kSums, constant(vec(f32), 0.0));
+  weights = loop(w.first, min(add(w.first, kAhead), w.end), kUnroll, weights,
+                 [&](Value k, ValueRange sums) { return weigh(w, k, sums); });
+  Values carried = loadSums(r);
+  carried.append(weights.begin(), weights.end());
+  Value rest = max(sub(w.end, c(kAhead)), w.first);
+  carried = loop(w.first, rest, kUnroll, carried, [&](Value k, ValueRange both) {
+    Values sums(both.drop_back(kSums));
+    auto addNext = [&](int64_t u) {
+      if (u % together == together - 1) {
+        sums = addRow(r, add(unit(k), u / together), sums);
+      }
+    };
+    Values weights = weigh(w, add(k, kAhead), both.take_back(kSums), addNext);
+    sums.append(weights.begin(), weights.end());
+    return sums;
+  });
+  ValueRange both(carried);
+  endSoftmax(w, both.take_back(kSums));
+  Values sums = loop(unit(rest), unit(add(w.last, together - 1)), 1, Values(both.drop_back(kSums)),
+                     [&](Value k, ValueRange sum) { return addRow(r, k, sum); });
+  storeSums(r, sums);
+}
+
 /// acc[lane] += sum over keys of P[key][lane] * row[key], for as many lanes at once as there are registers, by
 /// `vectors` registers of columns of V that begin at element `column`; only `lastValid` elements of the last register
 /// exist in V.
-void Body::accumulateBlock(Value column, int64_t vectors, int64_t lastValid) {
-  Value scores = args[0], columns = args[1], lanes = args[2], pitch = args[3], table = args[4], blockPitch = args[5],
-        acc = args[6];
-  Value inRow = add(mul(floorDiv(column, kValueBlock), blockPitch), mul(floorMod(column, kValueBlock), 4));
-  Value accColumn = at(acc, mul(column, 4));
-  loop(c(0), lanes, kColumn, [&](Value lane0) {
-    Value strip = at(scores, mul(floorDiv(lane0, kColumn), pitch));
-    auto [from, until] = keysOf(columns, floorDiv(lane0, kColumn));
+void Body::accumulateBlock(const Sources &of, Value column, int64_t vectors, int64_t lastValid) {
+  Value inRow = add(mul(floorDiv(column, kValueBlock), of.blockPitch), mul(floorMod(column, kValueBlock), 4));
+  Value accColumn = at(of.acc, mul(column, 4));
+  loop(c(0), of.lanes, kColumn, [&](Value lane0) {
+    Value strip = at(of.scores, mul(floorDiv(lane0, kColumn), of.pitch));
+    auto [from, until] = keysOf(of.columns, floorDiv(lane0, kColumn));
     Value first = from, last = until;
     if (pairs) {
       first = floorDiv(from, 2);
       last = floorDiv(add(until, 1), 2);
     }
+    auto rowsAt = [&](Value lane, int64_t rows) {
+      return Rows{rows,
+                  vectors,
+                  lastValid,
+                  at(accColumn, mul(lane, paddedRow(d) * 4)),
+                  at(strip, mul(floorMod(lane, kColumn), 4)),
+                  of.table,
+                  inRow};
+    };
     // Each register of sums needs the latency of a multiply-add to itself: 8 and more in flight.
     auto blocks = [&](int64_t from, int64_t until, int64_t rows) {
-      loop(add(lane0, from), min(add(lane0, until), lanes), rows, [&](Value lane) {
-        Value to = at(accColumn, mul(lane, paddedRow(d) * 4));
-        Values init;
-        for (int64_t i = 0; i < rows; ++i) {
-          for (int64_t j = 0; j < vectors; ++j) {
-            init.push_back(loadRow(at(to, (i * paddedRow(d) + j * vl) * 4)));
-          }
-        }
-        Value p = at(strip, mul(floorMod(lane, kColumn), 4));
-        Values sums = loop(first, last, 1, init, [&](Value k, ValueRange sum) {
-          Value v = pairs ? at(table, add(inRow, mul(k, kValueBlock * 4))) : at(rowAddress(table, k), inRow);
-          Value pk = at(p, mul(k, kRow));
-          SmallVector<Value> x;
-          for (int64_t j = 0; j < vectors; ++j) {
-            x.push_back(loadTail(at(v, j * vl * 4), j + 1 == vectors ? lastValid : vl));
-          }
-          Values next;
-          for (int64_t i = 0; i < rows; ++i) {
-            Value a = splat(load(f32, at(pk, i * 4), 4));
-            for (int64_t j = 0; j < vectors; ++j) {
-              next.push_back(multiplyAdd(a, x[j], sum[i * vectors + j]));
-            }
-          }
-          return next;
-        });
-        for (int64_t i = 0; i < rows; ++i) {
-          for (int64_t j = 0; j < vectors; ++j) {
-            store(sums[i * vectors + j], at(to, (i * paddedRow(d) + j * vl) * 4), 4);
-          }
-        }
+      loop(add(lane0, from), min(add(lane0, until), of.lanes), rows, [&](Value lane) {
+        Rows r = rowsAt(lane, rows);
+        storeSums(r, loop(first, last, 1, loadSums(r), [&](Value k, ValueRange sum) { return addRow(r, k, sum); }));
       });
     };
     ifThen(lt(first, last), [&] {
-      if (target.registers >= 32) {
-        blocks(0, kColumn, vectors == 1 ? kColumn : 8);
-      } else {
+      if (target.registers < 32) {
         blocks(0, 12, 6);
         blocks(12, kColumn, 4);
+        return;
       }
+      int64_t rows = vectors == 1 ? kColumn : 8;
+      if (of.weighs) {
+        weighAndAdd(rowsAt(lane0, rows), lane0);
+      }
+      blocks(of.weighs ? rows : 0, kColumn, rows);
     });
   });
 }
 
-void Body::accumulate() {
-  // Blocks of two registers of columns; the last block may be narrower.
-  int64_t vectors = 2, block = vectors * vl, whole = d / block * block;
-  if (whole) {
-    loop(c(0), c(whole), block, [&](Value column) { accumulateBlock(column, vectors, vl); });
+/// Blocks of two registers of columns; the last block may be narrower.
+void Body::accumulateColumns(Sources of) {
+  int64_t vectors = 2, block = vectors * vl, whole = d / block * block, done = 0;
+  if (of.weighs && whole) {
+    accumulateBlock(of, c(0), vectors, vl);
+    of.weighs = false;
+    done = block;
+  }
+  if (done < whole) {
+    loop(c(done), c(whole), block, [&](Value column) { accumulateBlock(of, column, vectors, vl); });
   }
   if (int64_t rest = d - whole) {
     int64_t narrow = (rest + vl - 1) / vl;
     // Staged pairs are padded with zeros.
-    accumulateBlock(c(whole), narrow, pairs ? vl : rest - (narrow - 1) * vl);
+    accumulateBlock(of, c(whole), narrow, pairs ? vl : rest - (narrow - 1) * vl);
   }
+}
+
+void Body::accumulate() { accumulateColumns({args[0], args[1], args[2], args[3], args[4], args[5], args[6], false}); }
+
+void Body::softmaxAccumulate() {
+  accumulateColumns({args[0], args[1], args[2], args[3], args[9], args[10], args[8], true});
 }
 
 /// For one column: the rows of a few keys stay in the first-level cache until all lanes have them; meanwhile those of
@@ -1163,6 +1269,8 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
     results.push_back(body.finite());
   } else if (kind == "accumulate") {
     body.accumulate();
+  } else if (kind == "accumulate_softmax") {
+    body.softmaxAccumulate();
   } else if (kind == "accumulate_few") {
     body.accumulateFew(fetch);
   } else if (kind == "accumulate_exact") {

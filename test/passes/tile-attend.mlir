@@ -4,8 +4,10 @@
 // CHECK-NOT: @attend_score
 // CHECK-LABEL: func.func private @attend_flush_0
 // CHECK: call @tile_dots_d64
+// Few queries take softmax by itself, many in the first products of the values.
 // CHECK: call @tile_softmax_d40
-// CHECK: call @tile_accumulate_d40
+// CHECK: call @tile_accumulate_few_d40
+// CHECK: call @tile_accumulate_softmax_d40
 // CHECK-LABEL: func.func private @attend_group_0
 // CHECK: call @tile_finish_d40_bf16
 // CHECK-LABEL: func.func @heddle_task

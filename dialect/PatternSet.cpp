@@ -277,7 +277,7 @@ private:
     } else if (answer.verdict != SetAnswer::No) {
       undecided(opaque ? "expected patterns without run-time operands, but got a difference that "
                          "depends on them"
-                       : "expected quasi-affine conditions, but got one that is not");
+                       : "expected quasi-affine conditions within the limits of the solver, but got others");
     }
   }
 };

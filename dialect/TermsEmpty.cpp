@@ -119,7 +119,7 @@ private:
   }
 
   Emptiness split(std::vector<std::pair<LinearForm, bool>> all, int depth, TermSample *sample) {
-    if (++cases > 64) {
+    if (++cases > 512) {
       return Emptiness::Unknown;
     }
     Expr what;
@@ -129,7 +129,7 @@ private:
     if (what.isNull()) {
       return solve(all, sample);
     }
-    if (depth > 6) {
+    if (depth > 12) {
       return Emptiness::Unknown;
     }
     LinearForm a = LinearForm::of(what->args[0]), b = LinearForm::of(what->args[1]);

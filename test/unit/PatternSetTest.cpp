@@ -111,6 +111,12 @@ TEST(PatternSet, EmptySets) {
   EXPECT_EQ(isEmpty(parsed("key_mod(6, 1, 2) & key_mod(4, 0, 1)")).verdict, SetAnswer::Yes);
   EXPECT_EQ(isEmpty(parsed("key_mod(6, 1, 2) & key_mod(4, 3, 4)")).verdict, SetAnswer::No);
   EXPECT_EQ(isEmpty(parsed("block(8) - block(16)")).verdict, SetAnswer::Yes);
+  // Clamped neighborhoods are many cases of minima and maxima.
+  EXPECT_EQ(
+      isEmpty(parsed("shift(4, parent(3)) & neighborhood(3, 20, stride = 3, dilation = 3) & (parent(4) - parent(2)) "
+                     "& block(1) & neighborhood(3, 13, stride = 2, dilation = 3)"))
+          .verdict,
+      SetAnswer::Yes);
 }
 
 TEST(PatternSet, OperandsAreUnknownButFixed) {

@@ -124,7 +124,7 @@ void HopperKernel::layoutFast() {
 void HopperKernel::layoutSlow() {
   size = tileArea;
   // Rare, and its registers must not exceed those of the consumers.
-  shape.keys = shape.columns > 192 ? 16 : shape.columns > 128 ? 32 : 64;
+  shape.keys = 16;
   shape.stages = 1;
   sQuery.assign({allocate(shape.rows * sharedPitch(sig.d, bytes))});
   keyBytes = shape.keys * sharedPitch(sig.d, bytes);

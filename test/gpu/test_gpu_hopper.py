@@ -129,7 +129,7 @@ def hot(where: str, d: int, kind: str = "bf16") -> str:
 
 
 @pytest.mark.skipif(PTXAS is None, reason="no ptxas")
-@pytest.mark.parametrize("d", [64, 128])
+@pytest.mark.parametrize("d", [64, 128, 256])
 @pytest.mark.parametrize(
     "where",
     ["full", "causal", "causal & window(1023, 0)", "window(255, 0, dilation = 8)", "causal & stride(128)",

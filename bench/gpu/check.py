@@ -8,13 +8,14 @@ poisoned before the launch, against float64.
 Then times by device events, medians, side by side with torch's SDPA backends, compiled FlexAttention and a rewrite by
 hand, and the bandwidth of a copy, which bounds decoding. Prints two tables and writes results.json.
 
-`--dry-run` needs no GPU: it packs every launch on a driver that does nothing, and compares no numbers.
+`--dry-run` needs no GPU: it packs every launch, timed ones too, on a driver that does nothing, and compares no numbers.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import gzip
 import json
 import statistics
 import subprocess
@@ -90,9 +91,10 @@ def finish() -> None:
         torch.cuda.synchronize()
 
 
-
 def randn(*shape: int, dtype: torch.dtype) -> torch.Tensor:
     """Fresh normal numbers on the GPU."""
+    if DRY:
+        return torch.empty(*shape, dtype=dtype)
     return torch.randn(*shape, device=DEVICE, dtype=torch.float32).to(dtype)
 
 
@@ -128,6 +130,11 @@ def judge(name: str, out: torch.Tensor, want: torch.Tensor, dtype: str) -> str:
     return f"{name}: error {error:.2e}, allowed {ALLOWED[dtype]:.1e}" if error > ALLOWED[dtype] else ""
 
 
+def bundle(name: str) -> GpuKernel:
+    """A bundle of the folder."""
+    return GpuKernel(_gpu.Bundle.parse(gzip.decompress((HERE / f"{name}.bundle.gz").read_bytes())))
+
+
 def launch(kernel: GpuKernel, *args: Any, dv: int) -> torch.Tensor:
     """Runs on a poisoned result."""
     q = args[0]
@@ -139,7 +146,7 @@ def launch(kernel: GpuKernel, *args: Any, dv: int) -> torch.Tensor:
 
 def check_system(case: dict[str, Any]) -> str:
     """A spec of any kind on packed arguments, against the packed results of the float64 interpreter."""
-    kernel = GpuKernel.open(HERE / f"{case['name']}.bundle")
+    kernel = bundle(case["name"])
     data = np.load(HERE / f"{case['name']}.npz")
     args: list[Any] = []
     for n, (formal, given) in enumerate(zip(kernel.manifest["args"], case["args"], strict=True)):
@@ -168,7 +175,7 @@ def check_system(case: dict[str, Any]) -> str:
 
 def check_random(case: dict[str, Any]) -> str:
     """One random pattern against its mask."""
-    kernel = GpuKernel.open(HERE / f"{case['name']}.bundle")
+    kernel = bundle(case["name"])
     hq, hk = case["heads"]
     nq, nk, dtype = case["nq"], case["nk"], DTYPES[case["dtype"]]
     bits = np.unpackbits(np.load(HERE / f"{case['name']}.npy"))[: hq * nq * nk].reshape(hq, nq, nk)
@@ -205,10 +212,9 @@ def check_examples() -> list[str]:
         "document": causal,
     }  # fmt: skip
     for name, live in masks.items():
-        path = HERE / f"example-{name}.bundle"
-        if not path.exists():
+        if not (HERE / f"example-{name}.bundle.gz").exists():
             continue
-        kernel = GpuKernel.open(path)
+        kernel = bundle(f"example-{name}")
         formal = kernel.manifest["args"]
         hq, hk, d = formal[0]["dims"][1], formal[1]["dims"][1], formal[0]["dims"][3]
         kind = formal[0]["type"]
@@ -250,9 +256,15 @@ def median_ms(run: Callable[[], Any], seconds: float = 0.4) -> float:
     return statistics.median(times)
 
 
-def predicate(where: str) -> Callable[..., Any] | None:
+def predicate(where: str, docs: torch.Tensor | None = None) -> Callable[..., Any] | None:
     """The mask_mod of a timed pattern."""
+    if docs is not None:
+        return lambda b, h, i, j: (j <= i) & (docs[i] == docs[j])
     return {
+        "per_head([window(1023, 0), causal])": lambda b, h, i, j: (j <= i) & ((h % 2 == 1) | (i - j <= 1023)),
+        "causal & (block(128) | key_mod(128, 120, 128))": lambda b, h, i, j: (
+            (j <= i) & ((i // 128 == j // 128) | (j % 128 >= 120))
+        ),
         "causal": lambda b, h, i, j: j <= i,
         "window(1023, 0)": lambda b, h, i, j: (j <= i) & (i - j <= 1023),
         "window(256, 0)": lambda b, h, i, j: (j <= i) & (i - j <= 256),
@@ -286,20 +298,22 @@ def rewrite(where: str) -> Callable[..., torch.Tensor] | None:
     return None
 
 
-def live_pairs(where: str, n: int) -> float:
-    """Live pairs of one head."""
+def live_pairs(where: str, n: int, docs: torch.Tensor | None = None) -> float:
+    """Live pairs of one head, or their mean over two."""
     if where == "full":
         return float(n) * n
     if where.startswith("grid"):
         return float(n) * 80 * 80
-    mod = predicate(where)
+    mod = predicate(where, docs)
     assert mod is not None
     j = torch.arange(n, device=DEVICE)[None]
     rows = torch.arange(n, device=DEVICE)[:, None].split(1024)
-    return float(sum(int(mod(0, 0, i, j).sum()) for i in rows))
+    return sum(int(mod(0, h, i, j).sum()) for i in rows for h in (0, 1)) / 2
 
 
-def peers(where: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, flex: bool) -> dict[str, float]:
+def peers(
+    where: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, flex: bool, docs: torch.Tensor | None = None
+) -> dict[str, float]:
     """Milliseconds of what torch offers for the same pattern."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -319,12 +333,14 @@ def peers(where: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, flex: b
     by_hand = rewrite(where)
     if by_hand is not None:
         out["rewrite"] = median_ms(lambda: by_hand(q, k, v))
-    mod = predicate(where)
+    mod = predicate(where, docs)
     if flex and mod is not None:
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
         try:
-            mask = create_block_mask(mod, None, None, q.shape[2], k.shape[2], device=DEVICE)
+            mask = create_block_mask(
+                mod, None, q.shape[1] if "per_head" in where else None, q.shape[2], k.shape[2], device=DEVICE
+            )
             compiled = torch.compile(flex_attention, dynamic=False)
             out["flex"] = median_ms(lambda: compiled(q, k, v, block_mask=mask, enable_gqa=gqa))
         except Exception as error:
@@ -345,12 +361,17 @@ def time_decoding(case: dict[str, Any], kernel: GpuKernel, bandwidth: float) -> 
     q, k, v = (randn(case["batch"], h, n, case["d"], dtype=torch.bfloat16)
                for h, n in ((hq, 1), (hk, case["n"]), (hk, case["n"])))  # fmt: skip
     out = torch.empty_like(q)
+    if DRY:
+        kernel.launch([q, k, v], out)
+        return {}
     ms = median_ms(lambda: kernel.launch([q, k, v], out))
     rate = 2 * k.numel() * 2 / ms / 1e6
     sdpa = torch.nn.functional.scaled_dot_product_attention
-    row = {"name": case["name"], "n": case["n"], "ms": ms, "gb_per_s": rate, "of_copy": rate / bandwidth,
-           "sdpa": median_ms(lambda: sdpa(q, k, v, enable_gqa=True))}  # fmt: skip
-    print(f"{case['name']:36} {case['n']:6} {ms:9.3f} ms {rate:7.0f} GB/s ({rate / bandwidth:.2f} of a copy)   "
+    foreseen = case["predicted"][str(case["n"])]
+    row = {"name": case["name"], "n": case["n"], "ms": ms, "predicted": foreseen, "gb_per_s": rate,
+           "of_copy": rate / bandwidth, "sdpa": median_ms(lambda: sdpa(q, k, v, enable_gqa=True))}  # fmt: skip
+    print(f"{case['name']:36} {case['n']:6} {ms:9.3f} ms (predicted {foreseen:.3f}) {rate:7.0f} GB/s "
+          f"({rate / bandwidth:.2f} of a copy)   "
           f"sdpa {row['sdpa']:.3f}", flush=True)  # fmt: skip
     return row
 
@@ -358,28 +379,37 @@ def time_decoding(case: dict[str, Any], kernel: GpuKernel, bandwidth: float) -> 
 def time_all(cases: list[dict[str, Any]], deadline: float) -> list[dict[str, Any]]:
     """Times of every kernel and its peers until the deadline."""
     rows = []
-    bandwidth = copy_bandwidth()
+    bandwidth = 1.0 if DRY else copy_bandwidth()
     print(f"copy: {bandwidth:.0f} GB/s")
     for case in cases:
-        kernel = GpuKernel.open(HERE / f"{case['bundle']}.bundle")
+        kernel = bundle(case["bundle"])
         if "n" in case:
             rows.append(time_decoding(case, kernel, bandwidth))
             continue
         hq, hk = case["heads"]
-        for n in (65536,) if case["where"].startswith("grid") else (4096, 16384):
+        for n in case["lengths"]:
             if time.monotonic() > deadline:
                 print("out of time")
                 return rows
             q, k, v = (randn(1, h, n, case["d"], dtype=torch.bfloat16) for h in (hq, hk, hk))
-            extra = [0] if len(kernel.manifest["args"]) > 3 else []
+            docs = torch.arange(n, device=DEVICE, dtype=torch.int32) // (n // 8) if "%docs" in case["where"] else None
+            extra: list[Any] = [docs[None]] if docs is not None else [0] if len(kernel.manifest["args"]) > 3 else []
             out = torch.empty_like(q)
+            if DRY:
+                kernel.launch([q, k, v, *extra], out)
+                continue
             ms = median_ms(lambda kernel=kernel, q=q, k=k, v=v, e=extra, o=out: kernel.launch([q, k, v, *e], o))
-            flops = 4 * live_pairs(case["where"], n) * hq * case["d"]
-            row = {"name": case["name"], "n": n, "ms": ms, "tflops": flops / ms / 1e9}
-            row.update(peers(case["where"], q, k, v, flex=n == 16384))
+            flops = 4 * live_pairs(case["where"], n, docs) * hq * case["d"]
+            foreseen = case["predicted"][str(n)]
+            row = {"name": case["name"], "n": n, "ms": ms, "predicted": foreseen, "tflops": flops / ms / 1e9}
+            row.update(peers(case["where"], q, k, v, n == max(case["lengths"]), docs))
             rows.append(row)
             others = ", ".join(f"{p} {row[p]:.3f}" for p in ("cudnn", "flash", "flex", "rewrite") if p in row)
-            print(f"{case['name']:36} {n:6} {ms:9.3f} ms {row['tflops']:7.1f} TFLOP/s   {others}", flush=True)
+            print(
+                f"{case['name']:36} {n:6} {ms:9.3f} ms (predicted {foreseen:.3f}) {row['tflops']:7.1f} TFLOP/s   "
+                f"{others}",
+                flush=True,
+            )
     return rows
 
 
@@ -416,6 +446,7 @@ def main() -> None:
     print("\n".join(wrong[:40]))
     print(f"correct: {len(verdicts) - len(wrong)} of {len(verdicts)}", flush=True)
     if notes is not None:
+        time_all(cases["timed"], deadline)
         print(f"launches: {notes.launches}")
         raise SystemExit(1 if wrong else 0)
     rows = time_all(cases["timed"], deadline)

@@ -3,12 +3,13 @@
 
     python bench/gpu/pack.py FOLDER [--target sm_90a] [--random 200]
 
-Nothing of the compiler goes along. The folder stays below 64 MiB: bundles carry the cubin alone.
+Nothing of the compiler goes along. The folder stays below 64 MiB: bundles carry the cubin alone, and are compressed.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import json
 import re
@@ -24,9 +25,10 @@ import heddle as hd
 from heddle import _core, _gpu
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "test"), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT / "test"), str(ROOT / "examples"), str(Path(__file__).parent)]
 
 import zoo  # noqa: E402
+from predict import predicted  # noqa: E402
 
 from oracle import patterns, random_patterns  # noqa: E402
 
@@ -37,19 +39,43 @@ TIMED: dict[str, dict[str, Any]] = {
     "dense d128": {"where": "full", "d": 128, "heads": (16, 16)},
     "causal d64": {"where": "causal", "d": 64, "heads": (16, 16)},
     "causal d128": {"where": "causal", "d": 128, "heads": (16, 16)},
-    "causal window 1024, GQA 8": {"where": "window(1023, 0)", "d": 128, "heads": (32, 4)},
+    "causal window 1024, GQA 8": {"where": "window(1023, 0)", "d": 128, "heads": (32, 4), "lengths": (4096, 32768)},
     "window 256": {"where": "window(256, 0)", "d": 128, "heads": (16, 16)},
     "window 256, dilation 8": {"where": "window(256, 0, dilation = 8)", "d": 128, "heads": (16, 16)},
     "stride 128": {"where": "stride(128)", "d": 128, "heads": (16, 16)},
     "block 128": {"where": "block(128)", "d": 128, "heads": (16, 16)},
     "sparse transformer": {"where": "causal & (window(127, 0) | stride(128))", "d": 64, "heads": (16, 16)},
+    "sparse transformer, fixed": {
+        "where": "causal & (block(128) | key_mod(128, 120, 128))", "d": 64, "heads": (16, 16),
+    },
+    "document mask": {"where": "causal & same(%docs, %docs)", "d": 128, "heads": (16, 16)},
+    "per-head mix": {"where": "per_head([window(1023, 0), causal])", "d": 128, "heads": (16, 16)},
     "window and global": {"where": "window(256, 256) | global_tokens([0 to 64])", "d": 64, "heads": (16, 16)},
     "decode 32k, GQA 8": {"where": "full", "d": 128, "heads": (64, 8), "n": 32768, "batch": 1},
     "decode 32k, GQA 8, batch 16": {"where": "full", "d": 128, "heads": (64, 8), "n": 32768, "batch": 16},
     "neighborhood 80 x 80 of 256 x 256": {
         "where": "grid(256, neighborhood(80, 256), neighborhood(80, 256))", "d": 64, "heads": (4, 4),
+        "lengths": (65536,),
     },
 }  # fmt: skip
+
+
+def lengths(case: dict[str, Any]) -> tuple[int, ...]:
+    """The lengths at which a row is timed."""
+    return (case["n"],) if "n" in case else tuple(case.get("lengths", (4096, 16384)))
+
+
+def timed_text(case: dict[str, Any]) -> str:
+    """The spec of a timed row; documents' numbers are an argument."""
+    if "%docs" not in case["where"]:
+        return str(hd.spec(hd.parse(case["where"]), heads=case["heads"], d=case["d"], dtype="bf16"))
+    q, kv = (f"tensor<?x{h}x?x{case['d']}xbf16>" for h in case["heads"])
+    return f"""func.func @f(%q: {q}, %k: {kv}, %v: {kv}, %docs: tensor<?x?xi32>) -> {q} {{
+  %o = attn.attend %q segment(%k, %v) where({case["where"]}) q_offset(0)
+    : {q} segment({kv}, {kv}) operands(tensor<?x?xi32>) -> {q}
+  return %o : {q}
+}}
+"""
 
 
 def artefact(manifest: dict[str, Any], code: bytes) -> bytes:
@@ -83,6 +109,7 @@ def cubin_only(data: bytes) -> bytes:
 
 def plain(x: Any) -> np.ndarray:
     """An array; torch's floats of 16 bits, of which NumPy lacks one, as f32."""
+    x = x.detach() if hasattr(x, "detach") else x
     floats = str(getattr(x, "dtype", "")).startswith("torch.") and x.is_floating_point()
     return x.float().numpy() if floats else np.asarray(x)
 
@@ -96,8 +123,8 @@ class Packer:
 
     def bundle(self, name: str, text: str) -> None:
         """Compiles a spec into the folder."""
-        data = cubin_only(_core.kernel_get(text, text, self.target).artifact)
-        (self.folder / f"{name}.bundle").write_bytes(data)
+        data = gzip.compress(cubin_only(_core.kernel_get(text, text, self.target).artifact), mtime=0)
+        (self.folder / f"{name}.bundle.gz").write_bytes(data)
         self.bytes += len(data)
 
     def system(self, name: str) -> dict[str, Any]:
@@ -124,7 +151,8 @@ class Packer:
         exact = [np.zeros(np.shape(x), np.float64 if r["type"] in ("f32", "f16", "bf16") else np.asarray(x).dtype)
                  for x, r in zip(made, formal, strict=True)]  # fmt: skip
         _core.reference(text, values, exact)
-        np.savez(self.folder / f"system-{name}.npz", **tensors, **{f"r{n}": x for n, x in enumerate(exact)})
+        arrays: dict[str, Any] = tensors | {f"r{n}": x for n, x in enumerate(exact)}
+        np.savez_compressed(self.folder / f"system-{name}.npz", **arrays)
         return {"name": f"system-{name}", "args": numbers}
 
     def random(self, seed: int) -> dict[str, Any] | None:
@@ -174,9 +202,9 @@ def main() -> None:
     cases = [c for seed in range(options.random) if (c := packer.random(seed)) is not None]
     timed = []
     for n, (name, t) in enumerate((name, t) for name, t in TIMED.items() if chosen(name)):
-        spec = str(hd.spec(hd.parse(t["where"]), heads=t["heads"], d=t["d"], dtype="bf16"))
-        packer.bundle(f"timed{n}", spec)
-        timed.append({"name": name, "bundle": f"timed{n}", **t})
+        packer.bundle(f"timed{n}", timed_text(t))
+        predictions = {str(n): predicted(name, t, n) for n in lengths(t)}
+        timed.append({"name": name, "bundle": f"timed{n}", **t, "lengths": lengths(t), "predicted": predictions})
     plan = {"target": options.target, "systems": systems, "random": cases, "timed": timed}
     (folder / "cases.json").write_text(json.dumps(plan, indent=1))
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())

@@ -1,0 +1,97 @@
+"""What the kernels of sm_90a should take on one H100 (SXM): written down before a measurement, to be compared with it.
+
+A model of five numbers. Two of them, the clocks of a tile, follow from what a hand-written kernel of the same plan
+reaches for d of 64 and 128 (FlashAttention-3: about 0.43 and 0.65 of the matrix units' peak); the others are the
+usual ones of the chip and guesses of what a block costs before its first tile and behind its last.
+
+    python bench/gpu/predict.py      the table of docs/gpu.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SMS, CLOCK, FLOPS_A_CLOCK = 132, 1.7e9, 4096
+BANDWIDTH = 3.0e12
+TILE_CLOCKS, OF_PRODUCTS = 1650, 0.73
+"""Of a tile of 128 queries and 128 keys: what its exponentials take, and the share of its products beside them."""
+BLOCK, LAUNCH = 2.5e-6, 4e-6
+DECODE_SHARE = 0.75
+"""Of the bandwidth, with two blocks a multiprocessor and two stages of 64 keys."""
+TILE = 128
+
+
+def ceil(x: float) -> int:
+    """Tiles of so many keys."""
+    return -(-int(x) // TILE)
+
+
+def band(n: int, left: int, right: int = 0) -> list[float]:
+    """Key tiles of each block of a window."""
+    return [ceil(min(n, at + TILE + right) - max(0, at - left)) for at in range(0, n, TILE)]
+
+
+def kernels(name: str, n: int) -> list[list[float]]:
+    """Key tiles of each block of one head, kernel by kernel."""
+    blocks = ceil(n)
+    own: list[float] = [1] * blocks
+    lattice: list[float] = [1] * max(128, blocks)  # a residue of 128 fills its block where n >= 16384
+    all_of: dict[str, list[list[float]]] = {
+        "dense": [[blocks] * blocks],
+        "causal": [list(range(1, blocks + 1))],
+        "causal window 1024": [band(n, 1023)],
+        "window 256": [band(n, 256)],
+        "window 256, dilation 8": [[t for r in range(8) for t in band(n // 8, 256)]],
+        "stride 128": [lattice],
+        "block 128": [own],
+        "sparse transformer": [band(n, 127), lattice],
+        "sparse transformer, fixed": [[1 + ceil(8 * b) for b in range(blocks)]],
+        "window and global": [[blocks, *(t + 1 for t in band(n, 256, 256)[1:])]],
+        "document mask": [[b % ceil(n / 8) + 1 for b in range(blocks)]],
+        "per-head mix": [[(x + y) / 2 for x, y in zip(band(n, 1023), range(1, blocks + 1), strict=True)]],
+        "neighborhood 80 x 80 of 256 x 256": [[ceil(87 * 95)] * blocks],
+    }
+    return all_of[name]
+
+
+def seconds(name: str, n: int, heads: Sequence[int], d: int) -> float:
+    """Time of a call with one batch."""
+    tile = (TILE_CLOCKS + OF_PRODUCTS * 4 * TILE * TILE * d / FLOPS_A_CLOCK) / CLOCK
+    copied = 2 * n * d * 2 * (heads[0] + heads[1]) / BANDWIDTH
+    total = 0.0
+    for blocks in kernels(name, n):
+        work = heads[0] * sum(BLOCK + t * tile for t in blocks) / SMS
+        total += LAUNCH + max(work, BLOCK + max(blocks) * tile, copied)
+    return total
+
+
+def decoding(n: int, heads: Sequence[int], d: int, batch: int) -> float:
+    """Time of one query a head: K and V are read once."""
+    return 2 * LAUNCH + 2 * 2 * batch * heads[1] * n * d / (DECODE_SHARE * BANDWIDTH)
+
+
+def predicted(name: str, case: dict[str, object], n: int) -> float:
+    """Milliseconds of a timed row."""
+    heads, d = case["heads"], case["d"]
+    assert isinstance(heads, (tuple, list))
+    assert isinstance(d, int)
+    batch = case.get("batch")
+    if isinstance(batch, int):
+        return 1e3 * decoding(n, heads, d, batch)
+    return 1e3 * seconds(name.split(" d")[0] if name.startswith(("dense", "causal d")) else name.split(", GQA")[0],
+                         n, heads, d)  # fmt: skip
+
+
+def main() -> None:
+    """Prints the table."""
+    from pack import TIMED, lengths
+
+    print("| kernel | d | heads | n | ms |\n|---|---|---|---|---|")
+    for name, case in TIMED.items():
+        for n in lengths(case):
+            h = f"{case['heads'][0]} / {case['heads'][1]}"
+            print(f"| {name} | {case['d']} | {h} | {n} | {predicted(name, case, n):.3f} |")
+
+
+if __name__ == "__main__":
+    main()

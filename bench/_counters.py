@@ -141,6 +141,13 @@ def products(instruction: str) -> int:
     return factor * (16 if "%zmm" in instruction else 8 if "%ymm" in instruction else 4)
 
 
+def weight_products(block: Block) -> int:
+    """The products of `block` that belong to 2^x: all that are not of pairs of bf16, or two for each scaling."""
+    if block.function.endswith("_bf16"):
+        return sum(products(line) for line in block.instructions if not line.startswith("vdpbf16ps"))
+    return 2 * 16 * sum(line.startswith("vscalefps") for line in block.instructions)
+
+
 def pairs(counted: Sequence[tuple[Block, int]], d: int, dv: int) -> tuple[float, float]:
     """Pairs whose dot was computed, and pairs whose value was added."""
     sums: Counter[str] = Counter()
@@ -149,6 +156,8 @@ def pairs(counted: Sequence[tuple[Block, int]], d: int, dv: int) -> tuple[float,
             kind = "dots" if block.function.startswith(("tile_dots", "row_dots")) else "values"
             if block.function.startswith(("tile_dots", "tile_accumulate", "row_dots", "row_values")):
                 sums[kind] += count * sum(map(products, block.instructions))
+            if block.function.startswith("tile_accumulate_softmax"):
+                sums[kind] -= count * weight_products(block)
             if block.function.startswith("row_dots"):  # the first product of a sum
                 firsts = (line.replace("vmul", "vfmadd231") for line in block.instructions if line.startswith("vmul"))
                 sums[kind] += count * sum(map(products, firsts))

@@ -199,6 +199,7 @@ private:
   void dotsNarrow(Value key, int64_t lanes, int64_t blocks);
   void dotsColumn();
   static constexpr int64_t kUnroll = 4, kSums = 2; ///< keys whose weights are computed at once, and sums of weights
+  static constexpr double kSlack = 8;
   /// A register of lanes in softmax.
   struct Weighed {
     Value s, first, last, end, base, minusBase, sumAt;
@@ -810,7 +811,8 @@ void Body::dotsColumn() {
 
 //===--- Softmax ----------------------------------------------------------===//
 
-/// newMax = max(oldMax, scale * tops); l and acc *= 2^(oldMax - newMax), only for lanes whose maximum moved.
+/// Where scale * tops exceeds m by more than kSlack it becomes m, and l and acc are rescaled; else m stays, and weights
+/// up to 2^kSlack are none the worse.
 Body::Weighed Body::beginSoftmax(Value lane) {
   Value scores = args[0], columns = args[1], pitch = args[3], scale = args[4], tops = args[5], maxima = args[6],
         sums = args[7], acc = args[8];
@@ -823,14 +825,15 @@ Body::Weighed Body::beginSoftmax(Value lane) {
   if (pairs) {
     top = mul(top, splat(scale));
   }
-  Value newMax = max(top, oldMax);
+  Value moves = cmp(arith::CmpFPredicate::OGT, top, add(oldMax, constant(vec(f32), kSlack)));
+  Value newMax = select(moves, top, oldMax);
   // A row without a live key yet subtracts 0, so that 2^(-inf) = 0 and not NaN.
   w.base = select(cmp(arith::CmpFPredicate::OEQ, newMax, minusInf), constant(vec(f32), 0.0), newMax);
   w.minusBase = sub(constant(vec(f32), 0.0), w.base);
   // Keys up to the next multiple of the unrolling are dead.
   w.end = add(first, both(add(sub(last, first), kUnroll - 1), c(-kUnroll)));
   loop(last, w.end, 1, [&](Value k) { store(minusInf, at(w.s, mul(k, kRow)), 4); });
-  ifThen(any(cmp(arith::CmpFPredicate::UNE, newMax, oldMax)), [&] {
+  ifThen(any(moves), [&] {
     Value alpha = exp2(sub(oldMax, w.base));
     store(mul(loadRow(w.sumAt), alpha), w.sumAt, 4);
     store(newMax, maxAt, 4);
@@ -849,7 +852,7 @@ Body::Weighed Body::beginSoftmax(Value lane) {
   return w;
 }
 
-/// P = 2^(scale * S - newMax) of keys [k, k + kUnroll), added to the sums. Native: P in pairs of keys, rounded to bf16.
+/// P = 2^(scale * S - m) of keys [k, k + kUnroll), added to the sums. Native: P in pairs of keys, rounded to bf16.
 /// beside(n) is called after each weight.
 Emitter::Values Body::weigh(const Weighed &w, Value k, ValueRange sums, llvm::function_ref<void(int64_t)> beside) {
   Value from = at(w.s, mul(k, kRow));

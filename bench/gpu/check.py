@@ -40,10 +40,13 @@ DRY = False
 
 
 class Notes:
-    """A driver that does nothing, for a dry run; a device of capability 9.0."""
+    """A driver that does nothing, for a dry run; a device of capability 9.0. What the driver's manual forbids is an
+    error here."""
 
     def __init__(self) -> None:
-        self.launches = 0
+        self.launches = self.maps = 0
+        self.shared: dict[int, int] = {}
+        """Dynamic shared memory that a function may take."""
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         return lambda *args: 0
@@ -59,12 +62,42 @@ class Notes:
         return 0
 
     def cuModuleGetFunction(self, function: Any, module: Any, name: Any) -> int:
-        function._obj.value = 1
+        function._obj.value = len(self.shared) + 1
+        self.shared[function._obj.value] = 48 * 1024
+        return 0
+
+    def cuFuncSetAttribute(self, function: Any, attribute: Any, value: Any) -> int:
+        if attribute.value != 8 or value.value > 227 * 1024:
+            return 1
+        self.shared[function.value] = value.value
+        return 0
+
+    def cuTensorMapEncodeTiled(
+        self, into: Any, dtype: Any, rank: Any, address: Any, dims: Any, strides: Any, box: Any, steps: Any,
+        interleave: Any, swizzle: Any, promotion: Any, fill: Any,
+    ) -> int:  # fmt: skip
+        n = rank.value
+        rules = {
+            "a map at a multiple of 64": into.value % 64 == 0,
+            "1 to 5 dimensions": 1 <= n <= 5,
+            "an address at a multiple of 16": address.value % 16 == 0,
+            "sizes of 1 to 2^32": all(1 <= d <= 1 << 32 for d in dims),
+            "strides that are multiples of 16 below 2^40": all(x % 16 == 0 and 0 < x < 1 << 40 for x in strides),
+            "boxes of 1 to 256": all(1 <= x <= 256 for x in box),
+            "steps of 1": all(x == 1 for x in steps),
+            "a box as wide as the swizzle": swizzle.value == 3 and box[0] * 2 <= 128 and box[0] * 2 % 16 == 0,
+            "no interleaving": interleave.value == 0,
+        }
+        broken = [rule for rule, holds in rules.items() if not holds]
+        if broken:
+            raise ValueError(f"expected {', '.join(broken)}, but got {[*dims]}, {[*strides]}, {[*box]}")
+        self.maps += 1
         return 0
 
     def cuLaunchKernel(self, function: Any, blocks: int, *rest: Any) -> int:
         self.launches += 1
-        return 0 if 0 < blocks < 1 << 31 and 0 < rest[2] <= 1024 and rest[5] <= 227 * 1024 else 1
+        fits = 0 < rest[2] <= 1024 and rest[2] % 32 == 0 and rest[5] <= self.shared[function.value]
+        return 0 if 0 < blocks < 1 << 31 and fits else 1
 
 
 def no_gpu() -> Notes:
@@ -447,7 +480,7 @@ def main() -> None:
     print(f"correct: {len(verdicts) - len(wrong)} of {len(verdicts)}", flush=True)
     if notes is not None:
         time_all(cases["timed"], deadline)
-        print(f"launches: {notes.launches}")
+        print(f"maps: {notes.maps}\nlaunches: {notes.launches}")
         raise SystemExit(1 if wrong else 0)
     rows = time_all(cases["timed"], deadline)
     report = {"machine": found, "checked": len(verdicts), "wrong": wrong, "times": rows}

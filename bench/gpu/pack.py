@@ -109,7 +109,6 @@ def cubin_only(data: bytes) -> bytes:
 
 def plain(x: Any) -> np.ndarray:
     """An array; torch's floats of 16 bits, of which NumPy lacks one, as f32."""
-    x = x.detach() if hasattr(x, "detach") else x
     floats = str(getattr(x, "dtype", "")).startswith("torch.") and x.is_floating_point()
     return x.float().numpy() if floats else np.asarray(x)
 
@@ -137,7 +136,7 @@ class Packer:
         kernel, calls = hd.compile(text), []
 
         def record(*args: Any) -> Any:
-            calls.append(args)
+            calls.append([x.detach() if hasattr(x, "detach") else x for x in args])
             return kernel(*args)
 
         zoo.by_spec(example, record, inputs, settings)

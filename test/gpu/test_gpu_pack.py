@@ -39,3 +39,4 @@ def test_a_packed_folder_needs_nothing_else(tmp_path: Path) -> None:
     checked = int(done.stdout.split("correct: ")[1].split(" of ")[1].split()[0])
     assert checked > len(plan["systems"]) + len(plan["random"]), done.stdout
     assert int(done.stdout.split("launches: ")[1]) >= checked
+    assert int(done.stdout.split("maps: ")[1].split()[0]) > len(plan["timed"])  # kept to the driver's rules

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 PAUSE = 0.03  # seconds
+WARM = 0.02  # seconds
 
 
 def middle(values: Sequence[float]) -> tuple[float, float, float]:
@@ -89,6 +90,9 @@ def interleaved(
                 times.rounds[name].append(None)
                 continue
             run, count = runs[name], counts[name]
+            begin = time.perf_counter()
+            while spinning & runs.keys() and first[name] < WARM / 2 and time.perf_counter() - begin < WARM:
+                run()
             begin = time.perf_counter()
             for _ in range(count):
                 run()

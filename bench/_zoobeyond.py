@@ -219,6 +219,69 @@ def relative_values(n: int, most: int = 8) -> Case:
     return Case(run, inputs, formula, pairs_flops(n * (n + 1) / 2), size(*inputs, q))
 
 
+def deberta(n: int, most: int = 256) -> Case:
+    e = example("deberta", K=most)
+    q, k, v = qkv(n)
+    rk, rq = rand(HEADS, 2 * most, DIM), rand(HEADS, 2 * most, DIM)
+    inputs = (q, k, v, rk, rq)
+    by_query, by_key = rk[None], rq.mT.contiguous()[:, None]
+
+    def formula(q: Any, k: Any, v: Any, rk: Any, rq: Any) -> Any:
+        i, j = grids(n)
+        apart = (i - j + most).clamp(0, 2 * most - 1).expand(1, HEADS, n, n)
+        s = q @ k.mT + (q @ rk.mT).gather(-1, apart) + (k @ rq.mT).gather(-1, apart).mT
+        return torch.softmax(s * (3 * DIM) ** -0.5, -1) @ v
+
+    def fused(q: Any, k: Any, v: Any, rk: Any, rq: Any) -> Any:
+        scale = (3 * DIM) ** -0.5
+        i, j = grids(n)
+        apart = (i - j + most).clamp(0, 2 * most - 1).expand(1, HEADS, n, n)
+        add = (q @ rk.mT).gather(-1, apart) + (k @ rq.mT).gather(-1, apart).mT
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=add * scale, scale=scale)
+
+    run = lambda: e.attention(q, k, v, by_query, by_key, True)  # noqa: E731
+    flops = pairs_flops(float(n) * n) + 2 * 2.0 * HEADS * n * 2 * most * DIM
+    return Case(run, inputs, formula, flops, size(*inputs, q), [fused])
+
+
+def mamba2(n: int, state: int = 64) -> Case:
+    e = example("mamba2", STATE=state)
+    x = rand(1, HEADS, n, DIM)
+    b, c = (rand(1, 1, n, state) / state**0.5 for _ in range(2))
+    dt, a, d = F.softplus(rand(1, HEADS, n) - 2), -torch.exp(rand(HEADS)), rand(HEADS)
+    inputs = (x, b, c, dt, a, d)
+    shared = [t.expand(1, HEADS, n, state) for t in (b, c)]
+    column, rate, skip, before = dt[..., None], a[:, None], d[:, None, None], torch.zeros(1, HEADS, state, DIM)
+
+    def formula(x: Any, b: Any, c: Any, dt: Any, a: Any, d: Any) -> Any:
+        i, j = grids(n)
+        total = torch.cumsum(dt * a[:, None], -1)
+        decay = torch.exp((total[..., :, None] - total[..., None, :]).masked_fill(j > i, NEVER))
+        return ((c @ b.mT) * decay) @ (x * dt[..., None]) + x * d[:, None, None]
+
+    def chunked(x: Any, b: Any, c: Any, dt: Any, a: Any, d: Any, size: int) -> Any:
+        """As the paper's listing does it: inside of chunks by pairs, between them by states."""
+        m = n // size
+        total = torch.cumsum((dt * a[:, None]).view(HEADS, m, size), -1)
+        rows = (x * dt[..., None]).view(HEADS, m, size, DIM)
+        bs, cs = (t.view(1, m, size, state) for t in (b, c))
+        i, j = grids(size)
+        decay = torch.exp((total[..., :, None] - total[..., None, :]).masked_fill(j > i, NEVER))
+        inside = ((cs @ bs.mT) * decay) @ rows
+        last = total[..., -1:]
+        own = (bs * torch.exp(last - total)[..., None]).mT @ rows
+        ends = F.pad(torch.cumsum(last[..., 0], -1), (1, 0))
+        p, r = grids(m)
+        between = torch.exp((ends[:, :-1, None] - ends[:, None, 1:]).masked_fill(r >= p, NEVER))
+        states = torch.einsum("hpr,hrsd->hpsd", between, own)
+        out = inside + (cs * torch.exp(total)[..., None]) @ states
+        return out.view(x.shape) + x * d[:, None, None]
+
+    run = lambda: e.scan(x, *shared, dt, column, rate, skip, before)[0]  # noqa: E731
+    flops = 2 * 2.0 * HEADS * n * state * DIM
+    return Case(run, inputs, formula, flops, size(*inputs, x), [partial(chunked, size=s) for s in (64, 128, 256)])
+
+
 def sparse_mlp(n: int, channels: int = 256) -> Case:
     import heddle as hd
 
@@ -297,5 +360,7 @@ def systems() -> list[System]:
         System("longt5", "O(n (r + n / g))", lambda n: n * (n / 16 + 255), longt5, "sparse"),
         System("graph_attention", "O(edges)", line, graph_attention, "run-time"),
         System("relative_values", "O(n^2)", square, relative_values, "dense", 8192, 2048),
+        System("deberta", "O(n^2)", square, deberta, "dense", 8192, 2048),
+        System("mamba2", "O(n)", line, mamba2, "linear"),
         System("sparse_mlp", "O(n^2)", square, sparse_mlp, "dense", 8192),
     ]

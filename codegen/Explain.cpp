@@ -9,6 +9,7 @@
 
 #include "codegen/CostModel.h"
 #include "codegen/ExplainWords.h"
+#include "codegen/OpCost.h"
 #include "codegen/SpecParser.h"
 #include "dialect/Attn.h"
 #include "dialect/PatternMeaning.h"
@@ -22,6 +23,7 @@
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"
 
+#include <array>
 #include <cmath>
 #include <map>
 #include <set>
@@ -571,21 +573,60 @@ private:
   bool known = true;                 ///< no run-time operand decides
 };
 
-/// The ops of a program, with the types of their results.
-json::Array opsOf(func::FuncOp function) {
+/// The ops of a program, with the types of their results and, where sizes are known, what they take.
+json::Array opsOf(func::FuncOp function, const Sizes &sizes, const std::map<Operation *, json::Object> &attends) {
+  llvm::SmallDenseSet<Value> queries, keys;
+  function.walk([&](attn::AttendOp op) {
+    queries.insert(op.getQ());
+    keys.insert(op.getKeys().begin(), op.getKeys().end());
+  });
+  const int64_t nq = sizes.get("nq", 1024), nk = sizes.get("nk", nq), d = sizes.get("d", 64);
+  // Rows of 4 dimensions as attends name them; of other tensors, only static sizes are known.
+  OpCosts costs([&](Value v, int64_t axis) -> std::optional<int64_t> {
+    const int64_t rank = cast<RankedTensorType>(v.getType()).getRank();
+    if (rank != 4) {
+      return rank >= 2 && axis == rank - 2 && rank < 4 ? std::optional(nk) : std::nullopt;
+    }
+    const int64_t rows = queries.contains(v) && !keys.contains(v) ? nq : nk;
+    return std::array{sizes.get("b", 1), sizes.get("h", 8), rows, d}[static_cast<size_t>(axis)];
+  });
+  const int64_t threads = std::max<int64_t>(sizes.get("threads", heddle_num_threads()), 1);
   json::Array ops;
   for (Operation &op : function.getBody().front().without_terminator()) {
     json::Array types;
+    std::string element = "f32";
     for (Type type : op.getResultTypes()) {
       if (isa<RankedTensorType>(type) && !isa<tensor::EmptyOp, tensor::CastOp>(op)) {
         std::string text;
         llvm::raw_string_ostream(text) << type;
         types.push_back(text);
+        const Type storage = cast<RankedTensorType>(type).getElementType();
+        element = storage.isBF16() ? "bf16" : storage.isF16() ? "f16" : "f32";
       }
     }
-    if (!types.empty() && !op.hasTrait<OpTrait::ConstantLike>()) {
-      ops.push_back(json::Object{{"op", op.getName().getStringRef().str()}, {"types", std::move(types)}});
+    if (types.empty() || op.hasTrait<OpTrait::ConstantLike>()) {
+      continue;
     }
+    json::Object one{{"op", op.getName().getStringRef().str()}, {"types", std::move(types)}};
+    if (auto attend = attends.find(&op); attend != attends.end()) {
+      const json::Object &facts = attend->second;
+      one["flops"] = facts.getNumber("flops") ? json::Value(*facts.getNumber("flops")) : json::Value(nullptr);
+      one["bytes"] = *facts.getNumber("compulsory_bytes");
+      const json::Object *time = facts.getObject("time");
+      one["predicted_seconds"] = time && time->getNumber("predicted_seconds")
+                                     ? json::Value(*time->getNumber("predicted_seconds"))
+                                     : json::Value(nullptr);
+    } else if (std::optional<OpCost> cost = costs.costOf(op)) {
+      const MachineModel model = MachineModel::load(element);
+      WorkAmounts work;
+      work[Work::Dots] = cost->flops / 2;
+      work[Work::Calls] = 1;
+      one["flops"] = cost->flops;
+      one["bytes"] = cost->bytes;
+      one["predicted_seconds"] = std::max(model.computeSeconds(work, threads, static_cast<double>(threads)),
+                                          model.memorySeconds(cost->bytes, threads));
+    }
+    ops.push_back(std::move(one));
   }
   return ops;
 }
@@ -611,10 +652,13 @@ std::string explainText(llvm::StringRef spec, llvm::StringRef sizesText, bool as
   json::Object all = attends.empty() ? json::Object() : Explainer(attends.back(), sizes).explain();
   std::string words;
   if (isProgram(function)) {
-    all["ops"] = opsOf(function);
+    std::map<Operation *, json::Object> facts;
+    for (attn::AttendOp op : attends) {
+      facts[op] = Explainer(op, sizes).explain();
+    }
+    all["ops"] = opsOf(function, sizes, facts);
     for (attn::AttendOp op : ArrayRef(attends).drop_back(attends.empty() ? 0 : 1)) {
-      json::Object one = Explainer(op, sizes).explain();
-      words += inWords(one) + "\n";
+      words += inWords(facts[op]) + "\n";
     }
   }
   if (!asJson) {

@@ -103,8 +103,18 @@ void writeOps(llvm::raw_ostream &os, const json::Array &ops) {
   os << "a program of " << ops.size() << " ops, each a kernel; what lies between them goes through memory\n";
   for (const json::Value &value : ops) {
     const json::Object &one = *value.getAsObject();
-    os << "  " << llvm::left_justify(*one.getString("op"), 20) << " -> " << joined(one.getArray("types"), ", ", "")
-       << "\n";
+    os << "  " << llvm::left_justify(*one.getString("op"), 20) << " -> " << joined(one.getArray("types"), ", ", "");
+    if (std::optional<double> bytes = one.getNumber("bytes")) {
+      os << "  ";
+      if (std::optional<double> flops = one.getNumber("flops"); flops && *flops > 0) {
+        os << scaled(*flops, "FLOP") << ", ";
+      }
+      os << scaled(*bytes, "B");
+      if (std::optional<double> seconds = one.getNumber("predicted_seconds")) {
+        os << ", " << inSeconds(*seconds);
+      }
+    }
+    os << "\n";
   }
   os << "\n";
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,11 @@ SYSTEM = "Mamba-2 (SSD), RetNet"
 SPEC = "linear_attend(C, B, dt x) causal decay(dt A), normaliser none; + D x"
 COST = "O(n)"
 BEYOND = True
-VARIANTS: dict[str, dict[str, Any]] = {"ssd": {"kind": "ssd"}, "in parts": {"kind": "parts"}, "retention": {"kind": "retention"}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "ssd": {"kind": "ssd"},
+    "in parts": {"kind": "parts"},
+    "retention": {"kind": "retention"},
+}
 STATE = 16
 
 
@@ -46,7 +51,7 @@ def run(x: Any, b: Any, c: Any, dt: Any, a: Any, d: Any, kind: str) -> Any:
     n = x.shape[2]
     cuts = [0, n // 3, n // 3 + 1, n] if kind == "parts" else [0, n]  # the middle part is one step of decoding
     out, state = [], np.zeros((x.shape[0], heads, STATE, x.shape[3]), np.float32)
-    for lo, hi in zip(cuts, cuts[1:], strict=False):
+    for lo, hi in itertools.pairwise(cuts):
         if lo < hi:
             y, state = scan(*(t[:, :, lo:hi] for t in (x, b, c, dt)), dt[:, :, lo:hi, None], a, d, state)
             out.append(y)

@@ -91,6 +91,10 @@ void AttendTiler::findRows(const Uniform &u, int64_t segment, Chunk &c) {
   if (e.target.registers >= 32 && !sig.segments[segment].dots.empty()) {
     // For few queries, the keys that follow are fetched while values are accumulated, if they lie as these do.
     c.few = e.le(c.lanes, e.c(kColumn));
+    c.once = c.few;
+    if (splitKeys && !pairs) {
+      c.once = e.either(c.few, e.both(onlyTile(u), e.le(c.lanes, e.c(2 * kColumn))));
+    }
     Value table = in(u, fKeyTable[0]);
     c.ahead = e.mul(e.sub(e.load(e.i64, e.at(table, 8), 8), e.load(e.i64, table, 8)), c.count);
   }
@@ -115,8 +119,9 @@ void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
     kind(fOutRows, e.c(0), rows);
   }
   Value wanted = e.select(e.lt(e.c(0), rows), e.c(kinds), e.c(0));
-  kind(fValueTable, e.c(0), c.count);
-  Value few = longStrata[n] ? e.eq(slot(u.args, header::kTiles), e.c(1)) : e.constant(e.i1, int64_t(1));
+  // Values that are read for this tile alone are asked for by each other, but the first.
+  kind(fValueTable, e.c(0), c.once ? e.select(c.once, e.c(2 * kNarrowKeys), c.count) : c.count);
+  Value few = longStrata[n] ? onlyTile(u) : e.constant(e.i1, int64_t(1));
   wanted = e.select(few, e.c(kinds), wanted);
   kind(fKeyTable[0], away(fKeyStride[0]), c.count);
   kind(fValueTable, away(fValueStride), c.count);
@@ -222,13 +227,13 @@ void AttendTiler::emitValues(const Uniform &u, int64_t n, const Chunk &c) {
     careful = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fCareful), 8), e.c(0));
   }
   auto any = [&] { emitManyValues(u, n, c, careful); };
-  if (!pairs || !c.few) {
+  if (!pairs || !c.once) {
     return any();
   }
   // Few queries take rows of bf16 where they lie.
   Value stride = elementStride(u, sig.argSlot(sig.segments[s.segment].v));
   Value elsewhere = e.either(careful, e.cmp(arith::CmpIPredicate::ne, stride, e.c(2)));
-  Value direct = e.both(c.few, e.flip(elsewhere));
+  Value direct = e.both(c.once, e.flip(elsewhere));
   e.ifElse(direct, [&] { accumulateFew(u, n, c, c.values, e.c(0)); }, any);
 }
 
@@ -238,7 +243,7 @@ void AttendTiler::accumulateFew(const Uniform &u, int64_t n, const Chunk &c, Val
   emitWeights(c);
   Values operands{
       c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes)), in(u, fKeyTable[0]),
-      c.ahead};
+      c.ahead,  c.count};
   e.call(declareTileKernel(module, TileKernel::AccumulateFew, sig.dv, wide(), fetch), {}, operands);
 }
 
@@ -271,10 +276,10 @@ void AttendTiler::emitManyValues(const Uniform &u, int64_t n, const Chunk &c, Va
       e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide()), {},
              {c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes))});
     };
-    if (pairs || !c.few) {
+    if (pairs || !c.once) {
       return many();
     }
-    e.ifElse(c.few, [&] { accumulateFew(u, n, c, rows, blockPitch); }, many);
+    e.ifElse(c.once, [&] { accumulateFew(u, n, c, rows, blockPitch); }, many);
   };
   if (!mayLeak(s)) {
     return accumulate();

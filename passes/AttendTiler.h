@@ -159,6 +159,8 @@ private:
   mlir::Value elementStride(const Uniform &u, int64_t record) { return e.mul(slot(u.args, record + 8), bytes()); }
   mlir::Value scaleOf(const Uniform &u, const Pack &pack);
   ExprScope scope(const Uniform &u, int64_t segment, mlir::Value query, mlir::Value key);
+  /// The queries of heads that share keys fill one tile.
+  mlir::Value onlyTile(const Uniform &u) { return e.le(e.mul(u.nq, slot(u.args, header::kHeadsPerTile)), e.c(kLanes)); }
   Uniform uniform(mlir::Value args, mlir::Value scratch, mlir::Value b, mlir::Value h);
 
   void emitTask();
@@ -228,6 +230,7 @@ private:
     mlir::Value columns, groups, pitch; ///< ranges of keys and of columns; bytes of a column of S
     mlir::Value values, far;            ///< rows of V, and whether they are far apart
     mlir::Value few, ahead;             ///< the tile has one column (null: no kernels for that); bytes to the next keys
+    mlir::Value once;                   ///< values are read for this tile alone
     mlir::Value scores;                 ///< S of the first dot
     Emitter::Values weights;            ///< operands of Softmax; none with another normaliser
   };

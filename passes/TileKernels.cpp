@@ -104,7 +104,7 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
     ins = {p, p, i, i, f, p, p, p, p, p, i};
     break;
   case TileKernel::AccumulateFew:
-    ins = {p, p, i, i, p, i, p, p, i};
+    ins = {p, p, i, i, p, i, p, p, i, i};
     break;
   case TileKernel::AccumulateExact:
     ins = {p, p, i, i, p, i, i, p};
@@ -224,6 +224,7 @@ private:
   struct FewKeys {
     Value first, last, ahead, distance;
     int64_t fetchFrom, fetchTo;
+    Value turn, share; ///< many lanes ask for a line a turn: lines per 2^16 turns, and turns before this block
   };
   /// Rows of `size` bytes that few queries ask for ahead: what memory gives meanwhile.
   static int64_t rowsAhead(int64_t size) { return kRun * (kRun * size < 8192 ? 2 : 1); }
@@ -233,7 +234,7 @@ private:
     Value beyond = at(other, mul(max(sub(number, count), c(0)), 8));
     return select(lt(number, count), at(table, mul(number, 8)), beyond);
   }
-  void accumulateFewBlock(Value lane, int64_t rows, int64_t column, int64_t width, const FewKeys &keys);
+  void accumulateFewBlock(Value lane, int64_t rows, int64_t column, int64_t width, const FewKeys &keys, Value run);
   std::pair<Value, Value> keysOf(Value columns, Value column) {
     Value p = at(columns, mul(column, 16));
     return {load(i64, p, 8), load(i64, at(p, 8), 8)};
@@ -1110,33 +1111,48 @@ void Body::softmaxAccumulate() {
 /// the next keys are asked for, by the last keys the rows that come next. Pairs are made of adjacent bf16 on the way.
 void Body::accumulateFew(int64_t fetch) {
   int64_t rows = pairs ? 8 : 4, block = (pairs ? 2 : 4) * vl;
-  Value lanes = args[2];
-  auto [first, last] = keysOf(args[1], c(0));
-  loop(first, last, kRun, [&, last = last](Value key) {
+  int64_t turns = kRun / (pairs ? 2 : 1);
+  Value lanes = args[2], last = args[9];
+  Value laneBlocks = floorDiv(add(lanes, rows - 1), rows);
+  loop(c(0), last, kRun, [&, last = last](Value key) {
     Value end = min(add(key, kRun), last), following = add(key, rowsAhead(fetch));
     Value ahead = fewAhead(following, last, args[4], args[7]);
-    FewKeys keys{key, end, ahead, select(lt(following, last), c(0), args[8]), 0, 0};
+    FewKeys keys{key, end, ahead, select(lt(following, last), c(0), args[8]), 0, 0, {}, {}};
     for (int64_t column = 0; column < d; column += block) {
       int64_t from = std::min(column * bytes, fetch), to = std::min((column + block) * bytes, fetch);
-      int64_t half = from + (to - from + 127) / 128 * 64;
+      int64_t lines = (to - from + 63) / 64, half = from + (lines + 1) / 2 * 64, all = kRun * lines;
+      Value share = floorDiv(c(all << 16), mul(laneBlocks, turns));
       loop(c(0), lanes, rows, [&](Value lane) {
-        auto piece = [&](int64_t from, int64_t to) {
-          keys.fetchFrom = from, keys.fetchTo = to;
-          accumulateFewBlock(lane, rows, column, std::min(block, d - column), keys);
+        auto piece = [&](int64_t from, int64_t to, bool spread) {
+          FewKeys own = keys;
+          own.fetchFrom = from, own.fetchTo = to;
+          if (spread) {
+            own.turn = mul(floorDiv(lane, rows), turns), own.share = share;
+          }
+          // Of a column, only its own keys; without any, other keys' weights are 0.
+          auto [begin, until] = keysOf(args[1], floorDiv(lane, kColumn));
+          own.first = max(begin, key), own.last = min(until, end);
+          accumulateFewBlock(lane, rows, column, std::min(block, d - column), own, key);
         };
+        Value few = le(laneBlocks, c((all + turns - 1) / turns - 1)), begins = eq(lane, c(0));
+        auto whole = [&] { piece(from, to, false); };
+        auto first = [&] { piece(from, std::min(half, to), false); };
+        auto second = [&] { piece(std::min(half, to), to, false); };
+        auto spread = [&] { piece(from, to, true); };
         ifElse(
-            eq(lane, c(0)), [&] { ifElse(le(lanes, c(rows)), [&] { piece(from, to); }, [&] { piece(from, half); }); },
-            [&] { ifElse(eq(lane, c(rows)), [&] { piece(half, to); }, [&] { piece(0, 0); }); });
+            both(few, le(lane, c(rows))),
+            [&] { ifElse(begins, [&] { ifElse(le(lanes, c(rows)), whole, first); }, second); }, spread);
       });
     }
   });
 }
 
-/// `rows` lanes by `width` elements of V from `column`.
-void Body::accumulateFewBlock(Value lane, int64_t rows, int64_t column, int64_t width, const FewKeys &keys) {
+/// `rows` lanes by `width` elements of V from `column`, for keys of the run that begins at `run`.
+void Body::accumulateFewBlock(Value lane, int64_t rows, int64_t column, int64_t width, const FewKeys &keys, Value run) {
   Value scores = args[0], table = args[4], blockPitch = args[5], acc = args[6];
   int64_t vectors = (width + vl - 1) / vl, pitch = paddedRow(d) * 4, together = pairs ? 2 : 1;
-  Value to = at(acc, add(mul(lane, pitch), column * 4)), p = at(scores, mul(lane, 4));
+  Value to = at(acc, add(mul(lane, pitch), column * 4));
+  Value p = at(scores, add(mul(floorDiv(lane, kColumn), args[3]), mul(floorMod(lane, kColumn), 4)));
   Values init;
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < vectors; ++j) {
@@ -1144,8 +1160,17 @@ void Body::accumulateFewBlock(Value lane, int64_t rows, int64_t column, int64_t 
     }
   }
   Values sums = loop(keys.first, keys.last, together, init, [&](Value k, ValueRange sum) {
-    for (int64_t n = 0; keys.fetchFrom < keys.fetchTo && n < together; ++n) {
-      Value row = at(rowAddress(keys.ahead, add(sub(k, keys.first), n)), keys.distance);
+    Value number = sub(k, run);
+    if (keys.turn) {
+      int64_t lines = (keys.fetchTo - keys.fetchFrom + 63) / 64;
+      if (lines > 0) {
+        Value turn = add(keys.turn, floorDiv(number, together)), line = floorDiv(mul(turn, keys.share), 1 << 16);
+        Value row = at(rowAddress(keys.ahead, floorDiv(line, lines)), keys.distance);
+        prefetch(at(row, add(mul(floorMod(line, lines), 64), keys.fetchFrom)), 64);
+      }
+    }
+    for (int64_t n = 0; !keys.turn && keys.fetchFrom < keys.fetchTo && n < together; ++n) {
+      Value row = at(rowAddress(keys.ahead, add(number, n)), keys.distance);
       prefetch(at(row, keys.fetchFrom), keys.fetchTo - keys.fetchFrom);
     }
     Value even = rowAddress(table, k), odd, keep;

@@ -55,8 +55,8 @@ enum class TileKernel {
   Finite,     ///< (table, count, block pitch) -> i1: every element is finite; native: (buffer, pairs, block pitch)
   Accumulate, ///< (S, columns, lanes, column pitch, table, block pitch, acc): acc[lane] += sum_key P * row[key]
   SoftmaxAccumulate, ///< Softmax (…, acc), then Accumulate with (table, block pitch); 32 registers
-  AccumulateFew,   ///< (…, table, distance): the same for one column, native: from rows (block pitch unused); asks for
-                   ///< the next rows, then for `fetch` bytes at table[0], ... + distance
+  AccumulateFew,   ///< (…, table, distance, count): the same for rows that are read once, native: in place (block pitch
+                   ///< unused); asks for the next rows, then for `fetch` bytes at table[0], ... + distance
   AccumulateExact, ///< (…, stride of d, acc): leaves out pairs with P = 0, so that 0 * NaN cannot reach acc
   Finish,          ///< (acc row, factor, out, stride of d): out[d] = acc[d] * factor in the storage type
 };

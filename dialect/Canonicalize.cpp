@@ -13,6 +13,7 @@
 //===----------------------------------------------------------------------===//
 #include "dialect/Affine.h"
 #include "dialect/Condition.h"
+#include "dialect/DifferenceSet.h"
 #include "dialect/PatternMeaning.h"
 #include "dialect/SetPatterns.h"
 
@@ -604,67 +605,24 @@ bool isConstant(const PatternNode &n) {
   return n.operands.empty() && std::all_of(n.ints.begin(), n.ints.end(), literal);
 }
 
-std::optional<PeriodicSet> windowSet(const PatternNode &n) {
-  int64_t dilation = n.ints[2].value;
-  auto reach = [&](size_t k) -> std::optional<int64_t> {
-    int64_t v = 0;
-    if (__builtin_mul_overflow(n.ints[k].value, dilation, &v) || v > PeriodicSet::maxBound / 2 ||
-        v < -PeriodicSet::maxBound / 2) {
-      return std::nullopt;
-    }
-    return v;
-  };
-  std::optional<PeriodicSet> s = PeriodicSet::all();
-  if (n.ints[0].kind != IntArg::Infinity) {
-    std::optional<int64_t> left = reach(0);
-    std::optional<PeriodicSet> ray = left ? PeriodicSet::below(*left + 1) : std::nullopt;
-    s = ray ? s->intersect(*ray) : std::nullopt;
-  }
-  if (s && n.ints[1].kind != IntArg::Infinity) {
-    std::optional<int64_t> right = reach(1);
-    std::optional<PeriodicSet> ray = right ? PeriodicSet::from(-*right) : std::nullopt;
-    s = ray ? s->intersect(*ray) : std::nullopt;
-  }
-  if (s && dilation != 1) {
-    std::optional<PeriodicSet> lattice = PeriodicSet::periodic(dilation, {{0, 1}});
-    s = lattice ? s->intersect(*lattice) : std::nullopt;
-  }
-  return s;
-}
-
-std::optional<PeriodicSet> primitiveDiffs(const PatternNode &n) {
-  switch (n.kind) {
-  case PatternKind::Causal:
-    return PeriodicSet::from(n.ints.empty() ? 0 : n.ints[0].value);
-  case PatternKind::Window:
-    return windowSet(n);
-  case PatternKind::Stride:
-    return PeriodicSet::periodic(n.ints[0].value, {{n.ints[1].value, n.ints[1].value + 1}});
-  case PatternKind::Offsets: {
-    std::vector<Interval> points;
-    for (const IntArg &a : n.ints) {
-      points.push_back({a.value, a.value + 1});
-    }
-    return PeriodicSet::ofIntervals(std::move(points));
-  }
-  default:
-    return std::nullopt;
-  }
-}
-
 /// The set of a constant list.
 std::optional<PeriodicSet> listSet(const std::vector<RangeArg> &ranges) {
-  PeriodicSet all;
+  std::vector<Interval> finite;
+  PeriodicSet rays;
   for (const RangeArg &r : ranges) {
-    std::optional<PeriodicSet> one =
-        r.hi.kind == IntArg::Infinity ? PeriodicSet::from(r.lo.value) : PeriodicSet::interval(r.lo.value, r.hi.value);
-    std::optional<PeriodicSet> sum = one ? all.unite(*one) : std::nullopt;
+    if (r.hi.kind != IntArg::Infinity) {
+      finite.push_back({r.lo.value, r.hi.value});
+      continue;
+    }
+    std::optional<PeriodicSet> ray = PeriodicSet::from(r.lo.value);
+    std::optional<PeriodicSet> sum = ray ? rays.unite(*ray) : std::nullopt;
     if (!sum) {
       return std::nullopt;
     }
-    all = *sum;
+    rays = *sum;
   }
-  return all;
+  std::optional<PeriodicSet> all = PeriodicSet::ofIntervals(std::move(finite));
+  return all ? all->unite(rays) : std::nullopt;
 }
 
 Tree negatedLeaf(const Pattern &p, bool negated) { return leafTree(negated ? ~p : p); }
@@ -804,7 +762,7 @@ Tree primitive(const Pattern &p, bool negated) {
   case PatternKind::Window:
   case PatternKind::Stride:
   case PatternKind::Offsets: {
-    std::optional<PeriodicSet> s = isConstant(n) ? primitiveDiffs(n) : std::nullopt;
+    std::optional<PeriodicSet> s = isConstant(n) ? primitiveDifferences(n) : std::nullopt;
     return s ? ofSet(Node::Diff, *s, negated) : negatedLeaf(p, negated);
   }
   case PatternKind::Block:

@@ -1,14 +1,14 @@
 //===- DifferenceParts.h - Patterns in i - j alone, in few parts ----------===//
 //
-// A pattern that depends on d = i - j alone is eventually periodic on both
-// sides. It is tabulated over its thresholds and two periods, and cut into
-// intervals and arithmetic progressions of runs.
+// A pattern that depends on d = i - j alone is a set of integers that is
+// periodic far out on both sides (DifferenceSet.h). It is cut into intervals and
+// arithmetic progressions of runs.
 //
 //===----------------------------------------------------------------------===//
 #ifndef HEDDLE_DIALECT_DIFFERENCEPARTS_H
 #define HEDDLE_DIALECT_DIFFERENCEPARTS_H
 
-#include "dialect/Pattern.h"
+#include "dialect/DifferenceSet.h"
 
 namespace heddle {
 
@@ -19,11 +19,8 @@ struct DifferencePart {
   int64_t period = 0, start = 0, length = 0;
 };
 
-/// True where only literals and i - j decide.
-bool isDifference(const Pattern &p);
-
 /// Disjoint parts of p (of its complement where `negated`); nullopt where the
-/// table or the number of parts would be too large.
+/// set or the number of parts would be too large.
 std::optional<std::vector<DifferencePart>> differenceParts(const Pattern &p, bool negated);
 
 } // namespace heddle

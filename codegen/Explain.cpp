@@ -116,6 +116,15 @@ public:
     b = sizes.dimension("b", op.getQ(), 0, 1);
     h = sizes.dimension("h", op.getQ(), 1, 8);
     nq = sizes.dimension("nq", op.getQ(), 2, 1024);
+    for (const auto &[name, given] : {std::pair("hk", op.getKeys()), std::pair("hv", op.getValues())}) {
+      for (Value tensor : given) {
+        const int64_t heads = headsOf(tensor, name, 0);
+        if (heads != 0 && h % heads != 0) {
+          throw Failure{HEDDLE_INVALID_VALUE, "expected h to be a multiple of " + std::string(name) + ", but got h = " +
+                                                  std::to_string(h) + " and " + name + " = " + std::to_string(heads)};
+        }
+      }
+    }
     d = sizes.dimension("d", op.getQ(), 3, 64);
     dv = sizes.dimension("dv", op.getValues()[0], 3, d);
     model = MachineModel::load(typeName(cast<RankedTensorType>(op.getQ().getType()).getElementType()));
@@ -656,7 +665,12 @@ std::string explainText(llvm::StringRef spec, llvm::StringRef sizesText, bool as
     for (attn::AttendOp op : attends) {
       facts[op] = Explainer(op, sizes).explain();
     }
-    all["ops"] = opsOf(function, sizes, facts);
+    json::Array ops = opsOf(function, sizes, facts);
+    if (ops.empty()) {
+      throw Failure{HEDDLE_COMPILE_FAILED,
+                    "expected a function that computes and returns a tensor, but got one that does not"};
+    }
+    all["ops"] = std::move(ops);
     for (attn::AttendOp op : ArrayRef(attends).drop_back(attends.empty() ? 0 : 1)) {
       words += inWords(facts[op]) + "\n";
     }

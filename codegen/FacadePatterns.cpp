@@ -7,6 +7,7 @@
 
 #include "codegen/Facade.h"
 
+#include "dialect/ErrorExcerpt.h"
 #include "dialect/PatternSet.h"
 
 #include <algorithm>
@@ -20,17 +21,6 @@ namespace {
 struct Refused {
   std::string message;
 };
-
-/// "1:9: expected ..." under the text and a caret.
-std::string located(const std::string &text, const PatternError &error) {
-  size_t at = std::min(error.offset, text.size());
-  size_t start = text.rfind('\n', at == 0 ? 0 : at - 1);
-  start = at == 0 || start == std::string::npos ? 0 : start + 1;
-  auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(start), '\n');
-  std::string shown = text.substr(start, text.find('\n', start) - start);
-  return "<pattern>:" + std::to_string(line) + ":" + std::to_string(at - start + 1) + ": error: " + error.message +
-         "\n  " + shown + "\n  " + std::string(at - start, ' ') + "^";
-}
 
 /// Names of run-time operands are numbered over all patterns of one question, so
 /// that the same name means the same values.

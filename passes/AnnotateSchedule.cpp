@@ -182,7 +182,8 @@ struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePas
     }
     if (int64_t n = operationsOf(schedule); n > kMaxOperations) {
       op.emitOpError() << "expected a pattern whose bounds and conditions take at most " << kMaxOperations
-                       << " operations, but got " << n;
+                       << " operations, but got " << n
+                       << "; a long list can be a run-time one, as in keys(%flags), listed(%lists) or mask(%bits)";
       return signalPassFailure();
     }
     Type element = v.getElementType();

@@ -1,6 +1,6 @@
 //===- SpecSource.cpp - A spec from a file, stdin or an inline pattern ----===//
 
-#include "dialect/Pattern.h"
+#include "dialect/ErrorExcerpt.h"
 #include "tools/Support.h"
 
 #include <algorithm>
@@ -82,16 +82,6 @@ std::string tensorType(int64_t heads, int64_t width, const std::string &dtype) {
   return "tensor<?x" + std::to_string(heads) + "x?x" + std::to_string(width) + "x" + dtype + ">";
 }
 
-/// "<pattern>:1:9: error: expected ..." over the line and a caret.
-std::string located(const std::string &text, const PatternError &error) {
-  size_t at = std::min(error.offset, text.size());
-  size_t start = at == 0 ? std::string::npos : text.rfind('\n', at - 1);
-  start = start == std::string::npos ? 0 : start + 1;
-  auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(start), '\n');
-  return "<pattern>:" + std::to_string(line) + ":" + std::to_string(at - start + 1) + ": error: " + error.message +
-         "\n  " + text.substr(start, text.find('\n', start) - start) + "\n  " + std::string(at - start, ' ') + "^";
-}
-
 /// A spec with one segment whose pattern is `source.pattern`, alone on its
 /// lines so that places in it keep their columns.
 Spec specAround(const SpecSource &source) {
@@ -165,6 +155,9 @@ Spec readSpec(const SpecSource &source) {
     if (file.bad()) {
       throw Failure(2, "expected a readable spec file, but got '" + source.path + "'");
     }
+  }
+  if (spec.text.rfind("\xef\xbb\xbf", 0) == 0) {
+    spec.text.erase(0, 3); // a byte order mark
   }
   if (spec.text.find('\0') != std::string::npos) {
     throw Failure(2, "expected spec text, but got a binary file '" + spec.name + "'");

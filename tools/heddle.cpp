@@ -37,12 +37,14 @@ By the ending of OUT:
   .bundle  the kernel with its manifest: hd.load("k.bundle") in Python runs it without a compiler
   .o .so   object and shared object (ld.lld does the linking); the entry is heddle_task, see docs/abi.md
   .s .ll   assembly and LLVM IR
+  .ptx     for a GPU; .cubin too, where ptxas is in PATH (or HEDDLE_PTXAS)
   .mlir    the IR after a stage: attn, schedule, tiles (default), vector, llvm
   .json    the manifest
 
 Examples:
   heddle compile examples/causal.mlir -o causal.bundle
   heddle compile examples/causal.mlir --target=x86-64-v3 -o causal.s
+  heddle compile examples/causal.mlir --target=sm_90a -o causal.ptx
   heddle compile --pattern 'causal & window(63, 0)' --shape h=8,d=64 --dtype bf16 -o window.mlir --stage=schedule
   heddle compile examples/alibi.mlir -o -  --stage=llvm                   to the terminal)";
 
@@ -103,9 +105,11 @@ CLI::App *addCommand(CLI::App &app, const char *name, const char *about, const c
 
 void addCompile(CLI::App &app, std::function<int()> &action, CompileOptions &options) {
   CLI::App *command =
-      addCommand(app, "compile", "spec to object, assembly, shared object, bundle or IR", kCompileFooter);
+      addCommand(app, "compile", "spec to object, assembly, PTX, cubin, shared object, bundle or IR", kCompileFooter);
   addSource(*command, options.source);
-  command->add_option("--target,-t", options.target, "native, x86-64-v2, x86-64-v3 or x86-64-v4")
+  command
+      ->add_option("--target,-t", options.target,
+                   "native, x86-64-v2, x86-64-v3, x86-64-v4, or a GPU: sm_80, sm_86, sm_89, sm_90, sm_90a")
       ->capture_default_str();
   command->add_option("--output,-o", options.output, "where to, - for the terminal")->required();
   command->add_option("--stage", options.stage, "attn, schedule, tiles, vector, llvm, llvm-ir or asm");

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Core.h"
+#include "dialect/ErrorExcerpt.h"
 #include "dialect/Pattern.h"
 #include "dialect/RowSets.h"
 
@@ -325,8 +326,7 @@ void bindPatterns(py::module_ &m) {
                     };
                     auto result = parsePattern(text, resolve);
                     if (auto *error = std::get_if<PatternError>(&result)) {
-                      throw py::value_error(error->message + "\n  " + text + "\n  " + std::string(error->offset, ' ') +
-                                            "^");
+                      throw py::value_error(error->message + "\n" + excerptAt(text, error->offset));
                     }
                     return py::make_tuple(checked(std::get<Pattern>(result)), names);
                   })

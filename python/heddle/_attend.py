@@ -138,14 +138,16 @@ def attend(
             out=out, return_lse=return_lse, max_waste=max_waste,
         )  # fmt: skip
         return tuple(r[0] for r in whole) if return_lse else whole[0]
+    if layout not in _LAYOUTS:
+        raise ValueError(f"expected a layout among bhnd, bnhd, nhd, but got {layout!r}")
     if compiling():
         from ._torch import attend_compiling
 
+        if max_waste is not None:
+            raise ValueError("expected no max_waste inside of torch.compile, but got one; ask outside of it")
         return attend_compiling(
             q, k, v, where, score, scale, sink, segments, normalizer, q_offset, k_offset, layout, out, return_lse
         )
-    if layout not in _LAYOUTS:
-        raise ValueError(f"expected a layout among bhnd, bnhd, nhd, but got {layout!r}")
     if isinstance(q, TensorValue):
         return attend_traced(
             q, segments_of(q, k, v, where, score, k_offset, segments), scale, sink, normalizer, q_offset, layout, out,

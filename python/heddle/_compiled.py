@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,13 +22,23 @@ class LeakWarning(UserWarning):
 
 def kernel_of(text: str, target: str = "native") -> Any:
     """The kernel of a spec, compiled where no cache has it; what the compiler warns of becomes a warning."""
-    before = _core.cache_stats()["compiles"]
+    before = _core.cache_stats()
     kernel = _core.kernel_get(text, text, target)
-    if _core.cache_stats()["compiles"] != before:
+    after = _core.cache_stats()
+    if after["write_failures"] != before["write_failures"]:
+        _warn_of_cache(_core.cache_path())
+    if after["compiles"] != before["compiles"]:
         for line in _core.last_remarks().splitlines():
             if " warning: " in line:
                 warnings.warn(line.split(" warning: ", 1)[1], LeakWarning, stacklevel=2)
     return kernel
+
+
+@functools.cache
+def _warn_of_cache(path: str) -> None:
+    """Once for each folder."""
+    text = f"expected a folder that can be written for the kernel cache, but got {path}: each process compiles again"
+    warnings.warn(f"{text}; HEDDLE_CACHE_DIR names another", RuntimeWarning, stacklevel=3)
 
 
 def gpu_kernel(text: str, target: str) -> GpuKernel:

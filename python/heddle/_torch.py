@@ -267,13 +267,17 @@ def attend_compiling(
     q_offset: Any, k_offset: Any, layout: str, out: Any, return_lse: bool,
 ) -> Any:  # fmt: skip
     """`attend` as torch.compile sees it: one call of `heddle::attend`."""
-    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (q, k, v)):
+    if segments is None:
+        segments = [Segment(k, v, where, score, None, k_offset, None)]
+    given = [q, out, sink, scale]
+    for s in segments:
+        given.append(s.k)
+        given.append(s.v)
+    if torch.is_grad_enabled() and any(isinstance(x, torch.Tensor) and x.requires_grad for x in given):
         raise ValueError(
             "expected tensors without gradient, but got one that requires grad: there is no backward pass yet; "
             "call it under torch.no_grad()"
         )
-    if segments is None:
-        segments = [Segment(k, v, where, score, None, k_offset, None)]
     tensors: list[Any] = [q]
     dots: list[Any] = []
     ints: list[Any] = []

@@ -34,6 +34,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string>
+#include <string_view>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -375,6 +376,10 @@ int32_t heddle::rt::standardThreadCount() {
     if (const char *text = std::getenv(variable)) {
       if (int32_t n = parseThreadCount(text)) {
         return n;
+      }
+      if (*text && std::string_view(variable).starts_with("HEDDLE")) {
+        std::fprintf(stderr, "heddle: warning: expected %s to be a number of threads, but got '%s'; it is ignored\n",
+                     variable, text);
       }
     }
   }

@@ -323,6 +323,10 @@ ERRORS = [
     ({"v": V[..., :0]}, ValueError, "expected v with a head dimension from 1 to 1024, but got 0"),
     ({"sink": np.zeros((1, 4), np.float32)}, TypeError, r"expected float32 of shape \[heads\] or \[1\] for sink, but"),
     ({"sink": np.zeros(4, np.float16)}, TypeError, "for sink, but got float16"),
+    (
+        {"where": hd.keys(list(range(0, 40000, 3)) + list(range(1, 40000, 7)))}, ValueError,
+        r"take at most 20000 operations, but got \d+; a long list can be a run-time one, as in keys\(%flags\)",
+    ),
     ({"max_waste": "much"}, TypeError, "expected a number for max_waste, but got str"),
     (
         {"score": lambda s, b, h, i, j: s + hd.tensor(np.zeros(5, np.float32))[5]}, IndexError,
@@ -619,6 +623,31 @@ def test_max_waste() -> None:
         hd.attend(q, k, v, where=lambda b, h, i, j: table[i] == j, max_waste=0.1)
     with pytest.raises(ValueError, match="between 0 and 1"):
         hd.attend(q, k, v, max_waste=2)
+
+
+WARNS = """
+import numpy as np, warnings, heddle as hd
+x = np.ones((1, 1, 8, 16), np.float32)
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    for where in (hd.full, hd.causal): hd.attend(x, x, x, where=where)
+    hd.num_threads()
+print(*(w.message for w in seen), sep="\\n")
+"""
+
+
+def test_a_cache_that_cannot_be_written_and_a_bad_thread_count_are_told(tmp_path: Path) -> None:
+    import os
+
+    file = tmp_path / "file"
+    file.write_text("")
+    env = {**os.environ, "HEDDLE_CACHE_DIR": str(file / "cache"), "HEDDLE_NUM_THREADS": "many"}
+    done = subprocess.run([sys.executable, "-c", WARNS], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.strip().splitlines()
+    assert f"for the kernel cache, but got {file / 'cache'}: each process compiles again" in line
+    assert "expected HEDDLE_NUM_THREADS to be a number of threads, but got 'many'" in done.stderr
+    assert fresh(WARNS, tmp_path).strip() == ""
 
 
 def test_threads_setting() -> None:

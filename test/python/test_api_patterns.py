@@ -282,6 +282,19 @@ def test_errors_say_what_was_expected(make: object, error: type[Exception], text
         make()  # type: ignore[operator]
 
 
+def test_parse_error_shows_the_place_in_a_long_or_a_later_line() -> None:
+    with pytest.raises(ValueError) as e:
+        hd.parse("causal | " * 5000 + "windw(3, 0)" + " | causal" * 5000)
+    message = str(e.value).splitlines()
+    assert len(message) == 3 and max(map(len, message)) < 200
+    assert message[-1].index("^") == message[-2].index("windw")
+    with pytest.raises(ValueError) as e:
+        hd.parse("causal\n | windw(3, 0)\n | full")
+    message = str(e.value).splitlines()
+    assert message[-2].strip() == "| windw(3, 0)"
+    assert message[-1].index("^") == message[-2].index("windw")
+
+
 def test_parse_error_points_at_the_place() -> None:
     with pytest.raises(ValueError) as e:
         hd.parse("causal & windw(3, 0)")

@@ -149,3 +149,16 @@ def test_gradients_are_refused() -> None:
     q, k, v = tensors()
     with pytest.raises(Exception, match="requires grad"):
         compiled(f)(q.requires_grad_(), k, v)
+    q = q.detach()
+    with pytest.raises(Exception, match="requires grad"):
+        compiled(lambda q, k, v: hd.attend(q, segments=[hd.segment(k, v)]))(q, k, v.clone().requires_grad_())
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [({"layout": "hbnd"}, "expected a layout among bhnd, bnhd, nhd"), ({"max_waste": 0.5}, "expected no max_waste")],
+)
+def test_arguments_that_have_no_meaning_are_refused(given: dict[str, object], text: str) -> None:
+    q, k, v = tensors()
+    with pytest.raises(Exception, match=text):
+        compiled(lambda q, k, v: hd.attend(q, k, v, **given))(q, k, v)

@@ -189,7 +189,7 @@ Value AttendTiler::emitScores(const Uniform &u, int64_t n, const Chunk &c) {
     Value signedScale = scaleOf(u, packOf(s.segment, 0));
     factor = e.max(signedScale, e.sub(e.constant(e.f32, 0.0), signedScale));
     scale = scored ? scale : factor;
-    if (!scored && maskable(s)) {
+    if (!scored && maskable(s) && !scalesLate(s.segment)) {
       scale = e.select(c.masked, e.constant(e.f32, 1.0), factor);
     }
   }
@@ -306,6 +306,11 @@ void AttendTiler::emitLive(int64_t n) {
   auto fn = function(name("live", n), {e.ptr, e.ptr, e.i64, e.i64});
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
+  if (inRuns(s)) {
+    emitLiveOfRun(u, n);
+    func::ReturnOp::create(builder, e.loc);
+    return;
+  }
   Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
   Value groupCount = e.floorDiv(e.add(count, kKeyGroup - 1), e.c(kKeyGroup));
   e.loop(e.c(0), groupCount, 1, [&](Value g) {
@@ -391,5 +396,111 @@ void AttendTiler::emitLive(int64_t n) {
     e.store(e.min(e.mul(range[1], kKeyGroup), count), e.at(at, 8), 8);
   });
   func::ReturnOp::create(builder, e.loc);
+}
+
+/// True where a chunk's keys are equally far apart, and each lane has an interval of them.
+bool AttendTiler::inRuns(const Stratum &s) {
+  bool filtered = bool(s.residual) || bool(s.keep) || bool(s.ids) || bool(s.list);
+  return s.key.size() == 1 && s.key[0].radix == 1 && !filtered;
+}
+
+/// The same where each lane has an interval of the chunk: a column's range is from the least begin of its lanes to the
+/// greatest end. Keys between the greatest begin and the least end are sure.
+void AttendTiler::emitLiveOfRun(const Uniform &u, int64_t n) {
+  const Stratum &s = schedule.strata[n];
+  constexpr int64_t kColumns = kLanes / kColumn;
+  using Kind = vector::CombiningKind;
+  Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8), zero = e.c(0);
+  Value groupCount = e.floorDiv(e.add(count, kKeyGroup - 1), e.c(kKeyGroup));
+  SmallVector<LaneInterval> list = intervals(s);
+  Type word = builder.getIntegerType(std::max<int64_t>(vl, 8)), bits = builder.getIntegerType(vl);
+  int64_t step = s.key[0].step;
+  Value origin = e.toInt(e.load(e.i32, in(u, fKeys), 4), e.i64);
+  // The first key of the chunk at or behind a position.
+  auto keyAt = [&](Value position) {
+    Value key = e.floorDiv(e.add(e.sub(e.toInt(position, e.i64), origin), step - 1), step);
+    return e.max(e.min(key, count), zero);
+  };
+  auto setRange = [&](int64_t offset, Value column, Value first, Value last) {
+    Value at = e.at(in(u, offset), e.mul(column, 16));
+    e.store(first, at, 8);
+    e.store(last, e.at(at, 8), 8);
+  };
+  Value columnEnd = e.floorDiv(e.add(lanes, kColumn - 1), kColumn);
+  e.loop(columnEnd, e.c(kColumns), 1, [&](Value column) { setRange(fColumns, column, zero, zero); });
+  e.loop(zero, columnEnd, 1, [&](Value column) {
+    SmallVector<std::pair<Value, Value>> ends; // of each register
+    Value least, greatest, sureFrom, sureTo;
+    for (int64_t r = 0; r < kColumn; r += vl) {
+      Value byte = e.mul(e.add(e.mul(column, kColumn), r), 4), lo, hi;
+      for (const LaneInterval &i : list) {
+        if (i.varies) {
+          Value x = e.load(e.vec(e.i32), e.at(in(u, i.lo), byte), 4);
+          Value y = e.load(e.vec(e.i32), e.at(in(u, i.hi), byte), 4);
+          lo = lo ? e.max(lo, x) : x;
+          hi = hi ? e.min(hi, y) : y;
+        }
+      }
+      ends.emplace_back(lo, hi);
+      least = least ? e.min(least, lo) : lo;
+      greatest = greatest ? e.max(greatest, hi) : hi;
+      sureFrom = sureFrom ? e.max(sureFrom, lo) : lo;
+      sureTo = sureTo ? e.min(sureTo, hi) : hi;
+    }
+    auto reduce = [&](Kind kind, Value v) {
+      return keyAt(vector::ReductionOp::create(builder, e.loc, kind, v).getResult());
+    };
+    Value from = reduce(Kind::MINSI, least), to = reduce(Kind::MAXSI, greatest), some = e.lt(from, to);
+    Value first = e.mul(e.floorDiv(from, kKeyGroup), kKeyGroup);
+    Value last = e.min(e.mul(e.floorDiv(e.add(to, kKeyGroup - 1), kKeyGroup), kKeyGroup), count);
+    first = e.select(some, first, zero);
+    last = e.select(some, last, zero);
+    Value sure = e.max(e.min(reduce(Kind::MAXSI, sureFrom), last), first);
+    Value unsure = e.max(e.min(reduce(Kind::MINSI, sureTo), last), sure);
+    setRange(fColumns, column, first, last);
+    setRange(fSure, column, sure, unsure);
+    SmallVector<Value> live;
+    for (int64_t r = 0; r < kColumn; r += vl) {
+      live.push_back(liveOf(u, e.add(e.mul(column, kColumn), r)));
+    }
+    if (!leavesSure(s)) {
+      Value ones = e.constant(e.vec(e.i32), int64_t(-1));
+      e.loop(e.mul(sure, liveRow()), e.mul(unsure, liveRow()), vl * 4,
+             [&](Value byte) { e.store(ones, e.at(live[0], byte), 1); });
+    }
+    auto write = [&](Value k) {
+      Value position = e.splat(e.toInt(e.add(origin, e.mul(k, step)), e.i32));
+      for (auto [to, range] : llvm::zip(live, ends)) {
+        Value inside = e.both(e.le(range.first, position), e.lt(position, range.second));
+        Value w = LLVM::BitcastOp::create(builder, e.loc, bits, inside);
+        if (bits != word) {
+          w = arith::ExtUIOp::create(builder, e.loc, word, w);
+        }
+        e.store(w, e.at(to, e.mul(k, liveRow())), 1);
+      }
+    };
+    e.loop(first, sure, 1, write);
+    e.loop(unsure, last, 1, write);
+  });
+  // Of each group: its first column and its end, a register of groups at once.
+  SmallVector<std::pair<Value, Value>> ranges;
+  for (int64_t column = 0; column < kColumns; ++column) {
+    Value at = in(u, fColumns + column * 16), to = e.load(e.i64, e.at(at, 8), 8);
+    ranges.emplace_back(e.splat(e.floorDiv(e.load(e.i64, at, 8), kKeyGroup)),
+                        e.splat(e.floorDiv(e.add(to, kKeyGroup - 1), kKeyGroup)));
+  }
+  Type lanesType = e.vec(e.i64);
+  e.loop(zero, groupCount, vl, [&](Value group) {
+    Value number = e.add(e.splat(group), e.iota());
+    Value first = e.constant(lanesType, kColumns), end = e.constant(lanesType, int64_t(0));
+    for (int64_t column = 0; column < kColumns; ++column) {
+      Value inside = e.both(e.le(ranges[column].first, number), e.lt(number, ranges[column].second));
+      Value here = e.constant(lanesType, column);
+      first = e.select(inside, e.min(first, here), first);
+      end = e.select(inside, e.add(here, 1), end);
+    }
+    Value both = e.either(first, arith::ShLIOp::create(builder, e.loc, end, e.constant(lanesType, int64_t(32))));
+    e.store(both, e.at(in(u, fGroups), e.mul(group, 8)), 8);
+  });
 }
 } // namespace heddle

@@ -18,6 +18,22 @@ Value AttendTiler::emitRegion(Region &region, Value args, ArrayRef<Value> argume
   return e.splat(emitScoreRegion(e, sig, args, region, arguments, captured));
 }
 
+/// The greatest of `top` and rows [first, last) of a column of S.
+Value AttendTiler::topOf(Value column, Value first, Value last, Value top) {
+  constexpr int64_t kUnroll = 4;
+  Value whole = e.add(first, e.mul(e.floorDiv(e.sub(last, first), kUnroll), kUnroll));
+  auto row = [&](Value k) { return e.loadRow(e.at(column, e.mul(k, kColumn * 4))); };
+  Values tops = e.loop(first, whole, kUnroll, Values(kUnroll, top), [&](Value k, ValueRange acc) {
+    Values next;
+    for (int64_t n = 0; n < kUnroll; ++n) {
+      next.push_back(e.max(row(e.add(k, n)), acc[n]));
+    }
+    return next;
+  });
+  Value all = e.max(e.max(tops[0], tops[1]), e.max(tops[2], tops[3]));
+  return e.loop(whole, last, 1, {all}, [&](Value k, ValueRange acc) { return Values{e.max(row(k), acc[0])}; })[0];
+}
+
 /// score(args, scratch, b, h): S := the region's scores in base 2; masked: dead pairs become -inf (0 where
 /// weights are not exponentials). tops := the greatest of each lane.
 /// With `byLane`, each lane has a head of its own.
@@ -32,7 +48,7 @@ void AttendTiler::emitScore(int64_t n, bool masked, bool byLane) {
   SmallVector<Value> scales; // what packing left out
   for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
     Value scale;
-    if (pairs) {
+    if (pairs && !scalesLate(s.segment)) {
       Value x = scaleOf(u, packOf(s.segment, dot));
       scale = e.max(x, e.sub(e.constant(e.f32, 0.0), x));
     }
@@ -100,7 +116,14 @@ void AttendTiler::emitScore(int64_t n, bool masked, bool byLane) {
       return Values{e.max(x, top)};
     };
     Values top = {e.constant(e.vec(e.f32), -INFINITY)};
-    if (along.empty()) {
+    if (masked && leavesSure(s)) {
+      Value sureRange = e.at(in(u, fSure), e.mul(e.floorDiv(lane, kColumn), 16));
+      Value sure = e.load(e.i64, sureRange, 8), unsure = e.load(e.i64, e.at(sureRange, 8), 8);
+      auto mask = [&](Value k, ValueRange tops) { return scoreKey(k, {}, tops[0]); };
+      top = e.loop(first, sure, 1, top, mask);
+      top = {topOf(columns[0], sure, unsure, top[0])};
+      top = e.loop(unsure, last, 1, top, mask);
+    } else if (along.empty()) {
       top = e.loop(first, last, 1, top, [&](Value k, ValueRange tops) { return scoreKey(k, {}, tops[0]); });
     } else {
       top = e.loop(first, last, vl, top, [&](Value k, ValueRange tops) {

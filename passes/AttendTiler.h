@@ -99,8 +99,8 @@ private:
   // Offsets in the frame.
   int64_t fFirst = 0, fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0,
           fRows = 0, fPositions = 0, fHeads = 0, fState = 0, fStageV = 0, fTile = 0, fTotal = 0, fSuper = 0,
-          fTouched = 0, fGroups = 0, fColumns = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0, fCareful = 0,
-          fToNext = 0, fRowsAhead = 0, fQueriesAway = 0, fFetch = 0, fOutRows = 0;
+          fTouched = 0, fGroups = 0, fColumns = 0, fSure = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0,
+          fCareful = 0, fToNext = 0, fRowsAhead = 0, fQueriesAway = 0, fFetch = 0, fOutRows = 0;
   // A state is m of its rows, l, then acc.
   int64_t sumsAt(int64_t rows) const { return rows * 4; }
   int64_t accAt(int64_t rows) const { return rows * 8; }
@@ -245,6 +245,12 @@ private:
   void emitManyValues(const Uniform &u, int64_t n, const Chunk &c, mlir::Value careful);
   void accumulateFew(const Uniform &u, int64_t n, const Chunk &c, mlir::Value rows, mlir::Value blockPitch);
   void emitLive(int64_t n);
+  static bool inRuns(const Stratum &s);
+  void emitLiveOfRun(const Uniform &u, int64_t n);
+  /// Packed pairs have no room for the scale: a constant one is left to softmax, also where pairs are dead.
+  bool scalesLate(int64_t segment) { return pairs && !isScored(segment) && sig.segments[segment].scale.arg < 0; }
+  /// Masking changes no key that all lanes have.
+  bool leavesSure(const Stratum &s) { return inRuns(s) && !isScored(s.segment) && (!pairs || scalesLate(s.segment)); }
   mlir::Value liveOf(const Uniform &u, mlir::Value lane) {
     mlir::Value column = e.mul(e.floorDiv(lane, kColumn), slots * liveRow());
     mlir::Value part = e.mul(e.floorDiv(e.floorMod(lane, kColumn), vl), liveWord());
@@ -264,6 +270,7 @@ private:
   //===--- AttendScore.cpp ---------------------------------------------------===//
 
   void emitScore(int64_t n, bool masked, bool byLane);
+  mlir::Value topOf(mlir::Value column, mlir::Value first, mlir::Value last, mlir::Value top);
   /// Address of lanes [lane, lane + width) of the first key in S of dot `dot`.
   mlir::Value scoresOf(const Uniform &u, int64_t dot, mlir::Value lane) {
     mlir::Value column = e.mul(e.floorDiv(lane, kColumn), columnPitch());

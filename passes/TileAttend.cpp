@@ -95,9 +95,10 @@ void AttendTiler::layout() {
   fPositions = frame.allocate(kLanes * 8);
   fHeads = frame.allocate(kLanes * 8);
   fState = frame.allocate(kLanes * 8);
-  fGroups = frame.allocate((keys / kKeyGroup + 1) * 8);
+  fGroups = frame.allocate((keys / kKeyGroup + 1 + vl) * 8);
   fColumns = frame.allocate(kLanes / kColumn * 16);
-  fLive = frame.allocate(kLanes / kColumn * keys * liveRow());
+  fSure = frame.allocate(kLanes / kColumn * 16);
+  fLive = frame.allocate(kLanes / kColumn * keys * liveRow() + vl * 4);
   fTops = frame.allocate(kLanes * 4);
   fUnusedTops = frame.allocate(kLanes * 4);
   fStageV = frame.allocate(stagedValues());

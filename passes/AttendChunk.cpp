@@ -253,7 +253,7 @@ void AttendTiler::emitManyValues(const Uniform &u, int64_t n, const Chunk &c, Va
   int64_t v = sig.argSlot(sig.segments[s.segment].v);
   Value stride = elementStride(u, v), rows = c.values, rowCount = c.count, blockPitch = e.c(valuePitch());
   if (pairs) {
-    rows = stageValues(u, n, c);
+    std::tie(rows, blockPitch) = stageValues(u, n, c);
     rowCount = e.floorDiv(e.add(c.count, 1), 2);
   } else if (sig.storage.isF32()) {
     // Few queries read rows that are far apart once, so that a copy gains nothing.
@@ -262,7 +262,7 @@ void AttendTiler::emitManyValues(const Uniform &u, int64_t n, const Chunk &c, Va
     e.ifThen(staged, [&] { stageValues(u, n, c); });
     blockPitch = e.select(staged, blockPitch, e.c(kValueBlock * 4));
   } else {
-    stageValues(u, n, c);
+    blockPitch = stageValues(u, n, c).second;
   }
   auto accumulate = [&] {
     auto many = [&] {

@@ -216,11 +216,12 @@ void AttendTiler::emitRun(const Uniform &u, int64_t n, Value base, Value lo, Val
   auto push = [&](Value first, Value count, int64_t masked) {
     e.call(name("push", n), {}, {u.args, u.scratch, u.b, u.h, e.add(base, first), count, e.c(masked), e.c(d.step)});
   };
-  Value total = steps(e.sub(hi, lo));
   if (!maskable(s)) {
-    push(lo, total, 0);
+    push(lo, steps(e.sub(hi, lo)), 0);
     return;
   }
+  lo = e.sub(lo, e.select(e.lt(lo, hi), keysBefore(u, n, e.add(base, lo)), e.c(0)));
+  Value total = steps(e.sub(hi, lo));
   Value a = e.max(e.max(lo, own.fullLo), e.sub(all.fullLo, base));
   Value b = e.min(e.min(hi, own.fullHi), e.sub(all.fullHi, base));
   Value before = e.min(steps(e.sub(a, lo)), total);

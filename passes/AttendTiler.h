@@ -109,7 +109,8 @@ private:
   int64_t memoryBytes() const { return splitKeys ? stateBytes(kLanes) + 64 : direct ? 0 : stateBytes(stateRows()); }
   int64_t slots = 0;                                      ///< keys that the tables and S have room for
   llvm::SmallVector<llvm::SmallVector<int64_t>> fHoisted; ///< of each stratum: lane values of hoistable(residual)
-  int64_t fKept = 0, fKeptTags = 0, keptSlots = 0;        ///< copies of values (StagedValues.cpp)
+  int64_t fKept = 0, fKeptTags = 0, fKeptRows = 0, keptBlocks = 0,
+          keptRing = 0; ///< copies of values (StagedValues.cpp)
   llvm::SmallVector<int64_t> fKeyTable, fKeyBase, fKeyStride, fScores, fStageK, fLower, fUpper;
 
   bool softmax() const { return sig.attend.getNormalizer() == attn::Normalizer::Softmax; }
@@ -265,7 +266,11 @@ private:
   bool keepsValues(int64_t n) const;
   void layoutKept();
   void forgetValues(const Uniform &u);
-  mlir::Value stageValues(const Uniform &u, int64_t n, const Chunk &c);
+  int64_t keptStep() const;
+  void copyValues(const Uniform &u, int64_t segment, mlir::Value rows, mlir::Value count, mlir::Value buffer,
+                  mlir::Value pitch);
+  mlir::Value keysBefore(const Uniform &u, int64_t n, mlir::Value position);
+  std::pair<mlir::Value, mlir::Value> stageValues(const Uniform &u, int64_t n, const Chunk &c);
 
   //===--- AttendScore.cpp ---------------------------------------------------===//
 

@@ -1,11 +1,11 @@
 //===- StagedValues.cpp - Copies of values, and which are kept ---------===//
 //
 // Values of 16 bits are copied before they are multiplied: to f32, or to pairs of
-// keys. Where all tiles walk the same keys from the first on, the copies are kept
-// for the next tile: each chunk of a head's keys has a place, whose tag says which
-// rows the copy is of. The runtime clears the frame's first word before a thread's
-// first task of a launch, and tags of an earlier launch are forgotten
-// (docs/abi.md).
+// keys. Tiles share keys, so copies are kept for the next tile, in blocks of
+// adjacent rows: each block has a place, whose tag says which rows the copy is of,
+// and a chunk of adjacent keys lies in places one after the other. The runtime
+// clears the frame's first word before a thread's first task of a launch, and tags
+// of an earlier launch are forgotten (docs/abi.md).
 //
 //===----------------------------------------------------------------------===//
 
@@ -17,82 +17,124 @@ namespace heddle {
 
 /// Bytes of all kept copies: with the rest of the frame below 2 MiB.
 static constexpr int64_t kMostKept = 5 << 18, kMostFrame = 2 << 20;
-/// A tag is the address of the first row, the number of rows, and their segment.
-static constexpr int64_t kTagBytes = 24, kTagRows = 8, kTagSegment = 16;
+/// Rows of a block; a tag is the address of its first row, and its segment.
+static constexpr int64_t kBlockRows = 32, kTagBytes = 16, kTagSegment = 8;
+/// Rows that are kept of a stratum whose rows have few keys (fewer than a split): they stay in the second-level cache.
+static constexpr int64_t kFewRows = 2560;
 
 /// True if a chunk of the stratum is always a run of adjacent keys, and tiles may share it.
 bool AttendTiler::keepsValues(int64_t n) const {
   const Stratum &s = schedule.strata[n];
   bool adjacent = s.key.size() == 1 && s.key[0].radix == 1 && s.key[0].step == 1 && s.choices == 0;
   bool filtered = bool(s.keep) || (bool(s.residual) && s.residual.hasLoad());
-  return bytes() == 2 && longStrata[n] && adjacent && !filtered && !bool(s.ids) && !bool(s.list);
+  return bytes() == 2 && !byRow(s) && adjacent && !filtered && !bool(s.ids) && !bool(s.list);
 }
 
+/// Bytes of a block of columns of one kept block of rows.
+int64_t AttendTiler::keptStep() const { return (pairs ? kBlockRows / 2 : kBlockRows) * kValueBlock * 4; }
+
 void AttendTiler::layoutKept() {
-  int64_t strata = schedule.strata.size(), room = std::min(kMostKept, kMostFrame - frame.size);
-  bool any = llvm::any_of(llvm::seq(strata), [&](int64_t n) { return keepsValues(n); });
-  keptSlots = any ? std::max<int64_t>(room / (stagedValues() + kTagBytes), 0) : 0;
-  fKeptTags = frame.allocate(keptSlots * kTagBytes);
-  fKept = frame.allocate(keptSlots * stagedValues());
+  int64_t room = std::min(kMostKept, kMostFrame - frame.size), wanted = 0;
+  int64_t few = (kFewRows + kBlockRows - 1) / kBlockRows;
+  // Blocks of a chunk, which begins anywhere in its first one.
+  int64_t chunk = (schedule.keyChunk + kBlockRows - 2) / kBlockRows + 1;
+  for (int64_t n = 0; n < int64_t(schedule.strata.size()); ++n) {
+    if (keepsValues(n)) {
+      wanted = std::max(wanted, longStrata[n] ? room : few + chunk - 1);
+    }
+  }
+  keptBlocks = std::min(wanted, room / (keptStep() * valueBlocks(sig.dv) + kTagBytes));
+  keptRing = std::min(few, keptBlocks - chunk + 1);
+  if (keptRing <= 0) {
+    keptBlocks = 0;
+  }
+  fKeptTags = frame.allocate(keptBlocks * kTagBytes);
+  fKeptRows = frame.allocate(kBlockRows * 8);
+  fKept = frame.allocate(keptBlocks * keptStep() * valueBlocks(sig.dv));
 }
 
 /// At the beginning of a task.
 void AttendTiler::forgetValues(const Uniform &u) {
-  if (keptSlots == 0) {
+  if (keptBlocks == 0) {
     return;
   }
   e.ifThen(e.eq(e.load(e.i64, in(u, fFirst), 8), e.c(0)), [&] {
     e.store(e.c(1), in(u, fFirst), 8);
-    e.loop(e.c(0), e.c(keptSlots), 1,
-           [&](Value slot) { e.store(e.c(0), e.at(in(u, fKeptTags), e.mul(slot, kTagBytes)), 8); });
+    e.loop(e.c(0), e.c(keptBlocks), 1,
+           [&](Value block) { e.store(e.c(0), e.at(in(u, fKeptTags), e.mul(block, kTagBytes)), 8); });
   });
 }
 
-/// Copies the chunk's values, unless a copy of them is kept, and returns the place. The table of f32 rows then points
-/// there.
-Value AttendTiler::stageValues(const Uniform &u, int64_t n, const Chunk &c) {
-  int64_t segment = schedule.strata[n].segment;
-  Value stride = elementStride(u, sig.argSlot(sig.segments[segment].v)), pitch = e.c(valuePitch());
-  auto copy = [&](Value buffer) {
-    if (pairs) {
-      e.call(declareTileKernel(module, TileKernel::StagePairs, sig.dv, sig.storage), {},
-             {c.values, c.count, stride, buffer, pitch});
-    } else {
-      e.call(declareTileKernel(module, TileKernel::Stage, sig.dv, sig.storage), {},
-             {c.values, c.count, stride, buffer, e.c(kValueBlock * 4), pitch});
-    }
-  };
-  Value scratch = in(u, fStageV);
-  if (keptSlots == 0 || !keepsValues(n)) {
-    copy(scratch);
-    return scratch;
+/// Copies rows of V to a buffer.
+void AttendTiler::copyValues(const Uniform &u, int64_t segment, Value rows, Value count, Value buffer, Value pitch) {
+  Value stride = elementStride(u, sig.argSlot(sig.segments[segment].v));
+  if (pairs) {
+    e.call(declareTileKernel(module, TileKernel::StagePairs, sig.dv, sig.storage), {},
+           {rows, count, stride, buffer, pitch});
+  } else {
+    e.call(declareTileKernel(module, TileKernel::Stage, sig.dv, sig.storage), {},
+           {rows, count, stride, buffer, e.c(kValueBlock * 4), pitch});
   }
+}
+
+/// A run of a stratum whose values are kept begins at an even row where pairs of rows are kept: how many keys before
+/// `position` that is.
+Value AttendTiler::keysBefore(const Uniform &u, int64_t n, Value position) {
+  bool even = pairs && keptBlocks > 0 && keepsValues(n) && schedule.keyChunk % 2 == 0;
+  return even ? e.floorMod(e.sub(position, kOffset(u, schedule.strata[n].segment)), 2) : e.c(0);
+}
+
+/// The chunk's values, copied unless a copy is kept: where they are, and the distance of their blocks of columns. The
+/// table of f32 rows then points there.
+std::pair<Value, Value> AttendTiler::stageValues(const Uniform &u, int64_t n, const Chunk &c) {
+  int64_t segment = schedule.strata[n].segment;
+  Value scratch = in(u, fStageV), scratchPitch = e.c(valuePitch());
+  auto copyAll = [&] { copyValues(u, segment, c.values, c.count, scratch, scratchPitch); };
+  if (keptBlocks == 0 || !keepsValues(n)) {
+    copyAll();
+    return {scratch, scratchPitch};
+  }
+  Value pitch = e.c(keptBlocks * keptStep());
   Value row = e.sub(e.toInt(e.load(e.i32, in(u, fKeys), 4), e.i64), kOffset(u, segment));
-  Value number = e.floorDiv(row, schedule.keyChunk), fits = e.lt(number, e.c(keptSlots));
-  number = e.select(fits, number, e.c(0));
-  Value buffer = e.select(fits, e.at(in(u, fKept), e.mul(number, stagedValues())), scratch);
-  Value tag = e.at(in(u, fKeptTags), e.mul(number, kTagBytes));
-  Value first = e.load(e.i64, c.values, 8), rows = e.load(e.i64, e.at(tag, kTagRows), 8);
-  // The last pair of an odd count has one row.
-  Value enough = e.both(e.lt(c.count, rows), e.eq(e.floorMod(c.count, 2), e.c(0)));
-  enough = e.either(enough, e.eq(c.count, rows));
-  Value same = e.both(e.eq(e.load(e.i64, tag, 8), first), e.eq(e.load(e.i64, e.at(tag, kTagSegment), 8), e.c(segment)));
-  Value hit = e.both(fits, e.both(same, enough));
-  auto point = [&] {
-    if (!pairs) {
-      e.loop(e.c(0), c.count, 1,
-             [&](Value k) { e.store(e.at(buffer, e.mul(k, kValueBlock * 4)), e.at(c.values, e.mul(k, 8)), 8); });
-    }
-  };
-  e.ifElse(hit, point, [&] {
-    copy(buffer);
-    e.ifThen(fits, [&] {
-      e.store(first, tag, 8);
-      e.store(c.count, e.at(tag, kTagRows), 8);
+  Value first = e.floorDiv(row, kBlockRows), inside = e.floorMod(row, kBlockRows);
+  Value last = e.floorDiv(e.add(e.add(row, c.count), -1), kBlockRows), end = e.add(last, 1);
+  // Of long rows the first ones are kept; of short ones those that were used last.
+  Value shift = longStrata[n] ? e.c(0) : e.sub(e.floorMod(first, keptRing), first);
+  Value fits = longStrata[n] ? e.lt(last, e.c(keptBlocks)) : e.constant(e.i1, int64_t(1));
+  if (pairs) {
+    fits = e.both(fits, e.eq(e.floorMod(row, 2), e.c(0)));
+  }
+  auto placeOf = [&](Value block) { return e.mul(e.add(block, shift), keptStep()); };
+  Value offset = e.add(placeOf(first), e.mul(e.floorDiv(inside, pairs ? 2 : 1), kValueBlock * 4));
+  Value kept = e.at(in(u, fKept), offset);
+  auto keepBlock = [&](Value block) {
+    Value tag = e.at(in(u, fKeptTags), e.mul(e.add(block, shift), kTagBytes));
+    Value begin = e.mul(block, kBlockRows), stride = e.load(e.i64, in(u, fValueStride), 8);
+    Value address = e.add(e.load(e.i64, in(u, fValueBase), 8), e.mul(begin, stride));
+    Value differs = e.either(e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, tag, 8), address),
+                             e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, e.at(tag, kTagSegment), 8), e.c(segment)));
+    e.ifThen(differs, [&] {
+      Value count = e.min(e.sub(keyRows(u, segment), begin), e.c(kBlockRows));
+      e.loop(e.c(0), e.c(kBlockRows), vl, [&](Value t) {
+        Value number = e.add(e.splat(t), e.iota());
+        e.store(e.add(e.splat(address), e.mul(number, e.splat(stride))), e.at(in(u, fKeptRows), e.mul(t, 8)), 8);
+      });
+      copyValues(u, segment, in(u, fKeptRows), count, e.at(in(u, fKept), placeOf(block)), pitch);
+      e.store(address, tag, 8);
       e.store(e.c(segment), e.at(tag, kTagSegment), 8);
     });
-  });
-  return buffer;
+  };
+  e.ifElse(
+      fits,
+      [&] {
+        e.loop(first, end, 1, keepBlock);
+        if (!pairs) {
+          e.loop(e.c(0), c.count, 1,
+                 [&](Value k) { e.store(e.at(kept, e.mul(k, kValueBlock * 4)), e.at(c.values, e.mul(k, 8)), 8); });
+        }
+      },
+      copyAll);
+  return {e.select(fits, kept, scratch), e.select(fits, pitch, scratchPitch)};
 }
 
 } // namespace heddle

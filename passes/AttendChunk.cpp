@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "dialect/LinearForm.h"
 #include "passes/AttendTiler.h"
 
 using namespace mlir;
@@ -100,8 +101,23 @@ void AttendTiler::findRows(const Uniform &u, int64_t segment, Chunk &c) {
   }
 }
 
-/// The record of what the dots of a chunk fetch: the rows of noteAhead; its values, if few tiles read them; where keys
-/// lie far apart, so that no stream of the hardware fetches them, the next tile's, which are these, moved as its
+/// Of a tile's keys, the first so many that the tile before it had not, as far as is known: those of a band move as the
+/// queries do, and tiles follow each other downwards.
+Value AttendTiler::newKeys(const Uniform &u, const Stratum &s) {
+  auto moves = [](const Expr &lower) {
+    return (LinearForm::of(lower) - LinearForm::of(Expr::symbol(Sym::Query))).isConstant();
+  };
+  const KeyDigit &d = s.key[0];
+  if (s.key.size() > 1 || d.radix != 1 || d.step != 1 ||
+      !(llvm::any_of(s.lower, moves) || llvm::any_of(d.lower, moves))) {
+    return e.c(kFar);
+  }
+  Value came = e.load(e.i64, in(u, fCame), 8);
+  return e.select(e.lt(came, e.c(0)), e.sub(e.c(0), came), e.c(kFar));
+}
+
+/// The record of what the dots of a chunk fetch: the rows of noteAhead; its new values, if few tiles read them; where
+/// keys lie far apart, so that no stream of the hardware fetches them, the next tile's, which are these, moved as its
 /// queries are.
 void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
   Value record = in(u, fFetch), rows = e.load(e.i64, in(u, fRowsAhead), 8), toNext = e.load(e.i64, in(u, fToNext), 8);
@@ -120,7 +136,9 @@ void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
   }
   Value wanted = e.select(e.lt(e.c(0), rows), e.c(kinds), e.c(0));
   // Values that are read for this tile alone are asked for by each other, but the first.
-  kind(fValueTable, e.c(0), c.once ? e.select(c.once, e.c(2 * kNarrowKeys), c.count) : c.count);
+  Value fresh = e.load(e.i64, in(u, fNewKeys), 8), asked = e.min(fresh, c.count);
+  e.store(e.max(e.sub(fresh, c.count), e.c(0)), in(u, fNewKeys), 8);
+  kind(fValueTable, e.c(0), c.once ? e.select(c.once, e.c(2 * kNarrowKeys), asked) : asked);
   Value few = longStrata[n] ? onlyTile(u) : e.constant(e.i1, int64_t(1));
   wanted = e.select(few, e.c(kinds), wanted);
   kind(fKeyTable[0], away(fKeyStride[0]), c.count);

@@ -110,6 +110,7 @@ void AttendTiler::beginSegment(const Uniform &u, int64_t segment) {
   }
   e.store(e.c(0), in(u, fCount), 8);
   e.store(e.c(0), in(u, fMasked), 8);
+  e.store(e.c(kFar), in(u, fNewKeys), 8);
 }
 
 /// The stratum once for each of its choices.
@@ -159,6 +160,7 @@ void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value split, Value mi
       e.store(e.c(1), in(u, fTouched), 8);
     }
     beginSegment(u, s.segment);
+    e.store(newKeys(u, s), in(u, fNewKeys), 8);
     hoist(u, n);
     SmallVector<Value> phases;
     for (const KeyDigit &d : s.key) {

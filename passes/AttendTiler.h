@@ -96,11 +96,13 @@ private:
   bool groupHeads = false;
   /// Of each stratum: some rows may have more keys than a split.
   llvm::SmallVector<bool> longStrata;
+  llvm::SmallVector<int64_t> spans; ///< of each stratum: positions that a row's keys lie within; kFar: not known
   // Offsets in the frame.
   int64_t fFirst = 0, fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0,
           fRows = 0, fPositions = 0, fHeads = 0, fState = 0, fStageV = 0, fTile = 0, fTotal = 0, fSuper = 0,
           fTouched = 0, fGroups = 0, fColumns = 0, fSure = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0,
-          fCareful = 0, fToNext = 0, fRowsAhead = 0, fQueriesAway = 0, fFetch = 0, fOutRows = 0;
+          fCareful = 0, fToNext = 0, fRowsAhead = 0, fCame = 0, fNewKeys = 0, fQueriesAway = 0, fFetch = 0,
+          fOutRows = 0;
   // A state is m of its rows, l, then acc.
   int64_t sumsAt(int64_t rows) const { return rows * 4; }
   int64_t accAt(int64_t rows) const { return rows * 8; }
@@ -238,6 +240,7 @@ private:
   void emitFlush(int64_t n);
   void emitRanges(const Uniform &u, int64_t n, const Chunk &c);
   void findRows(const Uniform &u, int64_t segment, Chunk &c);
+  mlir::Value newKeys(const Uniform &u, const Stratum &s);
   void setFetch(const Uniform &u, int64_t n, const Chunk &c);
   void emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk &c, mlir::Value tops);
   mlir::Value emitScores(const Uniform &u, int64_t n, const Chunk &c);

@@ -237,6 +237,7 @@ void AttendTiler::noteAhead(const Uniform &u, int64_t packed, Value toNext) {
       e.store(e.add(e.mul(position, e.splat(stride)), e.splat(base)), e.at(in(u, fOutRows), e.mul(lane, 8)), 8);
     });
   }
+  e.store(e.load(e.i64, in(u, fToNext), 8), in(u, fCame), 8);
   e.store(toNext, in(u, fToNext), 8);
   e.store(packed < 0 ? e.c(0) : e.mul(toNext, rowStride(u, packed)), in(u, fQueriesAway), 8);
   e.store(lanes, in(u, fRowsAhead), 8);

@@ -19,32 +19,34 @@ namespace heddle {
 static constexpr int64_t kMostKept = 5 << 18, kMostFrame = 2 << 20;
 /// Rows of a block; a tag is the address of its first row, and its segment.
 static constexpr int64_t kBlockRows = 32, kTagBytes = 16, kTagSegment = 8;
-/// Rows that are kept of a stratum whose rows have few keys (fewer than a split): they stay in the second-level cache.
-static constexpr int64_t kFewRows = 2560;
+
+/// Blocks that hold the keys of a tile whose rows have theirs within `span` positions, and the next tile's.
+static int64_t blocksOf(int64_t span) { return (span + 3 * kLanes) / kBlockRows + 1; }
 
 /// True if a chunk of the stratum is always a run of adjacent keys, and tiles may share it.
 bool AttendTiler::keepsValues(int64_t n) const {
   const Stratum &s = schedule.strata[n];
   bool adjacent = s.key.size() == 1 && s.key[0].radix == 1 && s.key[0].step == 1 && s.choices == 0;
   bool filtered = bool(s.keep) || (bool(s.residual) && s.residual.hasLoad());
-  return bytes() == 2 && !byRow(s) && adjacent && !filtered && !bool(s.ids) && !bool(s.list);
+  bool shared = spans[n] > kLanes; // of so few keys, a tile has its own
+  return bytes() == 2 && !byRow(s) && shared && adjacent && !filtered && !bool(s.ids) && !bool(s.list);
 }
 
 /// Bytes of a block of columns of one kept block of rows.
 int64_t AttendTiler::keptStep() const { return (pairs ? kBlockRows / 2 : kBlockRows) * kValueBlock * 4; }
 
 void AttendTiler::layoutKept() {
-  int64_t room = std::min(kMostKept, kMostFrame - frame.size), wanted = 0;
-  int64_t few = (kFewRows + kBlockRows - 1) / kBlockRows;
+  int64_t room = std::min(kMostKept, kMostFrame - frame.size), wanted = 0, ring = 1;
   // Blocks of a chunk, which begins anywhere in its first one.
   int64_t chunk = (schedule.keyChunk + kBlockRows - 2) / kBlockRows + 1;
   for (int64_t n = 0; n < int64_t(schedule.strata.size()); ++n) {
     if (keepsValues(n)) {
-      wanted = std::max(wanted, longStrata[n] ? room : few + chunk - 1);
+      ring = std::max(ring, longStrata[n] ? 1 : blocksOf(spans[n]));
+      wanted = std::max(wanted, longStrata[n] ? room : ring + chunk - 1);
     }
   }
   keptBlocks = std::min(wanted, room / (keptStep() * valueBlocks(sig.dv) + kTagBytes));
-  keptRing = std::min(few, keptBlocks - chunk + 1);
+  keptRing = std::min(ring, keptBlocks - chunk + 1);
   if (keptRing <= 0) {
     keptBlocks = 0;
   }

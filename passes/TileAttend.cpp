@@ -90,6 +90,8 @@ void AttendTiler::layout() {
   fOutRows = frame.allocate((kLanes + kKeyGroup) * 8);
   fToNext = frame.allocate(8);
   fRowsAhead = frame.allocate(8);
+  fCame = frame.allocate(8);
+  fNewKeys = frame.allocate(8);
   fQueriesAway = frame.allocate(8);
   fFetch = frame.allocate(fetch::kBytes);
   fPositions = frame.allocate(kLanes * 8);
@@ -149,24 +151,32 @@ static constexpr int64_t kKeysPerSplit = 2048;
 /// More splits take no longer, but their states would take more memory.
 static constexpr int64_t kMaxSplits = 32;
 
-/// False where every row of the stratum has its keys within a span that is shorter than a split.
-static bool mayBeLong(const Stratum &s) {
-  if (s.kind == StratumKind::Gathered || s.byRow) {
-    return false; // short, and not split
-  }
-  auto isShort = [](ArrayRef<Expr> lower, ArrayRef<Expr> upper, int64_t radix) {
+/// Positions within which every row of the stratum has its keys, as far as its bounds tell; kFar where they do not.
+static int64_t spanOf(const Stratum &s) {
+  int64_t least = kFar;
+  auto find = [&](ArrayRef<Expr> lower, ArrayRef<Expr> upper, int64_t radix) {
     for (const Expr &hi : upper) {
       for (const Expr &lo : lower) {
         std::optional<int64_t> span = upperBound(LinearForm::of(hi) - LinearForm::of(lo));
-        if (span && *span <= kKeysPerSplit / radix) {
-          return true;
+        if (span && *span < kFar / radix) {
+          least = std::min(least, std::max<int64_t>(*span, 0) * radix);
         }
       }
     }
-    return false;
   };
   const KeyDigit &leading = s.key.front();
-  return !isShort(s.lower, s.upper, 1) && !isShort(leading.lower, leading.upper, leading.radix);
+  find(s.lower, s.upper, 1);
+  find(leading.lower, leading.upper, leading.radix);
+  if (leading.radix == 1) {
+    find(s.lower, leading.upper, 1);
+    find(leading.lower, s.upper, 1);
+  }
+  return least;
+}
+
+/// False where every row of the stratum has its keys within a span that is shorter than a split.
+static bool mayBeLong(const Stratum &s, int64_t span) {
+  return s.kind != StratumKind::Gathered && !s.byRow && span > kKeysPerSplit; // else short, and not split
 }
 
 static bool differsByHead(const Stratum &s) {
@@ -200,7 +210,8 @@ void AttendTiler::plan() {
   }
   direct = groups.size() == 1;
   for (const Stratum &s : schedule.strata) {
-    longStrata.push_back(mayBeLong(s));
+    spans.push_back(spanOf(s));
+    longStrata.push_back(mayBeLong(s, spans.back()));
   }
   const QueryDigit &leading = groups[0].query[0];
   splitKeys = direct && groups[0].query.size() == 1 && schedule.superTile == leading.radix * leading.tile &&

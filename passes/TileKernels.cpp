@@ -839,7 +839,9 @@ Body::Weighed Body::beginSoftmax(Value lane) {
     store(mul(loadRow(w.sumAt), alpha), w.sumAt, 4);
     store(newMax, maxAt, 4);
     store(alpha, at(tops, byte), 4); // the tops are used up
-    loop(c(0), c(vl), 1, [&](Value q) {
+    // An acc without a key yet is 0.
+    Value begun = any(cmp(arith::CmpFPredicate::UNE, oldMax, minusInf));
+    loop(c(0), select(begun, c(vl), c(0)), 1, [&](Value q) {
       Value a = load(f32, at(tops, add(byte, mul(q, 4))), 4);
       ifThen(cmp(arith::CmpFPredicate::UNE, a, constant(f32, 1.0)), [&] {
         Value row = at(acc, mul(add(lane, q), paddedRow(d) * 4)), all = splat(a);

@@ -29,7 +29,11 @@ def tensors(seed: int, dtype: str, *shapes: tuple[int, ...]) -> list[torch.Tenso
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("where", ["full", "causal", "causal(5)", "window(4096, 3)", "~block(256) & causal"])
+@pytest.mark.parametrize(
+    "where",
+    ["full", "causal", "causal(5)", "window(4096, 3)", "~block(256) & causal", "window(126, 0)", "window(301, 50)"]
+    + ["block(96)", "window(90, 0) | keys([3 to 140])"],
+)
 @pytest.mark.parametrize("nk", [640, 577])
 def test_tiles_that_share_copies(where: str, nk: int, dtype: str, threads: None) -> None:
     q, k, v = tensors(1, dtype, (2, 4, 577, 40), (2, 2, nk, 40), (2, 2, nk, 24))
@@ -43,7 +47,7 @@ def test_more_keys_than_places(dtype: str, threads: None) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("where", ["full", "causal"])
+@pytest.mark.parametrize("where", ["full", "causal", "window(100, 0)"])
 def test_values_that_change_between_calls(where: str, dtype: str, threads: None) -> None:
     q, k, v, w = tensors(3, dtype, *[(1, 2, 300, 32)] * 4)
     hd.attend(q, k, v, where=hd.parse(where))
@@ -73,3 +77,15 @@ def test_a_dead_value_that_is_not_finite(dtype: str, threads: None) -> None:
     got = hd.attend(q, k, v, where=hd.causal)
     assert torch.equal(got[:, :, :201], want[:, :, :201])
     assert np.isnan(array(got)[:, :, 201:]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("row", [31, 32, 33, 64, 65])
+def test_a_value_beside_a_window_that_is_not_finite(row: int, dtype: str, threads: None) -> None:
+    q, k, v = tensors(6, dtype, *[(1, 1, 257, 32)] * 3)
+    want = hd.attend(q, k, v, where=hd.window(96, 0))
+    v[:, :, row] = float("inf")
+    got = hd.attend(q, k, v, where=hd.window(96, 0))
+    apart = [i for i in range(257) if not row <= i <= row + 96]
+    assert torch.allclose(got[:, :, apart], want[:, :, apart], rtol=0.02, atol=1e-3)
+    assert np.isposinf(array(got)[:, :, row : row + 97]).all()

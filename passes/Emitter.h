@@ -93,7 +93,7 @@ public:
   mlir::Value floorDiv(mlir::Value x, mlir::Value n);
   /// Truncates or sign-extends i64/i32, scalar or vector.
   mlir::Value toInt(mlir::Value v, mlir::Type element);
-  /// 2^x for x <= 0 (and NaN); -inf and x < -126 give 0. The relative error is below 2e-7.
+  /// 2^x for x < 127 (and NaN); -inf and x < -126 give 0. The relative error is below 2e-7.
   mlir::Value exp2(mlir::Value x);
   /// True where any lane of an i1 vector is.
   mlir::Value any(mlir::Value lanes);

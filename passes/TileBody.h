@@ -1,0 +1,137 @@
+//===- TileBody.h - The bodies of micro-kernels --------------------------===//
+//
+// One class whose methods are spread over files by subject: rows in and out
+// (TileRows.cpp), S (TileDots.cpp), P (TileSoftmax.cpp), acc (TileValues.cpp).
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_PASSES_TILEBODY_H
+#define HEDDLE_PASSES_TILEBODY_H
+
+#include "passes/TileKernels.h"
+
+#include <functional>
+
+namespace heddle {
+
+/// The body of one micro-kernel.
+class TileBody : public Emitter {
+public:
+  TileBody(mlir::OpBuilder &b, mlir::func::FuncOp fn, const VectorTarget &target, int64_t d, mlir::Type storage)
+      : Emitter(b, fn.getLoc(), target), args(fn.getArguments()), d(d), vl(target.width), storage(storage),
+        bytes(storage.isF32() ? 4 : 2), pairs(storage.isBF16() && target.bf16) {}
+
+  void pack();
+  void stage();
+  void stagePairs();
+  void stageRows();
+  void dots(int64_t fetch);
+  void softmax();
+  void weights();
+  mlir::Value finite();
+  void accumulate();
+  void narrow();
+  void softmaxAccumulate();
+  void dotsFew();
+  void accumulateFew(int64_t fetch);
+  void accumulateExact();
+  void finish();
+
+private:
+  mlir::ValueRange args;
+  int64_t d, vl;
+  mlir::Type storage;
+  int64_t bytes; ///< of a storage element
+  bool pairs;    ///< native: two bf16 in a 32-bit word are multiplied at once
+
+  static constexpr int64_t kStep = 160;        ///< words of a row that are multiplied at once
+  static constexpr int64_t kTurn = 8;          ///< words of a row between requests for the next
+  static constexpr int64_t kRow = kColumn * 4; ///< bytes of a key in a column of S
+
+  mlir::Value rowAddress(mlir::Value table, mlir::Value index) { return load(ptr, at(table, mul(index, 8)), 8); }
+  /// f32 words of a row of Qt or K.
+  int64_t words() const { return pairs ? (d + 1) / 2 : d; }
+  /// Element `dim` of a row of V that is staged in blocks or has a block pitch of its own width.
+  mlir::Value inBlocks(mlir::Value row, mlir::Value dim, mlir::Value blockPitch, mlir::Value stride) {
+    mlir::Value block = mul(floorDiv(dim, kValueBlock), blockPitch);
+    return at(row, add(block, mul(floorMod(dim, kValueBlock), stride)));
+  }
+  mlir::Value firstLanes(int64_t valid);
+  /// One f32 register from element `first` of a row of d elements; lanes past the end are 0.
+  mlir::Value loadTail(mlir::Value address, int64_t valid);
+  /// The bits of vl adjacent bf16 elements, as the low half of words; those past the first `valid` are 0.
+  mlir::Value loadHalves(mlir::Value address, int64_t valid);
+  /// a * x + sum, on f32 or on pairs of bf16.
+  mlir::Value multiplyAdd(mlir::Value a, mlir::Value x, mlir::Value sum);
+  mlir::Value asPairs(mlir::Value v) {
+    return mlir::LLVM::BitcastOp::create(b, loc, mlir::VectorType::get({2 * vl}, b.getBF16Type()), v);
+  }
+  /// The bits of two rows' bf16 elements [dim, dim + vl), lane by lane; a missing row is 0.
+  mlir::Value interleave(mlir::Value even, mlir::Value odd);
+  mlir::Value loadBits(mlir::Value row, mlir::Value dim, mlir::Value stride, bool adjacent, int64_t valid);
+  void inPieces(int64_t from, int64_t end, int64_t step, llvm::function_ref<void(mlir::Value)> body);
+  /// Emits the requests of one turn of a group's loop.
+  using Ask = std::function<void(mlir::Value)>;
+  void askBeside(mlir::Value turn, mlir::Value key, int64_t fetch);
+  /// Turns of the first part of the rows.
+  int64_t turns() const {
+    int64_t n = words(), parts = (n + kStep - 1) / kStep;
+    return ((n + parts - 1) / parts + kTurn - 1) / kTurn;
+  }
+  void dotsPass(mlir::Value from, mlir::Value until, bool fresh, bool last, int64_t fetch);
+  void dotsBlock(llvm::ArrayRef<mlir::Value> rows, mlir::Value qt, mlir::Value s, mlir::Value tops, int64_t columns,
+                 mlir::Value from, mlir::Value until, bool fresh, bool last, const Ask &ask);
+  /// Words [dim, dim + 4) of 16 rows, of which the last `valid` exist, transposed: [word][row].
+  Values columnsOf(llvm::ArrayRef<mlir::Value> rows, mlir::Value dim, int64_t valid);
+  /// 4 registers of 4 x 4 words, each word and its place within 128 bits exchanged.
+  Values transposed(llvm::ArrayRef<mlir::Value> four);
+  /// The dots of up to `lanes` lanes and `blocks` times 16 keys from `key` on.
+  void dotsNarrow(mlir::Value key, int64_t lanes, int64_t blocks);
+  void dotsColumn();
+  static constexpr int64_t kUnroll = 4, kSums = 2; ///< keys whose weights are computed at once, and sums of weights
+  static constexpr double kSlack = 8;
+  /// A register of lanes in softmax.
+  struct Weighed {
+    mlir::Value s, first, last, end, base, minusBase, sumAt;
+  };
+  Weighed beginSoftmax(mlir::Value lane);
+  Values weigh(const Weighed &w, mlir::Value k, mlir::ValueRange sums, llvm::function_ref<void(int64_t)> beside = {});
+  void endSoftmax(const Weighed &w, mlir::ValueRange sums);
+
+  /// What accumulateBlock reads; `weighs`: S is not yet P.
+  struct Sources {
+    mlir::Value scores, columns, lanes, pitch, table, blockPitch, acc;
+    bool weighs;
+  };
+  struct Rows;
+  Values addRow(const Rows &r, mlir::Value k, mlir::ValueRange sum);
+  Values loadSums(const Rows &r);
+  void storeSums(const Rows &r, mlir::ValueRange sums);
+  void weighAndAdd(const Rows &r, mlir::Value lane);
+  void accumulateColumns(Sources of);
+  void accumulateBlock(const Sources &of, mlir::Value column, int64_t vectors, int64_t lastValid);
+  /// Keys [first, last), and the bytes [fetchFrom, fetchTo) of the rows at ahead[0], ... + distance that they ask for.
+  struct FewKeys {
+    mlir::Value first, last, ahead, distance;
+    int64_t fetchFrom, fetchTo;
+    mlir::Value turn, share; ///< many lanes ask for a line a turn: lines per 2^16 turns, and turns before this block
+  };
+  /// Rows of `size` bytes that few queries ask for ahead: what memory gives meanwhile.
+  static int64_t rowsAhead(int64_t size) { return kRun * (kRun * size < 8192 ? 2 : 1); }
+  static constexpr int64_t kRun = 2 * kNarrowKeys;
+  /// Entries of the table from `number` on, or those of the other table, which follow on its last.
+  mlir::Value fewAhead(mlir::Value number, mlir::Value count, mlir::Value table, mlir::Value other) {
+    mlir::Value beyond = at(other, mul(max(sub(number, count), c(0)), 8));
+    return select(lt(number, count), at(table, mul(number, 8)), beyond);
+  }
+  void accumulateFewBlock(mlir::Value lane, int64_t rows, int64_t column, int64_t width, const FewKeys &keys,
+                          mlir::Value run);
+  std::pair<mlir::Value, mlir::Value> keysOf(mlir::Value columns, mlir::Value column) {
+    mlir::Value p = at(columns, mul(column, 16));
+    return {load(i64, p, 8), load(i64, at(p, 8), 8)};
+  }
+  mlir::Value columnCount(mlir::Value lanes) { return floorDiv(add(lanes, kColumn - 1), kColumn); }
+};
+
+} // namespace heddle
+
+#endif // HEDDLE_PASSES_TILEBODY_H

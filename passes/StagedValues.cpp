@@ -17,8 +17,8 @@ namespace heddle {
 
 /// Bytes of all kept copies: with the rest of the frame below 2 MiB.
 static constexpr int64_t kMostKept = 5 << 18, kMostFrame = 2 << 20;
-/// Rows of a block; a tag is the address of its first row, and its segment.
-static constexpr int64_t kBlockRows = 32, kTagBytes = 16, kTagSegment = 8;
+/// Rows of a block; a tag is the address of its first row, and its number and segment: rows may share an address.
+static constexpr int64_t kBlockRows = 32, kTagBytes = 16, kTagId = 8;
 
 /// Blocks that hold the keys of a tile whose rows have theirs within `span` positions, and the next tile's.
 static int64_t blocksOf(int64_t span) { return (span + 3 * kLanes) / kBlockRows + 1; }
@@ -111,10 +111,11 @@ std::pair<Value, Value> AttendTiler::stageValues(const Uniform &u, int64_t n, co
   Value kept = e.at(in(u, fKept), offset);
   auto keepBlock = [&](Value block) {
     Value tag = e.at(in(u, fKeptTags), e.mul(e.add(block, shift), kTagBytes));
+    Value id = e.add(e.mul(block, 1 << 16), segment);
     Value begin = e.mul(block, kBlockRows), stride = e.load(e.i64, in(u, fValueStride), 8);
     Value address = e.add(e.load(e.i64, in(u, fValueBase), 8), e.mul(begin, stride));
     Value differs = e.either(e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, tag, 8), address),
-                             e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, e.at(tag, kTagSegment), 8), e.c(segment)));
+                             e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, e.at(tag, kTagId), 8), id));
     e.ifThen(differs, [&] {
       Value count = e.min(e.sub(keyRows(u, segment), begin), e.c(kBlockRows));
       e.loop(e.c(0), e.c(kBlockRows), vl, [&](Value t) {
@@ -123,7 +124,7 @@ std::pair<Value, Value> AttendTiler::stageValues(const Uniform &u, int64_t n, co
       });
       copyValues(u, segment, in(u, fKeptRows), count, e.at(in(u, fKept), placeOf(block)), pitch);
       e.store(address, tag, 8);
-      e.store(e.c(segment), e.at(tag, kTagSegment), 8);
+      e.store(id, e.at(tag, kTagId), 8);
     });
   };
   e.ifElse(

@@ -58,6 +58,13 @@ def test_values_that_change_between_calls(where: str, dtype: str, threads: None)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("where", ["full", "window(127, 0)", "window(511, 0)", "block(256)"])
+def test_rows_of_one_address(where: str, dtype: str, threads: None) -> None:
+    q, k, v = tensors(9, dtype, (2, 2, 1000, 64), (2, 2, 1000, 64), (2, 2, 1, 64))
+    compare(q, k, v.expand(2, 2, 1000, 64), where, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_segments_of_one_address(dtype: str, threads: None) -> None:
     q, k, v = tensors(4, dtype, (1, 2, 200, 32), (1, 2, 400, 32), (1, 2, 400, 32))
     halves = [(k[:, :, ::2], v[:, :, ::2]), (k[:, :, :200], v[:, :, :200])]

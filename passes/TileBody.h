@@ -88,7 +88,7 @@ private:
   void dotsNarrow(mlir::Value key, int64_t lanes, int64_t blocks);
   void dotsColumn();
   static constexpr int64_t kUnroll = 4, kSums = 2; ///< keys whose weights are computed at once, and sums of weights
-  static constexpr double kSlack = 8;
+  static constexpr double kSlack = 8;              ///< base 2: a score this far above m becomes m
   /// A register of lanes in softmax.
   struct Weighed {
     mlir::Value s, first, last, end, base, minusBase, sumAt;

@@ -1,6 +1,7 @@
 //===- TileRows.cpp - Rows of queries, keys, values and results -----------===//
 
 #include "passes/TileBody.h"
+#include "passes/Transpose.h"
 
 using namespace mlir;
 
@@ -65,22 +66,7 @@ void TileBody::pack() {
             r.push_back(pairs ? load(vec(word), at(a, mul(dim, 4)), 2)
                               : loadAsF32(storage, at(a, mul(dim, bytes)), true));
           }
-          // Transposition by swapping the bit `h` of row and column numbers.
-          for (int64_t h = vl / 2; h >= 1; h /= 2) {
-            SmallVector<int64_t> upper(vl), lower(vl);
-            for (int64_t x = 0; x < vl; ++x) {
-              upper[x] = (x & h) ? vl + x - h : x;
-              lower[x] = (x & h) ? vl + x : x + h;
-            }
-            for (int64_t x = 0; x < vl; ++x) {
-              if (x & h) {
-                continue;
-              }
-              Value top = r[x], bottom = r[x + h];
-              r[x] = vector::ShuffleOp::create(b, loc, top, bottom, upper);
-              r[x + h] = vector::ShuffleOp::create(b, loc, top, bottom, lower);
-            }
-          }
+          transposeSquare(*this, r);
           for (int64_t x = 0; x < vl; ++x) {
             store(scaled(r[x]), target(lane, add(dim, x)), 4);
           }

@@ -131,6 +131,10 @@ class Kernel:
         """Writes the kernel; `load` needs no compiler to read it."""
         self._core.save(os.fspath(path))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By its source: the process that reads it takes the kernel from the cache, or compiles it for its machine.
+        return _recompile, (self._source("pickle or deepcopy"), self._target, self._operands)
+
     def __repr__(self) -> str:
         return f"<heddle.Kernel {self._manifest.get('name', '')} for {self._target}>"
 
@@ -168,6 +172,10 @@ def compile(spec: Spec | KernelFunction | str | os.PathLike[str], target: str = 
     if target.startswith("sm_"):
         return GpuKernel(Bundle.parse(core.artifact))
     return Kernel(core, text, target, operands)
+
+
+def _recompile(text: str, target: str, operands: tuple[Any, ...]) -> Kernel:
+    return Kernel(kernel_of(text, target), text, target, operands)
 
 
 def load(path: str | os.PathLike[str]) -> Kernel | GpuKernel:

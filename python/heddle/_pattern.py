@@ -181,6 +181,11 @@ class Pattern:
         self._canonical = None
         self._memo = None
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self is full:
+            return "full"
+        return _restore, (self._core.text([str(n) for n in range(len(self._operands))]), self._operands)
+
     # Combination
 
     def _combine(self, other: Any, op: str) -> Pattern:
@@ -413,6 +418,12 @@ class Pattern:
         return _core.pattern_example(self._closed_text("example"), other._closed_text("example"))
 
 
+def _restore(text: str, operands: tuple[Any, ...]) -> Pattern:
+    """The pattern of a text in which the names of operands are their numbers (from a pickle, or a copy)."""
+    core, names = CorePattern.parse(text)
+    return Pattern(core, tuple(operands[int(name)] for name, _ in names))
+
+
 def _places_of(nq: Any, nk: Any, q_offset: Any, k_offset: Any, b: Any, h: Any) -> tuple[int, int, int, int, int, int]:
     """(nq, nk, q_offset, k_offset, b, h) as integers; ValueError or TypeError that says which is none."""
 
@@ -568,6 +579,9 @@ class _Causal(Pattern):
         if compiling():
             return Staged("causal", (lag,))  # type: ignore[return-value]
         return _literal("causal", ("lag",), (lag,))
+
+    def __reduce__(self) -> str:
+        return "causal"
 
 
 full: Pattern = Pattern(_core.Pattern.make("full"))

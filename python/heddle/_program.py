@@ -11,6 +11,7 @@ import functools
 import inspect
 import operator
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -487,6 +488,12 @@ class KernelFunction(Wrapper):
         with in_words(self._words):
             result = core.call(values, out)
         return result[0] if len(result) == 1 else result
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # As functions are: by name; without one (a closure, say) a copy has kernels of its own.
+        name = getattr(self.function, "__qualname__", "")
+        named = getattr(sys.modules.get(self.__module__), name, None) is self
+        return name if named else (KernelFunction, (self.function,))
 
     def _words(self) -> dict[str, str]:
         return parameter_names(self.function)

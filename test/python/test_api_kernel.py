@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import types
 from typing import Any
 
@@ -384,3 +386,27 @@ def test_a_kernel_takes_integers_as_they_are() -> None:
     assert np.isfinite(kernel(x, x, x, 5)).all()
     with pytest.raises(TypeError, match=r"expected an integer for p0, but got 1.5 \(float\)"):
         kernel(x, x, x, 1.5)
+
+
+@hd.kernel
+def pickled_by_name(q: Any, k: Any, v: Any) -> Any:
+    return hd.attend(q, k, v, where=hd.causal)
+
+
+def test_kernels_are_copied_and_pickled() -> None:
+    q, k, v = (rows(1, 2, 9, 8, seed=n) for n in range(3))
+    spec = hd.spec(where=hd.causal, heads=2, d=8)
+    compiled = hd.compile(spec)
+    assert pickle.loads(pickle.dumps(pickled_by_name)) is pickled_by_name
+    local = hd.kernel(lambda q, k, v: hd.attend(q, k, v, where=hd.causal))
+    want = pickled_by_name(q, k, v)
+    before = hd.compile_count()
+    for function in (copy.deepcopy(local), copy.deepcopy(compiled), pickle.loads(pickle.dumps(compiled))):
+        np.testing.assert_array_equal(function(q, k, v), want)
+    assert hd.compile_count() <= before + 1  # the copy of `local` alone may be new
+
+
+def test_a_loaded_kernel_has_no_source_to_be_pickled_by(tmp_path: Any) -> None:
+    hd.compile(hd.spec(where=hd.causal, heads=2, d=8)).save(tmp_path / "k.bundle")
+    with pytest.raises(ValueError, match="expected a kernel that was compiled here for pickle or deepcopy, but got one"):
+        pickle.dumps(hd.load(tmp_path / "k.bundle"))

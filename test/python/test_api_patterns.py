@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -300,3 +302,22 @@ def test_parse_error_points_at_the_place() -> None:
         hd.parse("causal & windw(3, 0)")
     message = str(e.value).splitlines()
     assert message[-1].index("^") == message[-2].index("windw")
+
+
+def test_patterns_are_copied_and_pickled() -> None:
+    ids = np.arange(12, dtype=np.int32)[None] // 5
+    table = hd.tensor(np.arange(12) % 3)
+    width = hd.scalar(4)
+    patterns = [
+        hd.causal(2) & ~hd.stride(3),
+        hd.window(width, 0) & hd.same(ids, ids) | hd.keys(ids > 1),
+        hd.holds(lambda b, h, i, j: (table[i] == table[j]) | (i - j < width)),
+        hd.per_head([hd.causal, hd.listed(np.arange(12)[:, None])]),
+    ]
+    for pattern in patterns:
+        for other in (pickle.loads(pickle.dumps(pattern)), copy.deepcopy(pattern), copy.copy(pattern)):
+            assert other.text == pattern.text
+            np.testing.assert_array_equal(other.mask(12, 12), pattern.mask(12, 12))
+    named = copy.deepcopy(hd.parse("window(%w, 0) & same(%a, %a)"))
+    assert repr(named) == "window(%w, 0) & same(%a, %a)"
+    assert copy.deepcopy(hd.causal) is hd.causal and pickle.loads(pickle.dumps(hd.full)) is hd.full

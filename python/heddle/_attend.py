@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -141,12 +142,23 @@ def attend(
     if layout not in _LAYOUTS:
         raise ValueError(f"expected a layout among bhnd, bnhd, nhd, but got {layout!r}")
     if compiling():
-        from ._torch import attend_compiling
+        from ._torch import attend_compiling, attend_outside, is_outside
 
         if max_waste is not None:
             raise ValueError("expected no max_waste inside of torch.compile, but got one; ask outside of it")
+        if is_outside(where, score, segments):
+            return attend_outside(
+                q, k, v, where=where, score=score, scale=scale, sink=sink, segments=segments, normalizer=normalizer,
+                q_offset=q_offset, k_offset=k_offset, layout=layout, out=out, return_lse=return_lse,
+            )  # fmt: skip
         return attend_compiling(
             q, k, v, where, score, scale, sink, segments, normalizer, q_offset, k_offset, layout, out, return_lse
+        )
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.jit.is_tracing():
+        raise ValueError(
+            "expected a call outside of torch.jit.trace, which records torch's operations only, but got one inside; "
+            "use torch.compile or torch.export"
         )
     if isinstance(q, TensorValue):
         return attend_traced(

@@ -974,6 +974,7 @@ def mask(bits: Any) -> Pattern:
     return builder.build("mask", operands=[builder.operand(x)])
 
 
+@staged
 def holds(fn: Callable[..., Any]) -> Pattern:
     """The pairs for which a function of (b, h, i, j) is true, traced once.
 

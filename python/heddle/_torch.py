@@ -1,28 +1,30 @@
 """torch.compile: `attend` as the custom op `heddle::attend`.
 
-The op takes all tensors of a call, its run-time integers and floats, and the name of a
-plan, so that a formula is a constant of the graph and everything else an input. Under
-torch.compile the formula is built while tracing, by functions that are marked as having
-constant results; patterns and score functions may be made inside or outside of the
-compiled function.
+The op takes the tensors of the graph, offsets, scales, and the name of a call without
+them, which is put together while tracing, by functions that are marked as having constant
+results. Patterns and functions may be made inside or outside of the compiled function.
+What they refer to (captured tensors, `scalar`s, variables) is looked up anew by each run,
+as it is without torch.compile. A function that the graph itself makes around variables of
+its own is beyond that: such a call runs outside of the graph.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
+import types
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 
 from . import _pattern
-from ._attend import plan_of
+from ._attend import attend, plan_of
 from ._pattern import Pattern, Staged, Unbound, as_pattern, full
-from ._spec import Relative, Segment, offset_kind, prepare
+from ._spec import Call, Formula, Relative, Segment, offset_kind, prepare
 
-_registry: dict[str, tuple[Any, Any]] = {}
+_registry: dict[str, _Frozen] = {}
+_names: dict[Any, str] = {}
 _table: list[Any] = []
 """What constant functions made while tracing; torch.compile holds the numbers."""
 
@@ -56,7 +58,8 @@ def _keep(x: Any) -> int:
 
 @constant
 def _given(pattern: Any) -> int:
-    return _keep(as_pattern(pattern))
+    as_pattern(pattern)
+    return _keep(pattern)
 
 
 @constant
@@ -78,7 +81,7 @@ def _runtime(name: str, tensors: Any) -> int:
 @constant
 def _runtime_nested(name: str, tensors: Any, child: int) -> int:
     builder = _pattern.parse(f"{name}({', '.join(f'%t{n}' for n in tensors)}, full)")
-    whole = _table[child]
+    whole = as_pattern(_table[child])
     operands, to = _pattern.merge_operands(builder.operands, whole.operands)
     core = _pattern.CorePattern.make(
         name, operands=list(range(len(builder.operands))), children=[whole._core.renumber(to) if to else whole._core]
@@ -88,13 +91,13 @@ def _runtime_nested(name: str, tensors: Any, child: int) -> int:
 
 @constant
 def _combined(name: str, numbers: Any) -> int:
-    first, *rest = (_table[n] for n in numbers)
+    first, *rest = (as_pattern(_table[n]) for n in numbers)
     return _keep(getattr(first, name)(*rest))
 
 
 @constant
 def _nested(name: str, before: Any, numbers: Any) -> int:
-    children = [_table[n] for n in numbers]
+    children = [as_pattern(_table[n]) for n in numbers]
     return _keep(_pattern.per_head(children) if name == "per_head" else getattr(_pattern, name)(*before, *children))
 
 
@@ -113,6 +116,8 @@ def _freeze(p: Any, tensors: list[Any]) -> int:
         for a in p.args:
             numbers.append(_freeze(a, tensors))
         return _combined(p.name, tuple(numbers))
+    if p.name == "holds":
+        return _freeze(p.args[0], tensors)
     if p.name == "per_head":
         numbers = []
         for a in p.args[0]:
@@ -149,13 +154,37 @@ def _freeze(p: Any, tensors: list[Any]) -> int:
 
 
 class _Frozen:
-    """A call's formula, put together while torch.compile traces."""
+    """A call without the tensors of the graph: put together while torch.compile traces, completed by each run."""
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
-        self.name = ""
-        self.operands: list[Any] = []
-        self.kinds = ""
+        self.rest: dict[str, Any] = {}
+
+    def call(self) -> Call:
+        """The call with `_Hole` and `_GraphTensor` for tensors of the graph, and everything else as it is now."""
+        return prepare(_Hole(), self.segments, **self.rest)
+
+    def complete(
+        self, tensors: Sequence[Any], ints: Sequence[int], floats: Sequence[float]
+    ) -> tuple[Formula, Any, tuple[Any, ...]]:
+        """Formula, plan and values of a run."""
+        call = self.call()
+        formula, plan = plan_of(call)
+        t, n, f = iter(tensors), iter(ints), iter(floats)
+        last = len(call.values) - (1 if formula.sink else 0)
+        first = last - len(call.parts[3])
+        # A 0-d tensor may stand for an integer: then there are fewer integers than places for them.
+        spare = sum(kind == "index" for kind, _, _, _ in formula.arguments[:first]) - len(ints)
+        values = []
+        for at, (kind, _, _, _) in enumerate(formula.arguments):
+            if first <= at < last and not isinstance(call.values[at], _GraphTensor):
+                values.append(call.values[at])
+            elif kind == "index" and spare > 0:
+                spare -= 1
+                values.append(next(t))
+            else:
+                values.append(next(n) if kind == "index" else next(f) if kind == "finite" else next(t))
+        return formula, plan, tuple(values)
 
 
 @constant
@@ -175,24 +204,38 @@ def _add(frozen: int, where: int, score: Any, dots: Any, k_offset: str, scale: b
 @constant
 def _end(frozen: int, scale: bool, sink: bool, normalizer: str, q_offset: str, lse: bool, rows_first: bool) -> str:
     hole = _Hole()
-    offset: Any = {"none": None, "end": "end", "index": 1, "tensor": hole}[q_offset]
     state: _Frozen = _table[frozen]
     # Tensors of the graph are bound to holes, each of its own, so that a call can be taken apart.
     for s in state.segments:
-        s.where = Pattern(
-            s.where._core, tuple(_GraphTensor.of(o) if isinstance(o, Unbound) else o for o in s.where.operands)
-        )
-    call = prepare(
-        hole, state.segments, scale=1.0 if scale else None, sink=hole if sink else None, normalizer=normalizer,
-        q_offset=offset, lse=lse, rows_first=rows_first,
-    )  # fmt: skip
-    formula, plan = plan_of(call)
-    state.name = hashlib.sha256(repr(call.key).encode()).hexdigest()[:24]
-    _registry[state.name] = (formula, plan)
-    state.kinds = call.parts[3]
-    last = len(call.values) - (1 if sink else 0)
-    state.operands = list(call.values[last - len(state.kinds) : last])
-    return state.name
+        if isinstance(s.where, Pattern):
+            s.where = Pattern(
+                s.where._core, tuple(_GraphTensor.of(o) if isinstance(o, Unbound) else o for o in s.where.operands)
+            )
+    state.rest = {
+        "scale": 1.0 if scale else None, "sink": hole if sink else None, "normalizer": normalizer,
+        "q_offset": {"none": None, "end": "end", "index": 1, "tensor": hole}[q_offset], "lse": lse,
+        "rows_first": rows_first,
+    }  # fmt: skip
+    call = state.call()
+    plan_of(call)
+    if torch.is_grad_enabled():
+        for x in _operands(call):
+            if isinstance(x, torch.Tensor) and x.requires_grad:
+                raise ValueError(_NO_BACKWARD)
+    # Calls with one formula share a name where they share patterns and functions, too.
+    identity = (call.key, tuple(id(x) for s in state.segments for x in (s.where, s.score)))
+    name = _names.get(identity)
+    if name is None:
+        of_key = hashlib.sha256(repr(call.key).encode()).hexdigest()[:24]
+        name = _names[identity] = f"{of_key}_{sum(n.startswith(of_key) for n in _registry)}"
+        _registry[name] = state
+    return name
+
+
+def _operands(call: Call) -> Sequence[Any]:
+    """The values of a call that its patterns and functions name."""
+    last = len(call.values) - (1 if call.parts[4] else 0)
+    return call.values[last - len(call.parts[3]) : last]
 
 
 class _GraphTensor:
@@ -212,44 +255,53 @@ class _GraphTensor:
 
 
 @constant
-def _operand_kinds(frozen: int) -> str:
-    return "".join(
-        "g" if isinstance(x, _GraphTensor) else k
-        for k, x in zip(_table[frozen].kinds, _table[frozen].operands, strict=True)
-    )
+def _order_of_graph_tensors(frozen: int) -> tuple[int, ...]:
+    return tuple(x.n for x in _operands(_table[frozen].call()) if isinstance(x, _GraphTensor))
 
 
-@constant
-def _graph_number(frozen: int, n: int) -> int:
-    return _table[frozen].operands[n].n
+_NO_BACKWARD = (
+    "expected tensors without gradient, but got one that requires grad: there is no backward pass yet; "
+    "call it under torch.no_grad()"
+)
+
+attend_outside = torch.compiler.disable(
+    attend,
+    reason="expected where and score to be patterns, functions at module level or functions that come from outside of "
+    "the compiled code, but got a bound method, or a function with variables of the compiled code (they are no "
+    "constants of the graph): the call runs outside of it",
+)
 
 
-# A captured tensor becomes an attribute of the graph. torch.compile names it after the function
-# that gave it, and wants different names for different tensors: hence a bank of functions.
-_BANK = 512
-_bank: list[Any] = [None] * _BANK
-_next = itertools.count()
+def _is_outside(fn: Any, arguments: int) -> bool:
+    """True for a function that torch.compile takes for a constant though it is none.
+
+    Which variables of the graph a function made in it refers to is not to be seen (it has no `__closure__` there).
+    A function from outside has, and is part of what the graph is compiled for.
+    """
+    if isinstance(fn, Staged):
+        return any(_is_outside(part, 4) for part in (fn.args[0] if fn.name == "per_head" else fn.args))
+    if isinstance(fn, types.MethodType):
+        return True
+    code = getattr(fn, "__code__", None)
+    if code is None:
+        return False
+    if len(code.co_freevars) > 0 or code.co_argcount > arguments or code.co_kwonlyargcount > 0:
+        try:
+            fn.__closure__  # noqa: B018
+        except AttributeError:
+            return True
+        id(fn)
+    return False
 
 
-@constant
-def _slot(frozen: int, n: int) -> int:
-    slot = next(_next) % _BANK
-    x = _table[frozen].operands[n]
-    _bank[slot] = x if isinstance(x, (int, float, torch.Tensor)) else torch.as_tensor(x)
-    return slot
-
-
-def _from_bank(slot: int) -> Callable[[], Any]:
-    def fetch() -> Any:
-        return _bank[slot]
-
-    fetch.__name__ = f"heddle_operand_{slot}"
-    fetch.__code__ = fetch.__code__.replace(co_name=fetch.__name__)
-    fetch._dynamo_marked_constant = True  # type: ignore[attr-defined]
-    return fetch
-
-
-_fetch = [_from_bank(slot) for slot in range(_BANK)]
+def is_outside(where: Any, score: Any, segments: Any) -> bool:
+    """True where torch.compile cannot hold a call: see `attend_outside`."""
+    if _is_outside(where, 4) or _is_outside(score, 5):
+        return True
+    for s in segments or ():
+        if _is_outside(s.where, 4) or _is_outside(s.score, 5 if s.dots is None else 4 + len(s.dots)):
+            return True
+    return False
 
 
 def _kind(x: Any, name: str) -> str:
@@ -274,10 +326,7 @@ def attend_compiling(
         given.append(s.k)
         given.append(s.v)
     if torch.is_grad_enabled() and any(isinstance(x, torch.Tensor) and x.requires_grad for x in given):
-        raise ValueError(
-            "expected tensors without gradient, but got one that requires grad: there is no backward pass yet; "
-            "call it under torch.no_grad()"
-        )
+        raise ValueError(_NO_BACKWARD)
     tensors: list[Any] = [q]
     dots: list[Any] = []
     ints: list[Any] = []
@@ -314,17 +363,8 @@ def attend_compiling(
     for s in segments:
         if s.scale is not None:
             floats.append(s.scale)
-    for n, kind in enumerate(_operand_kinds(frozen)):
-        if kind == "g":
-            tensors.append(collected[_graph_number(frozen, n)])
-            continue
-        x = _fetch[_slot(frozen, n)]()
-        if kind in "iI":
-            ints.append(x)
-        elif kind == "F":
-            floats.append(x)
-        else:
-            tensors.append(x)
+    for n in _order_of_graph_tensors(frozen):
+        tensors.append(collected[n])
     if sink is not None:
         tensors.append(sink)
     results = torch.ops.heddle.attend(tensors, ints, floats, name)
@@ -334,42 +374,27 @@ def attend_compiling(
     return (results[0], results[1]) if return_lse else results[0]
 
 
-def _values(name: str, tensors: Sequence[Any], ints: Sequence[int], floats: Sequence[float]) -> tuple[Any, Any, Any]:
-    formula, plan = _registry[name]
-    t, n, f = iter(tensors), iter(ints), iter(floats)
-    values = []
-    # A 0-d tensor may stand for an integer: then there are fewer integers than places for them.
-    spare = sum(kind == "index" for kind, _, _, _ in formula.arguments) - len(ints)
-    for kind, _, _, _ in formula.arguments:
-        if kind == "index" and spare > 0:
-            spare -= 1
-            values.append(next(t))
-        else:
-            values.append(next(n) if kind == "index" else next(f) if kind in ("float", "finite") else next(t))
-    return formula, plan, tuple(values)
-
-
 @torch.library.custom_op("heddle::attend", mutates_args=(), device_types="cpu")
 def attend_op(
     tensors: Sequence[torch.Tensor], ints: Sequence[int], floats: Sequence[float], plan: str
 ) -> list[torch.Tensor]:
-    """Runs a registered plan; see the module's text."""
-    formula, compiled, values = _values(plan, tensors, ints, floats)
+    """Runs a registered call; see the module's text."""
     with torch.no_grad():
+        formula, compiled, values = _registry[plan].complete(tensors, ints, floats)
         result = compiled.run(values)
     return list(result) if formula.lse else [result]
 
 
 @attend_op.register_fake
 def _(tensors: Sequence[torch.Tensor], ints: Sequence[int], floats: Sequence[float], plan: str) -> list[torch.Tensor]:
-    formula, _ = _registry[plan]
+    form = _registry[plan].rest
     q, v = tensors[0], tensors[2]
     shape = [*q.shape[:3], v.shape[3]]
     order = sorted(range(4), key=lambda axis: -q.stride(axis)) if not _symbolic(q) else _order(q)
     out = q.new_empty([shape[axis] for axis in order]).permute([order.index(axis) for axis in range(4)])
-    if not formula.lse:
+    if not form["lse"]:
         return [out]
-    heads, rows = (2, 1) if formula.rows_first else (1, 2)
+    heads, rows = (2, 1) if form["rows_first"] else (1, 2)
     return [out, q.new_empty([q.shape[0], q.shape[heads], q.shape[rows]], dtype=torch.float32)]
 
 
@@ -386,4 +411,4 @@ def _order(q: torch.Tensor) -> list[int]:
         return [0, 1, 2, 3]
 
 
-__all__ = ["attend_compiling", "attend_op"]
+__all__ = ["attend_compiling", "attend_op", "attend_outside", "is_outside"]

@@ -408,5 +408,7 @@ def test_kernels_are_copied_and_pickled() -> None:
 
 def test_a_loaded_kernel_has_no_source_to_be_pickled_by(tmp_path: Any) -> None:
     hd.compile(hd.spec(where=hd.causal, heads=2, d=8)).save(tmp_path / "k.bundle")
-    with pytest.raises(ValueError, match="expected a kernel that was compiled here for pickle or deepcopy, but got one"):
+    with pytest.raises(
+        ValueError, match="expected a kernel that was compiled here for pickle or deepcopy, but got one"
+    ):
         pickle.dumps(hd.load(tmp_path / "k.bundle"))

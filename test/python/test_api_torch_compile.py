@@ -86,6 +86,82 @@ def test_captured_tensors_are_not_baked() -> None:
     same(g(*args), f(*args))
 
 
+WIDTH = hd.scalar(3)
+FACTOR = hd.scalar(0.5)
+
+
+def of_scalars(s, b, h, i, j):
+    return s * FACTOR
+
+
+def test_what_patterns_and_functions_refer_to_is_looked_up_by_each_run() -> None:
+    global SLOPES
+    pattern = hd.window(WIDTH, 0)
+
+    def f(q, k, v):
+        return hd.attend(q, k, v, where=pattern, score=of_scalars) + hd.attend(q, k, v, where=hd.causal, score=bias)
+
+    def of(factor):
+        return lambda s, b, h, i, j: s * factor
+
+    g = compiled(f)
+    args = tensors()
+    slopes = SLOPES
+    for n in range(3):
+        WIDTH.value, FACTOR.value, SLOPES = n, n / 3, torch.rand(4)
+        same(g(*args), f(*args))
+    SLOPES = slopes
+    scored = compiled(lambda q, k, v, score: hd.attend(q, k, v, score=score))
+    for n in range(3):
+        same(scored(*args, of(n)), hd.attend(*args, score=of(n)))
+
+
+class Biased(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.slopes = torch.ones(4)
+
+    def method(self, s, b, h, i, j):
+        return s - self.slopes[h] * (i - j)
+
+    def forward(self, q, k, v, form: str, x):
+        if form == "method":
+            return hd.attend(q, k, v, score=self.method)
+        if form == "self":
+            return hd.attend(q, k, v, score=lambda s, b, h, i, j: s - self.slopes[h] * (i - j))
+        if form == "tensor":
+            slopes = x * 2
+            return hd.attend(q, k, v, score=lambda s, b, h, i, j: s - slopes[h] * (i - j))
+        if form == "default":
+            return hd.attend(q, k, v, score=lambda s, b, h, i, j, n=x: s * n)
+        if form == "holds":
+            return hd.attend(q, k, v, where=hd.causal & hd.holds(lambda b, h, i, j: i - j < x))
+        n = q.shape[2] // 2
+        return hd.attend(q, k, v, where=lambda b, h, i, j: i - j < n)
+
+
+@pytest.mark.parametrize("form", ["method", "self", "tensor", "default", "holds", "length"])
+def test_functions_around_variables_of_the_graph_run_outside_of_it(form: str) -> None:
+    module = Biased()
+    torch._dynamo.reset()
+    g = torch.compile(module, backend="aot_eager")
+    for n in range(4):
+        module.slopes = torch.rand(4)
+        args = (*tensors(20 + n), form, n if form in ("default", "holds") else torch.rand(4))
+        same(g(*args), module(*args))
+    with pytest.raises(Exception, match="expected where and score to be patterns, functions at module level"):
+        compiled(module)(*args)
+
+
+def test_functions_in_combinations_and_holds() -> None:
+    def f(q, k, v):
+        where = hd.causal & (lambda b, h, i, j: i - j < 9) & hd.holds(lambda b, h, i, j: (i + j) % 2 == 0)
+        return hd.attend(q, k, v, where=where)
+
+    args = tensors()
+    same(compiled(f)(*args), f(*args))
+
+
 def test_offsets_and_segments() -> None:
     def f(q, k, v, offset):
         one = hd.segment(k[:, :, :8], v[:, :, :8], hd.full)
@@ -152,6 +228,11 @@ def test_gradients_are_refused() -> None:
     q = q.detach()
     with pytest.raises(Exception, match="requires grad"):
         compiled(lambda q, k, v: hd.attend(q, segments=[hd.segment(k, v)]))(q, k, v.clone().requires_grad_())
+    slopes = torch.ones(4, requires_grad=True)
+    with pytest.raises(Exception, match="requires grad"):
+        compiled(lambda q, k, v, score: hd.attend(q, k, v, score=score))(
+            q, k, v.detach(), lambda s, b, h, i, j: s - slopes[h]
+        )
 
 
 @pytest.mark.parametrize(
@@ -162,3 +243,8 @@ def test_arguments_that_have_no_meaning_are_refused(given: dict[str, object], te
     q, k, v = tensors()
     with pytest.raises(Exception, match=text):
         compiled(lambda q, k, v: hd.attend(q, k, v, **given))(q, k, v)
+
+
+def test_torch_jit_trace_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a call outside of torch"):
+        torch.jit.trace(lambda q, k, v: hd.attend(q, k, v), tensors(), check_trace=False)

@@ -158,7 +158,7 @@ def pairs(counted: Sequence[tuple[Block, int]], d: int, dv: int) -> tuple[float,
                 sums[kind] += count * sum(map(products, block.instructions))
             if block.function.startswith("tile_accumulate_softmax"):
                 sums[kind] -= count * weight_products(block)
-            if block.function.startswith("row_dots"):  # the first product of a sum
-                firsts = (line.replace("vmul", "vfmadd231") for line in block.instructions if line.startswith("vmul"))
-                sums[kind] += count * sum(map(products, firsts))
+            if block.function.startswith("row_dots"):  # the first product of a sum; the scale multiplies four sums
+                firsts = [line for line in block.instructions if line.startswith("vmul") and "%xmm" not in line]
+                sums[kind] += count * sum(products(line.replace("vmul", "vfmadd231")) for line in firsts)
     return sums["dots"] / d, sums["values"] / dv

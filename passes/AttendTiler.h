@@ -305,6 +305,8 @@ private:
   void describeOrders();
   void emitShared(const Uniform &u, int64_t n);
   void emitSorted(const Uniform &u, int64_t n);
+  /// Address of a query's row with adjacent elements, as it is stored.
+  mlir::Value queryRow(const Uniform &u, int64_t segment, size_t dot, mlir::Value query);
   /// `whole`: all of the scale, else its sign, as Pack has it.
   void emitRowQuery(const Uniform &u, int64_t segment, size_t dot, mlir::Value query, bool whole);
   void emitRowDots(const Uniform &u, int64_t segment, size_t dot, mlir::Value count, mlir::Value scores);

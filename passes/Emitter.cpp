@@ -77,6 +77,13 @@ Value Emitter::fma(Value x, Value y, Value z) {
   return math::FmaOp::create(b, loc, x, y, z);
 }
 
+Value Emitter::fmaPairs(Value x, Value y, Value z) {
+  Type type = VectorType::get({2 * target.width}, b.getBF16Type());
+  auto halves = [&](Value v) { return LLVM::BitcastOp::create(b, loc, type, v).getResult(); };
+  auto name = b.getStringAttr("llvm.x86.avx512bf16.dpbf16ps.512");
+  return LLVM::CallIntrinsicOp::create(b, loc, vec(f32), name, ValueRange{z, halves(x), halves(y)}).getResult(0);
+}
+
 Value Emitter::min(Value x, Value y) {
   match(*this, x, y);
   if (isa<FloatType>(elementType(x))) {
@@ -315,6 +322,10 @@ void Emitter::storeF32As(Type storage, Value v, Value address) {
   }
   if (storage.isF16() && target.f16c) {
     return store(arith::TruncFOp::create(b, loc, typeLike(v, b.getF16Type()), v), address, 2);
+  }
+  if (storage.isBF16() && target.bf16 && v.getType() == vec(f32) && target.width == 16) {
+    auto name = b.getStringAttr("llvm.x86.avx512bf16.cvtneps2bf16.512");
+    return store(LLVM::CallIntrinsicOp::create(b, loc, vec(b.getBF16Type()), name, v).getResult(0), address, 2);
   }
   Type ints = typeLike(v, i32);
   Value u = arith::BitcastOp::create(b, loc, ints, v);

@@ -72,6 +72,8 @@ public:
   mlir::Value add(mlir::Value x, int64_t y) { return y == 0 ? x : add(x, constant(x.getType(), y)); }
   mlir::Value mul(mlir::Value x, int64_t y) { return y == 1 ? x : mul(x, constant(x.getType(), y)); }
   mlir::Value fma(mlir::Value x, mlir::Value y, mlir::Value z);
+  /// z + the dot products of pairs of bf16, which are the words of x and y (vdpbf16ps).
+  mlir::Value fmaPairs(mlir::Value x, mlir::Value y, mlir::Value z);
   /// Minimum and maximum: signed integers; floats as x86's min/max (the second operand where unordered).
   mlir::Value min(mlir::Value x, mlir::Value y);
   mlir::Value max(mlir::Value x, mlir::Value y);

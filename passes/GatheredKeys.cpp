@@ -206,6 +206,23 @@ Value sumOf(Emitter &e, Value v) {
 }
 } // namespace
 
+Value AttendTiler::queryRow(const Uniform &u, int64_t segment, size_t dot, Value query) {
+  Pack &pack = packOf(segment, int64_t(dot));
+  int64_t record = sig.argSlot(pack.q);
+  Value row = e.toPtr(e.add(headBase(u, record, false), e.mul(e.sub(query, u.qOffset), rowStride(u, record))));
+  Value stride = elementStride(u, record), to = in(u, fRowQueries[dot]);
+  Type bits = sig.storage.isF32() ? e.i32 : e.i16;
+  return e.ifElse(
+      e.eq(stride, e.c(bytes())), {e.ptr}, [&] { return Values{row}; },
+      [&] {
+        e.loop(e.c(0), e.c(pack.d), 1, [&](Value d) {
+          Value x = e.load(bits, e.at(row, e.mul(d, stride)), bytes());
+          e.store(x, e.at(to, e.mul(d, bytes())), bytes());
+        });
+        return Values{to};
+      })[0];
+}
+
 /// The query's row of a dot, times the scale, as adjacent f32.
 void AttendTiler::emitRowQuery(const Uniform &u, int64_t segment, size_t dot, Value query, bool whole) {
   Pack &pack = packOf(segment, int64_t(dot));

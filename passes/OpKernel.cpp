@@ -295,16 +295,7 @@ void OpKernel::multiplyBlock(ValueRange args, Value row, Value col, int64_t rows
       sums.push_back(fresh ? constant(vec(f32), 0.0) : loadRow(at(places[r], v * target.width * 4)));
     }
   }
-  auto product = [&](Value x, Value y, Value sum) {
-    if (!pairs) {
-      return fma(x, y, sum);
-    }
-    auto type = VectorType::get({2 * target.width}, b.getBF16Type());
-    auto halves = [&](Value v) { return LLVM::BitcastOp::create(b, loc, type, v).getResult(); };
-    auto name = b.getStringAttr("llvm.x86.avx512bf16.dpbf16ps.512");
-    Values operands = {sum, halves(x), halves(y)};
-    return LLVM::CallIntrinsicOp::create(b, loc, vec(f32), name, operands).getResult(0);
-  };
+  auto product = [&](Value x, Value y, Value sum) { return pairs ? fmaPairs(x, y, sum) : fma(x, y, sum); };
   Value first = at(B, mul(col, 4));
   Values done = loop(c(0), depth, 1, sums, [&](Value k, ValueRange acc) {
     Value line = at2(first, k, bStride), step = mul(k, aDepth);

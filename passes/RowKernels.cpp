@@ -8,7 +8,8 @@ using namespace mlir;
 
 namespace heddle {
 
-static constexpr StringLiteral kKindAttr = "attn.row", kDimAttr = "attn.d", kTypeAttr = "attn.type";
+static constexpr StringLiteral kKindAttr = "attn.row", kDimAttr = "attn.d", kTypeAttr = "attn.type",
+                               kPairsAttr = "attn.pairs";
 
 static StringRef kindName(RowKernel kind) {
   switch (kind) {
@@ -24,12 +25,13 @@ static StringRef kindName(RowKernel kind) {
   llvm_unreachable("a micro-kernel without a name");
 }
 
-std::string declareRowKernel(ModuleOp module, RowKernel kind, int64_t d, Type storage) {
+std::string declareRowKernel(ModuleOp module, RowKernel kind, int64_t d, Type storage, bool pairs) {
   std::string name = ("row_" + kindName(kind)).str();
   if (kind != RowKernel::Softmax) {
     name += ("_d" + Twine(d)).str();
     name += storage.isF32() ? "" : storage.isBF16() ? "_bf16" : "_f16";
   }
+  name += pairs ? "_pairs" : "";
   if (module.lookupSymbol(name)) {
     return name;
   }
@@ -38,7 +40,7 @@ std::string declareRowKernel(ModuleOp module, RowKernel kind, int64_t d, Type st
   SmallVector<Type> ins, outs;
   switch (kind) {
   case RowKernel::Dots:
-    ins = {p, i, p, i, i, p, p};
+    ins = {p, i, p, i, i, p, f, p};
     break;
   case RowKernel::Softmax:
     ins = {p, i, p, p};
@@ -54,6 +56,7 @@ std::string declareRowKernel(ModuleOp module, RowKernel kind, int64_t d, Type st
   fn->setAttr(kKindAttr, b.getStringAttr(kindName(kind)));
   fn->setAttr(kDimAttr, b.getI64IntegerAttr(d));
   fn->setAttr(kTypeAttr, TypeAttr::get(storage));
+  fn->setAttr(kPairsAttr, b.getBoolAttr(pairs));
   return name;
 }
 
@@ -63,9 +66,9 @@ namespace {
 
 class Body : public Emitter {
 public:
-  Body(OpBuilder &b, func::FuncOp fn, const VectorTarget &target, int64_t d, Type storage)
+  Body(OpBuilder &b, func::FuncOp fn, const VectorTarget &target, int64_t d, Type storage, bool pairs)
       : Emitter(b, fn.getLoc(), target), args(fn.getArguments()), d(d), vl(target.width), storage(storage),
-        bytes(storage.isF32() ? 4 : 2) {}
+        bytes(storage.isF32() ? 4 : 2), pairs(pairs) {}
 
   void dots();
   Value softmax();
@@ -76,13 +79,17 @@ private:
   int64_t d, vl;
   Type storage;
   int64_t bytes; ///< of a storage element
+  bool pairs;    ///< bf16 is multiplied as it is
 
+  /// Elements of a register.
+  int64_t elements() const { return pairs ? 2 * vl : vl; }
   /// Registers of a row.
-  int64_t registers() const { return (d + vl - 1) / vl; }
+  int64_t registers() const { return (d + elements() - 1) / elements(); }
   /// Elements of a row that register r has.
-  int64_t valid(int64_t r) const { return std::min(vl, d - r * vl); }
-  /// Register r of the row of `type` at an address; what lies behind the row is 0 and not read.
-  Value loadPart(Type type, Value row, int64_t r);
+  int64_t valid(int64_t r) const { return std::min(elements(), d - r * elements()); }
+  /// Register r of the row at an address, as f32 or pairs; what lies behind the row is 0 and not read.
+  Value loadPart(Value row, int64_t r);
+  Value loadPairs(Value row, int64_t r);
   /// Rows of keys t and t + 1, whose numbers are read at once.
   std::pair<Value, Value> rowPair(Value t);
   Value rowOf(Value t) {
@@ -92,14 +99,22 @@ private:
   /// The sums of four registers, as a vector of four.
   Value sumsOf(ArrayRef<Value> four);
   void valuesBlock(int64_t first, int64_t count, bool exact);
+  /// What a register of two keys' interleaved elements adds up to, from and to the order of a row.
+  std::pair<Value, Value> apart(Value first, Value second);
+  std::pair<Value, Value> together(Value low, Value high);
+  void pairedBlock(int64_t first, int64_t count, bool exact);
+  void eachKey(bool exact);
 };
 
 } // namespace
 
-Value Body::loadPart(Type type, Value row, int64_t r) {
-  int64_t size = type.isF32() ? 4 : 2, left = valid(r);
+Value Body::loadPart(Value row, int64_t r) {
+  int64_t left = valid(r);
+  if (pairs) {
+    return loadPairs(row, r);
+  }
   if (left == vl) {
-    return loadAsF32(type, at(row, r * vl * size), true);
+    return loadAsF32(storage, at(row, r * vl * bytes), true);
   }
   Value all = constant(vec(f32), 0.0);
   for (int64_t done = 0, width = vl / 2; width >= 1; width /= 2) {
@@ -108,11 +123,24 @@ Value Body::loadPart(Type type, Value row, int64_t r) {
     }
     VectorTarget narrow = target;
     narrow.width = width;
-    Value part = Emitter(b, loc, narrow).loadAsF32(type, at(row, (r * vl + done) * size), true);
+    Value part = Emitter(b, loc, narrow).loadAsF32(storage, at(row, (r * vl + done) * bytes), true);
     all = vector::InsertStridedSliceOp::create(b, loc, part, all, ArrayRef<int64_t>{done}, ArrayRef<int64_t>{1});
     done += width;
   }
   return all;
+}
+
+Value Body::loadPairs(Value row, int64_t r) {
+  auto type = VectorType::get({elements()}, i16);
+  Value address = at(row, r * elements() * bytes);
+  if (valid(r) == elements()) {
+    return load(type, address, 2);
+  }
+  SmallVector<bool> lanes(elements());
+  std::fill_n(lanes.begin(), valid(r), true);
+  auto exists = DenseElementsAttr::get(VectorType::get({elements()}, i1), ArrayRef<bool>(lanes));
+  return LLVM::MaskedLoadOp::create(b, loc, type, address, arith::ConstantOp::create(b, loc, exists),
+                                    constant(type, int64_t(0)), b.getI32IntegerAttr(2), UnitAttr());
 }
 
 std::pair<Value, Value> Body::rowPair(Value t) {
@@ -152,12 +180,14 @@ Value Body::sumsOf(ArrayRef<Value> four) {
 void Body::dots() {
   static_assert(kRowGroup == 4);
   constexpr int64_t kHeld = 8; // registers of q that stay in registers
-  Value count = args[1], stride = args[4], q = args[5], scores = args[6];
+  Value count = args[1], stride = args[4], q = args[5], scale = args[6], scores = args[7];
   auto adjacent = [&] {
     Values query;
     for (int64_t r = 0; r < std::min(registers(), kHeld); ++r) {
-      query.push_back(loadPart(f32, q, r));
+      query.push_back(loadPart(q, r));
     }
+    Value none = constant(vec(f32), 0.0);
+    Value scales = vector::BroadcastOp::create(b, loc, VectorType::get({kRowGroup}, f32), scale);
     loop(c(0), count, kRowGroup, [&](Value t) {
       SmallVector<Value> rows, sums(kRowGroup);
       for (int64_t pair = 0; pair < kRowGroup; pair += 2) {
@@ -165,13 +195,13 @@ void Body::dots() {
         rows.append({x, y});
       }
       for (int64_t r = 0; r < registers(); ++r) {
-        Value x = r < kHeld ? query[r] : loadPart(f32, q, r);
+        Value x = r < kHeld ? query[r] : loadPart(q, r);
         for (auto [row, sum] : llvm::zip(rows, sums)) {
-          Value k = loadPart(storage, row, r);
-          sum = sum ? fma(k, x, sum) : mul(k, x);
+          Value k = loadPart(row, r);
+          sum = pairs ? fmaPairs(k, x, sum ? sum : none) : sum ? fma(k, x, sum) : mul(k, x);
         }
       }
-      store(sumsOf(sums), at(scores, mul(t, 4)), 4);
+      store(mul(sumsOf(sums), scales), at(scores, mul(t, 4)), 4);
     });
   };
   auto apart = [&] {
@@ -179,9 +209,9 @@ void Body::dots() {
       Value row = rowOf(t);
       Values sum = loop(c(0), c(d), 1, {constant(f32, 0.0)}, [&](Value n, ValueRange acc) {
         Value x = loadAsF32(storage, at(row, mul(n, stride)), false);
-        return Values{fma(x, load(f32, at(q, mul(n, 4)), 4), acc[0])};
+        return Values{fma(x, loadAsF32(storage, at(q, mul(n, bytes)), false), acc[0])};
       });
-      store(sum[0], at(scores, mul(t, 4)), 4);
+      store(mul(sum[0], scale), at(scores, mul(t, 4)), 4);
     });
   };
   ifElse(eq(stride, c(bytes)), adjacent, apart);
@@ -207,7 +237,8 @@ Value Body::softmax() {
   Value bases = splat(base);
   Value parts = loop(c(0), count, vl, {splat(zero)}, [&](Value t, ValueRange acc) {
     Value p = exp2(sub(score(t), bases));
-    store(p, at(scores, mul(t, 4)), 4);
+    // Pairs: over scores that were read already.
+    pairs ? storeF32As(storage, p, at(scores, mul(t, 2))) : store(p, at(scores, mul(t, 4)), 4);
     return Values{add(acc[0], p)};
   })[0];
   Value sum = reduce(vector::CombiningKind::ADD, parts, arith::FastMathFlags::reassoc);
@@ -241,7 +272,7 @@ void Body::valuesBlock(int64_t first, int64_t count, bool exact) {
     Value p = splat(load(f32, at(scores, mul(t, 4)), 4));
     Value none = exact ? cmp(arith::CmpFPredicate::OEQ, p, zero) : Value();
     for (int64_t r = 0; r < count; ++r) {
-      Value v = loadPart(storage, row, first + r);
+      Value v = loadPart(row, first + r);
       next.push_back(fma(exact ? select(none, zero, v) : v, p, sums[r]));
     }
   };
@@ -279,40 +310,125 @@ void Body::valuesBlock(int64_t first, int64_t count, bool exact) {
   }
 }
 
-void Body::values(bool exact) {
-  Value count = args[1], stride = args[4], scores = args[5], factor = args[6], acc = args[7];
-  constexpr int64_t kBlock = 8;
-  auto adjacent = [&] {
-    for (int64_t first = 0; first < registers(); first += kBlock) {
-      valuesBlock(first, std::min(kBlock, registers() - first), exact);
+// vpunpcklwd and vpunpckhwd take the first and the last four of each eight elements.
+
+std::pair<Value, Value> Body::apart(Value first, Value second) {
+  SmallVector<int64_t> low, high;
+  for (int64_t n = 0; n < 2 * vl; ++n) {
+    (n % 8 < 4 ? low : high).push_back(n);
+  }
+  return {vector::ShuffleOp::create(b, loc, first, second, low),
+          vector::ShuffleOp::create(b, loc, first, second, high)};
+}
+
+std::pair<Value, Value> Body::together(Value low, Value high) {
+  SmallVector<int64_t> order;
+  for (int64_t n = 0; n < 2 * vl; ++n) {
+    order.push_back(n / 8 * 4 + n % 4 + (n % 8 < 4 ? 0 : vl));
+  }
+  ArrayRef<int64_t> all(order);
+  return {vector::ShuffleOp::create(b, loc, low, high, all.take_front(vl)),
+          vector::ShuffleOp::create(b, loc, low, high, all.drop_front(vl))};
+}
+
+/// Registers [first, first + count) of all rows, in pairs.
+void Body::pairedBlock(int64_t first, int64_t count, bool exact) {
+  static_assert(kRowGroup == 4);
+  constexpr int64_t kSets = kRowGroup / 2; // sums have the latency of a multiply-add to themselves
+  Value keys = args[1], scores = args[5], factor = splat(args[6]), acc = at(args[7], first * elements() * 4);
+  Value zero = constant(vec(f32), 0.0), none = constant(VectorType::get({elements()}, i16), int64_t(0));
+  auto place = [&](int64_t half) { return at(acc, half * vl * 4); }; // of half a register's sums
+  auto exists = [&](int64_t half) { return first * elements() + half * vl < d; };
+  Values init;
+  for (int64_t r = 0; r < count; ++r) {
+    Value even = mul(loadRow(place(2 * r)), factor);
+    auto [low, high] = apart(even, exists(2 * r + 1) ? mul(loadRow(place(2 * r + 1)), factor) : zero);
+    init.append({low, high});
+  }
+  init.append(init.size() * (kSets - 1), zero);
+  SmallVector<int64_t> low, high;
+  for (int64_t n = 0; n < elements(); ++n) {
+    (n % 8 < 4 ? low : high).append({n, elements() + n});
+  }
+  auto addGroup = [&](Value t, ValueRange sums, bool masked) {
+    Values next;
+    for (int64_t set = 0; set < kSets; ++set) {
+      Value key = add(t, 2 * set);
+      auto [even, odd] = rowPair(key);
+      Value p = splat(load(i32, at(scores, mul(key, 2)), 2)), live;
+      if (masked) {
+        Value halves = LLVM::BitcastOp::create(b, loc, none.getType(), p);
+        live = cmp(arith::CmpIPredicate::ne, halves, none);
+      }
+      for (int64_t r = 0; r < count; ++r) {
+        Value x = loadPairs(even, first + r), y = loadPairs(odd, first + r);
+        for (ArrayRef<int64_t> half : {ArrayRef<int64_t>(low), ArrayRef<int64_t>(high)}) {
+          Value v = vector::ShuffleOp::create(b, loc, x, y, half);
+          next.push_back(fmaPairs(masked ? select(live, v, none) : v, p, sums[next.size()]));
+        }
+      }
     }
+    return next;
   };
-  auto apart = [&] {
-    loop(c(0), c(d), 1, [&](Value n) {
-      Value address = at(acc, mul(n, 4));
-      store(mul(load(f32, address, 4), factor), address, 4);
-    });
-    loop(c(0), count, 1, [&](Value t) {
-      Value p = load(f32, at(scores, mul(t, 4)), 4), row = rowOf(t);
-      Value adds = exact ? cmp(arith::CmpFPredicate::UNE, p, constant(f32, 0.0)) : constant(i1, int64_t(1));
-      ifThen(adds, [&] {
-        loop(c(0), c(d), 1, [&](Value n) {
-          Value x = loadAsF32(storage, at(row, mul(n, stride)), false), address = at(acc, mul(n, 4));
-          store(fma(x, p, load(f32, address, 4)), address, 4);
-        });
+  Value whole = sub(keys, floorMod(keys, kRowGroup));
+  Values sums = loop(c(0), whole, kRowGroup, init, [&](Value t, ValueRange s) { return addGroup(t, s, exact); });
+  // The rest of a group has P = 0.
+  sums = loop(whole, keys, kRowGroup, sums, [&](Value t, ValueRange s) { return addGroup(t, s, true); });
+  for (int64_t r = 0; r < count; ++r) {
+    auto sumOf = [&](int64_t n) {
+      Value sum = sums[n];
+      for (int64_t set = 1; set < kSets; ++set) {
+        sum = add(sum, sums[set * 2 * count + n]);
+      }
+      return sum;
+    };
+    auto [even, odd] = together(sumOf(2 * r), sumOf(2 * r + 1));
+    store(even, place(2 * r), 4);
+    if (exists(2 * r + 1)) {
+      store(odd, place(2 * r + 1), 4);
+    }
+  }
+}
+
+/// Values of rows whose elements are not adjacent.
+void Body::eachKey(bool exact) {
+  Value count = args[1], stride = args[4], scores = args[5], factor = args[6], acc = args[7];
+  loop(c(0), c(d), 1, [&](Value n) {
+    Value address = at(acc, mul(n, 4));
+    store(mul(load(f32, address, 4), factor), address, 4);
+  });
+  loop(c(0), count, 1, [&](Value t) {
+    Value row = rowOf(t);
+    Value p = loadAsF32(pairs ? storage : f32, at(scores, mul(t, pairs ? 2 : 4)), false);
+    Value adds = exact ? cmp(arith::CmpFPredicate::UNE, p, constant(f32, 0.0)) : constant(i1, int64_t(1));
+    ifThen(adds, [&] {
+      loop(c(0), c(d), 1, [&](Value n) {
+        Value x = loadAsF32(storage, at(row, mul(n, stride)), false), address = at(acc, mul(n, 4));
+        store(fma(x, p, load(f32, address, 4)), address, 4);
       });
     });
+  });
+}
+
+void Body::values(bool exact) {
+  const int64_t block = pairs ? 4 : 8;
+  auto adjacent = [&] {
+    for (int64_t first = 0; first < registers(); first += block) {
+      int64_t count = std::min(block, registers() - first);
+      pairs ? pairedBlock(first, count, exact) : valuesBlock(first, count, exact);
+    }
   };
-  ifElse(eq(stride, c(bytes)), adjacent, apart);
+  ifElse(eq(args[4], c(bytes)), adjacent, [&] { eachKey(exact); });
 }
 
 void emitRowKernel(func::FuncOp fn, const VectorTarget &target) {
   StringRef kind = cast<StringAttr>(fn->getAttr(kKindAttr)).getValue();
   int64_t d = cast<IntegerAttr>(fn->getAttr(kDimAttr)).getInt();
   Type type = cast<TypeAttr>(fn->getAttr(kTypeAttr)).getValue();
+  bool pairs = cast<BoolAttr>(fn->getAttr(kPairsAttr)).getValue();
   OpBuilder b(fn.getContext());
   b.setInsertionPointToStart(fn.addEntryBlock());
-  Body body(b, fn, target, d, type);
+  Body body(b, fn, target, d, type, pairs);
   SmallVector<Value> results;
   if (kind == "dots") {
     body.dots();
@@ -322,7 +438,7 @@ void emitRowKernel(func::FuncOp fn, const VectorTarget &target) {
     body.values(kind == "values_exact");
   }
   func::ReturnOp::create(b, fn.getLoc(), results);
-  for (StringRef name : {kKindAttr, kDimAttr, kTypeAttr}) {
+  for (StringRef name : {kKindAttr, kDimAttr, kTypeAttr, kPairsAttr}) {
     fn->removeAttr(name);
   }
 }

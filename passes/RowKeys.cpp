@@ -410,8 +410,8 @@ void AttendTiler::emitRowBlock(int64_t n) {
     };
     eachQuery(fetch, [&, dot = dot, &source = source](Value x, Value lane, Value, Value keys, Value count) {
       Value query = queryOf(lane), scores = rowScores(u, dot, x);
-      emitRowQuery(u, s.segment, dot, query, true);
       if (relative) {
+        emitRowQuery(u, s.segment, dot, query, true);
         e.loop(e.c(0), count, 1, [&](Value t) {
           Value j = e.toInt(e.load(e.i32, e.at(keys, e.mul(t, 4)), 4), e.i64);
           e.store(relativeRow(u, source, query, j), e.at(in(u, fKeyTable[dot]), e.mul(t, 8)), 8);
@@ -419,8 +419,9 @@ void AttendTiler::emitRowBlock(int64_t n) {
         emitRowDots(u, s.segment, dot, count, scores);
         return;
       }
-      e.call(declareRowKernel(module, RowKernel::Dots, source.d, sig.storage), {},
-             {keys, count, base, stride, unit, in(u, fRowQueries[dot]), scores});
+      e.call(declareRowKernel(module, RowKernel::Dots, source.d, sig.storage, pairs), {},
+             {keys, count, base, stride, unit, queryRow(u, s.segment, dot, query),
+              scaleOf(u, packOf(s.segment, int64_t(dot))), scores});
     });
   }
   eachQuery(nothing, [&](Value x, Value lane, Value, Value keys, Value count) {
@@ -430,7 +431,8 @@ void AttendTiler::emitRowBlock(int64_t n) {
       emitRowScores(u, s.segment, count, queryOf(lane), keys, x);
     }
     if (softmax()) {
-      factor = e.call(declareRowKernel(module, RowKernel::Softmax, 0, e.f32), {e.f32}, {scores, count, m, l})[0];
+      factor =
+          e.call(declareRowKernel(module, RowKernel::Softmax, 0, wide(), pairs), {e.f32}, {scores, count, m, l})[0];
     } else if (sig.attend.getNormalizer() == attn::Normalizer::Sum) {
       Value sum = e.loop(e.c(0), count, 1, {e.load(e.f32, l, 4)}, [&](Value t, ValueRange acc) {
         return Values{e.add(acc[0], e.load(e.f32, e.at(scores, e.mul(t, 4)), 4))};
@@ -451,7 +453,7 @@ void AttendTiler::emitRowBlock(int64_t n) {
       },
       [&](Value x, Value lane, Value place, Value keys, Value count) {
         Value factor = e.load(e.f32, e.at(in(u, fRowFactors), e.mul(x, 4)), 4);
-        e.call(declareRowKernel(module, kernel, sig.dv, sig.storage), {},
+        e.call(declareRowKernel(module, kernel, sig.dv, sig.storage, pairs), {},
                {keys, count, base, stride, unit, rowScores(u, 0, x), factor,
                 e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow()))});
         e.store(e.c(0), e.at(in(u, fRowCounts), e.mul(place, 8)), 8);

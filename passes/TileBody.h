@@ -62,9 +62,6 @@ private:
   mlir::Value loadHalves(mlir::Value address, int64_t valid);
   /// a * x + sum, on f32 or on pairs of bf16.
   mlir::Value multiplyAdd(mlir::Value a, mlir::Value x, mlir::Value sum);
-  mlir::Value asPairs(mlir::Value v) {
-    return mlir::LLVM::BitcastOp::create(b, loc, mlir::VectorType::get({2 * vl}, b.getBF16Type()), v);
-  }
   /// The bits of two rows' bf16 elements [dim, dim + vl), lane by lane; a missing row is 0.
   mlir::Value interleave(mlir::Value even, mlir::Value odd);
   mlir::Value loadBits(mlir::Value row, mlir::Value dim, mlir::Value stride, bool adjacent, int64_t valid);

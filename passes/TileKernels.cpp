@@ -147,13 +147,7 @@ Value TileBody::loadHalves(Value address, int64_t valid) {
   return arith::ExtUIOp::create(b, loc, vec(i32), halves);
 }
 
-Value TileBody::multiplyAdd(Value a, Value x, Value sum) {
-  if (!pairs) {
-    return fma(a, x, sum);
-  }
-  auto name = b.getStringAttr("llvm.x86.avx512bf16.dpbf16ps.512");
-  return LLVM::CallIntrinsicOp::create(b, loc, vec(f32), name, ValueRange{sum, asPairs(a), asPairs(x)}).getResult(0);
-}
+Value TileBody::multiplyAdd(Value a, Value x, Value sum) { return pairs ? fmaPairs(a, x, sum) : fma(a, x, sum); }
 
 void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
   StringRef kind = cast<StringAttr>(fn->getAttr(kKindAttr)).getValue();

@@ -65,20 +65,36 @@ def test_lists_longer_than_a_chunk() -> None:
     compare(q, k, v, "listed(%i)", operands={"i": index.expand(1, 2, 20, 500).to(torch.int32).numpy()})
 
 
-@pytest.mark.parametrize("layout", ["strided", "transposed"])
-def test_layouts(layout: str) -> None:
-    q, k, v = tensors(6, (1, 100, 2, 64), (1, 100, 2, 64), (1, 100, 2, 64))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ["strided", "transposed", "transposed q"])
+def test_layouts(layout: str, dtype: str) -> None:
+    q, k, v = tensors(6, (1, 100, 2, 64), (1, 100, 2, 64), (1, 100, 2, 64), dtype=dtype)
     if layout == "transposed":
         q, k, v = (x.permute(0, 2, 3, 1).contiguous().transpose(2, 3) for x in (q, k, v))
     else:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    compare(q, k, v, FEW, label=layout)
+        if layout == "transposed q":
+            q = q.transpose(2, 3).contiguous().transpose(2, 3)
+    compare(q, k, v, FEW, dtype=dtype, label=layout)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("score", ["alibi", "relative", "selected", "softcap"])
-def test_scores(score: str) -> None:
-    q, k, v = tensors(7, (2, 4, 75, 32), (2, 2, 110, 32), (2, 2, 110, 16))
-    compare(q, k, v, FEW, score=score, q_offset=torch.tensor([35, 3]), label=score)
+def test_scores(score: str, dtype: str) -> None:
+    q, k, v = tensors(7, (2, 4, 75, 32), (2, 2, 110, 32), (2, 2, 110, 16), dtype=dtype)
+    compare(q, k, v, FEW, dtype=dtype, score=score, q_offset=torch.tensor([35, 3]), label=score)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_that_are_not_finite(dtype: str) -> None:
+    """They reach the queries that have their keys, and no other: also none whose list is filled up with them."""
+    q, k, v = tensors(12, (1, 2, 90, 32), (1, 2, 90, 32), (1, 2, 90, 24), dtype=dtype)
+    v[:, :, 40] = float("inf")
+    out = hd.attend(q, k, v, where=hd.offsets([0, 1, 2, 4, 8, 16, 32])).float()
+    reached = torch.zeros(90, dtype=torch.bool)
+    reached[[40 + n for n in (0, 1, 2, 4, 8, 16, 32)]] = True
+    assert torch.isposinf(out[:, :, reached]).all()
+    assert torch.isfinite(out[:, :, ~reached]).all()
 
 
 @pytest.mark.parametrize("normalizer", ["none", "sum"])

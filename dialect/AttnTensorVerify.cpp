@@ -241,6 +241,10 @@ LogicalResult LinearAttendOp::verify() {
   }
   // linear_attend_c2: k is [B, H, Nk, D], v is [B, H, Nk, Dv]; Hq is a multiple of H; Nq = Nk where it is causal.
   int64_t rows = getCausal() ? dim(q, 2) : dim(k, 2);
+  if (!mayEqual(dim(k, 1), dim(v, 1))) {
+    return emitOpError("expected k and v to have one number of heads, since each has a state of its own, but got ")
+           << dim(k, 1) << " and " << dim(v, 1);
+  }
   if (failed(expectShape(*this, "k", k, {{dim(q, 0)}, {}, {rows}, {dim(q, 3)}})) ||
       failed(expectShape(*this, "v", v, {{dim(q, 0)}, {dim(k, 1)}, {dim(k, 2)}, {}}))) {
     return failure();

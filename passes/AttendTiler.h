@@ -321,6 +321,7 @@ private:
   void layoutRelative();
   void emitRelative(int64_t n, size_t dot);
   void emitDistances(const Uniform &u, int64_t segment, size_t dot, mlir::Value least, mlir::Value span);
+  void emitSkew(const Uniform &u, int64_t segment, size_t dot, mlir::Value least, mlir::Value span);
   void emitRelativeRows(const Uniform &u, int64_t segment, size_t dot);
 
   //===--- RowKeys.cpp -------------------------------------------------------===//

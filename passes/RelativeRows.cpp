@@ -4,11 +4,12 @@
 // tile whose distances lie close together, the dots with each distance are
 // computed once, as with keys, and moved to their places:
 //
-//   T[x][lane] = q_lane . r[clamp(least + x)]       for all distances of the tile
-//   S[key][lane] = T[i_lane - j_key + c - least][lane]
+//   T[x][lane] = q_lane . r[least + x]              for the rows that the tile meets
+//   S[key][lane] = T[clamp(i_lane - j_key + c) - least][lane]
 //
-// so that 64 queries and n keys cost 64 + n rows and not 64 n. Where they lie
-// far apart (lattices), each pair has a dot of its own.
+// so that 64 queries and n keys cost 64 + n rows and not 64 n, and keys past the
+// last row next to nothing: they have one row. Where distances lie far apart
+// (lattices), each pair has a dot of its own.
 //
 //===----------------------------------------------------------------------===//
 
@@ -63,8 +64,10 @@ void AttendTiler::emitRelative(int64_t n, size_t dot) {
     Value j = e.toInt(e.load(e.i32, e.at(in(u, fKeys), e.mul(k, 4)), 4), e.i64);
     return Values{e.min(acc[0], j), e.max(acc[1], j)};
   });
-  Value least = e.add(e.sub(queries[0], keys[1]), source.shift);
-  Value span = e.add(e.sub(e.add(e.sub(queries[1], keys[0]), source.shift), least), 1);
+  Value last = e.add(slot(u.args, sig.argSlot(source.k) + 3), -1);
+  auto clamped = [&](Value i, Value j) { return e.max(e.min(e.add(e.sub(i, j), source.shift), last), e.c(0)); };
+  Value least = clamped(queries[0], keys[1]);
+  Value span = e.add(e.sub(clamped(queries[1], keys[0]), least), 1);
   e.ifElse(
       e.le(span, e.c(relativeSlots - kKeyGroup)), [&] { emitDistances(u, segment, dot, least, span); },
       [&] { emitRelativeRows(u, segment, dot); });
@@ -76,10 +79,9 @@ void AttendTiler::emitDistances(const Uniform &u, int64_t segment, size_t dot, V
   int64_t record = sig.argSlot(source.k), d = source.d;
   Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
   Value table = in(u, fRelativeTable), stride = elementStride(u, record), buffer = in(u, fRelativeStage);
-  // The distance of row x is least + x = i - j + c.
+  Value base = headBase(u, record, true);
   e.loop(e.c(0), span, 1, [&](Value x) {
-    Value row = relativeRow(u, source, e.add(e.add(least, x), -source.shift), e.c(0));
-    e.store(row, e.at(table, e.mul(x, 8)), 8);
+    e.store(e.add(e.mul(e.add(least, x), rowStride(u, record)), base), e.at(table, e.mul(x, 8)), 8);
   });
   auto stage = [&] {
     if (pairs) {
@@ -101,28 +103,44 @@ void AttendTiler::emitDistances(const Uniform &u, int64_t segment, size_t dot, V
     e.store(e.c32(0), e.at(groups, e.mul(g, 8)), 4);
     e.store(e.toInt(end, e.i32), e.at(groups, e.add(e.mul(g, 8), 4)), 4);
   });
-  int64_t pitch = relativeSlots * kColumn * 4;
-  Value distances = in(u, fRelativeScores);
   e.call(declareTileKernel(module, TileKernel::Dots, d, wide()), {},
-         {table, span, groups, in(u, packOf(segment, int64_t(dot)).at), distances, e.c(pitch), in(u, fUnusedTops),
-          LLVM::ZeroOp::create(builder, e.loc, e.ptr)});
-  // S[key][lane] = T[i - j + c - least][lane]
-  Value all = e.constant(e.vec(e.i1), int64_t(1));
-  e.loop(e.c(0), e.mul(end, kColumn), vl, [&](Value lane) {
-    Value query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
-    Value column = e.at(distances, e.mul(e.floorDiv(lane, kColumn), pitch));
-    Value own = e.mul(e.add(e.iota(), e.floorMod(lane, kColumn)), 4);
-    Value to = scoresOf(u, int64_t(dot), lane);
-    Value first = e.sub(e.add(query, source.shift), e.splat(least));
-    e.loop(e.c(0), count, 1, [&](Value k) {
-      Value j = e.toInt(e.load(e.i32, e.at(in(u, fKeys), e.mul(k, 4)), 4), e.i64);
-      Value offset = e.add(e.mul(e.sub(first, j), kColumn * 4), own);
-      Value addresses = LLVM::GEPOp::create(builder, e.loc, e.vec(e.ptr), e.i8, column, ArrayRef<LLVM::GEPArg>{offset});
-      Value s = LLVM::masked_gather::create(builder, e.loc, e.vec(e.f32), addresses, all, ValueRange{},
-                                            builder.getI32IntegerAttr(4));
-      e.store(s, e.at(to, e.mul(k, kColumn * 4)), 4);
+         {table, span, groups, in(u, packOf(segment, int64_t(dot)).at), in(u, fRelativeScores),
+          e.c(relativeSlots * kColumn * 4), in(u, fUnusedTops), LLVM::ZeroOp::create(builder, e.loc, e.ptr)});
+  emitSkew(u, segment, dot, least, span);
+}
+
+/// S[key][lane] = T[clamp(i - j + c) - least][lane]; of one row, the same for all keys.
+void AttendTiler::emitSkew(const Uniform &u, int64_t segment, size_t dot, Value least, Value span) {
+  Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
+  Value end = e.mul(e.floorDiv(e.add(lanes, kColumn - 1), kColumn), kColumn), distances = in(u, fRelativeScores);
+  auto forLanes = [&](llvm::function_ref<void(Value, Value, Value, Value)> body) {
+    e.loop(e.c(0), end, vl, [&](Value lane) {
+      Value column = e.at(distances, e.mul(e.floorDiv(lane, kColumn), relativeSlots * kColumn * 4));
+      body(lane, column, e.mul(e.floorMod(lane, kColumn), 4), scoresOf(u, int64_t(dot), lane));
     });
-  });
+  };
+  auto forKeys = [&](Value to, llvm::function_ref<Value(Value)> score) {
+    e.loop(e.c(0), count, 1, [&](Value k) { e.store(score(k), e.at(to, e.mul(k, kColumn * 4)), 4); });
+  };
+  auto alike = [&](Value, Value column, Value inside, Value to) {
+    Value s = e.loadRow(e.at(column, inside));
+    forKeys(to, [&](Value) { return s; });
+  };
+  auto skewed = [&](Value lane, Value column, Value inside, Value to) {
+    Value all = e.constant(e.vec(e.i1), int64_t(1)), none = e.splat(e.c(0)), last = e.splat(e.add(span, -1));
+    Value query = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+    Value own = e.add(e.mul(e.iota(), 4), e.splat(inside));
+    Value first = e.sub(e.add(query, sig.segments[segment].dots[dot].shift), e.splat(least));
+    forKeys(to, [&](Value k) {
+      Value j = e.toInt(e.load(e.i32, e.at(in(u, fKeys), e.mul(k, 4)), 4), e.i64);
+      Value offset = e.add(e.mul(e.max(e.min(e.sub(first, e.splat(j)), last), none), kColumn * 4), own);
+      Value addresses = LLVM::GEPOp::create(builder, e.loc, e.vec(e.ptr), e.i8, column, ArrayRef<LLVM::GEPArg>{offset});
+      return LLVM::masked_gather::create(builder, e.loc, e.vec(e.f32), addresses, all, ValueRange{},
+                                         builder.getI32IntegerAttr(4))
+          .getResult();
+    });
+  };
+  e.ifElse(e.eq(span, e.c(1)), [&] { forLanes(alike); }, [&] { forLanes(skewed); });
 }
 
 /// Pair by pair: the rows of one query's distances, with d on lanes.

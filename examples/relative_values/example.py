@@ -9,7 +9,7 @@ import numpy as np
 import heddle as hd
 
 SYSTEM = "relative position representations"
-SPEC = "dots(q, k; q, r[i - j + K]), and weights exp(s - lse) of each distance times its row, normaliser none"
+SPEC = "dots(q, k; q, r[i - j + K]), and weights exp(s - lse) of each near distance times its row, normaliser none"
 COST = "O(n^2)"
 BEYOND = True
 VARIANTS: dict[str, dict[str, Any]] = {"full": {"causal": False}, "causal": {"causal": True}}
@@ -25,7 +25,7 @@ def inputs(rng: np.random.Generator, n: int, causal: bool) -> tuple[Any, ...]:
 
 
 @hd.kernel
-def attention(q: Any, k: Any, v: Any, by_key: Any, causal: bool, *by_value: Any) -> Any:
+def attention(q: Any, k: Any, v: Any, by_key: Any, base: Any, causal: bool, *by_value: Any) -> Any:
     dots = [(q, k), (q, hd.relative(by_key, K))]
     past = hd.causal if causal else hd.full
     out, lse = hd.attend(q, segments=[hd.segment(k, v, past, dots=dots)], return_lse=True)
@@ -33,24 +33,31 @@ def attention(q: Any, k: Any, v: Any, by_key: Any, causal: bool, *by_value: Any)
     def weight(s: Any, t: Any, b: Any, h: Any, i: Any, j: Any) -> Any:
         return hd.exp(s + t - lse[b, h, i])
 
-    # Every pair of one distance has the same row: a segment whose values are that row throughout.
+    # Every pair of one distance has the same row: a segment whose values are that row throughout. Weights add up to
+    # 1, so pairs at K or more have their row in `base`, and the others what differs from it.
     segments = []
-    for distance, row in zip(range(K, -K - 1, -1), by_value, strict=True):
-        where = hd.causal(K) if distance == K else ~hd.causal(1 - K) if distance == -K else hd.offsets([distance])
+    for distance, row in zip(range(K - 1, -K - 1, -1), by_value, strict=False):
+        where = ~hd.causal(1 - K) if distance == -K else hd.offsets([distance])
         if not causal or distance >= 0:
             segments.append(hd.segment(k, row, where, score=weight, dots=dots))
-    return out + hd.attend(q, segments=segments, normalizer="none")
+    return out + base + hd.attend(q, segments=segments, normalizer="none")
 
 
 def run(q: Any, k: Any, v: Any, by_key: Any, by_value: Any, causal: bool) -> Any:
-    # by_key, by_value: rows of the distances -K ... K of i - j; one row of values for all keys, by strides of 0.
-    values = [np.broadcast_to(row, (1, 1, *q.shape[2:])) for row in by_value[::-1]]
-    return attention(q, k, v, np.broadcast_to(by_key, (1, q.shape[1], *by_key.shape[2:])), causal, *values)
+    # by_key, by_value: rows of the distances -K ... K of i - j.
+    values = differences(q, by_value)
+    by_key = np.broadcast_to(by_key, (1, q.shape[1], *by_key.shape[2:]))
+    return attention(q, k, v, by_key, by_value[-1], causal, *values[: K if causal else 2 * K])
+
+
+def differences(q: Any, by_value: Any) -> list[Any]:
+    """From the row of K, of the distances K - 1 down to -K; one row of values for all keys, by strides of 0."""
+    return [np.broadcast_to(row - by_value[-1], (1, 1, *q.shape[2:])) for row in by_value[-2::-1]]
 
 
 SPEC_VARIANT = "causal"
 
 
 def spec_args(q: Any, k: Any, v: Any, by_key: Any, by_value: Any) -> tuple[Any, ...]:
-    values = (np.broadcast_to(row, (1, 1, *q.shape[2:])) for row in by_value[: K - 1 : -1])
-    return q, k, v, np.broadcast_to(by_key, (1, q.shape[1], *by_key.shape[2:])), *values
+    by_key = np.broadcast_to(by_key, (1, q.shape[1], *by_key.shape[2:]))
+    return q, k, v, by_key, by_value[-1], *differences(q, by_value)[:K]

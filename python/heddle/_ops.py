@@ -256,9 +256,15 @@ def linear_attend(
         raise ValueError(f"expected a normalizer among sum, none, but got {normalizer!r}")
     if decay is not None and not causal:
         raise ValueError("expected causal=True where there is a decay, but got attention to all keys")
-    _rank(q, "q", 4)
-    _rank(k, "k", 4)
-    _rank(v, "v", 4)
+    heads_q, heads_k, heads_v = (_rank(x, name, 4)[1] for x, name in ((q, "q"), (k, "k"), (v, "v")))
+    if heads_v != heads_k:
+        cure = "q and k" if heads_v > heads_k else "v"
+        raise ValueError(
+            f"expected k and v to have one number of heads, since each has a state of its own, but got {heads_k} and "
+            f"{heads_v}: repeat {cure} for the heads that share it, without a copy (np.broadcast_to, Tensor.expand)"
+        )
+    if heads_q % max(heads_k, 1):
+        raise ValueError(f"expected q's heads to be a multiple of the {heads_k} of k and v, but got {heads_q}")
     eps = _eps(eps)
     normalized = normalizer == "sum"
     states = [] if state is None else list(state) if isinstance(state, (tuple, list)) else [state]

@@ -177,6 +177,14 @@ func.func @linear_attend_c2_heads(%q: tensor<?x4x?x8xf32>, %k: tensor<?x3x?x8xf3
 
 // -----
 
+func.func @linear_attend_c2_values(%q: tensor<?x4x?x8xf32>, %k: tensor<?x1x?x8xf32>) {
+  // expected-error@+1 {{'attn.linear_attend' op expected k and v to have one number of heads, since each has a state of its own, but got 1 and 4}}
+  %r = attn.linear_attend %q, %k, %q : (tensor<?x4x?x8xf32>, tensor<?x1x?x8xf32>, tensor<?x4x?x8xf32>) -> tensor<?x4x?x8xf32>
+  return
+}
+
+// -----
+
 func.func @linear_attend_c3(%q: tensor<?x4x?x8xf32>, %g: tensor<?x4x?xf32>) {
   // expected-error@+1 {{'attn.linear_attend' op expected causal where there is a decay, but got attention to all keys}}
   %r = attn.linear_attend %q, %q, %q decay(%g) : (tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>, tensor<?x4x?xf32>) -> tensor<?x4x?x8xf32>

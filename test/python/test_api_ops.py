@@ -332,6 +332,8 @@ X = np.ones((1, 2, 20, 8), np.float32)
             "dimension 2 of weights to be 8, but got 9",
         ),
         (lambda: hd.project(X, np.ones((19, 4), np.float32)), "expected dimension 2 of x to be 19, but got 20"),
+        (lambda: hd.linear_attend(X[:, :1], X[:, :1], X), "repeat q and k for the heads that share it"),
+        (lambda: hd.linear_attend(X, X, X[:, :1]), "repeat v for the heads that share it"),
         (lambda: hd.linear_attend(X, X, X, eps=float("nan")), "expected a finite eps of at least 0, but got nan"),
         (lambda: hd.linear_attend(X, X, X, eps="a"), "expected a number for eps, but got str"),
         (lambda: hd.linear_attend(X, X, X, feature=3), "expected a feature function of one number, but got int"),

@@ -64,6 +64,17 @@ def test_sixteen_bits(where: str, dtype: str) -> None:
     agrees(q, k, v, r, where, dtype=dtype)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("where", ["causal", "full", "stride(37)"])
+def test_few_rows_reach_all_keys(where: str, dtype: str, rows: int) -> None:
+    """Past the first and the last row all keys share it: chunks of one row, of some, and of both ends."""
+    kind = {"f32": torch.float32, "bf16": torch.bfloat16}[dtype]
+    q, k, v, r = tensors(4, (1, 2, 330, 32), (1, 2, 330, 32), (1, 2, 330, 16), (1, 2, rows, 32), dtype=kind)
+    for shift in (rows // 2, -400, 400, 100):
+        agrees(q, k, v, r, where, shift=shift, dtype=dtype)
+
+
 def test_gathered_keys() -> None:
     q, k, v, r = tensors(3, (1, 2, 100, 16), (1, 2, 100, 16), (1, 2, 100, 16), (1, 2, 100, 16))
     rng = np.random.default_rng(0)

@@ -106,14 +106,21 @@ private:
   void weighAndAdd(const Rows &r, mlir::Value lane);
   void accumulateColumns(Sources of);
   void accumulateBlock(const Sources &of, mlir::Value column, int64_t vectors, int64_t lastValid);
-  /// Keys [first, last), and the bytes [fetchFrom, fetchTo) of the rows at ahead[0], ... + distance that they ask for.
+  /// Keys [first, last), and what they ask for: rows of two distances, into the first-level cache and into the second.
   struct FewKeys {
-    mlir::Value first, last, ahead, distance;
-    int64_t fetchFrom, fetchTo;
-    mlir::Value turn, share; ///< many lanes ask for a line a turn: lines per 2^16 turns, and turns before this block
+    mlir::Value first, last;
+    struct Ahead {
+      mlir::Value rows, distance; ///< a table, and bytes from its rows to those that are meant
+    } ahead[2];
+    int64_t lines;           ///< of a turn; 1: `share` lines in 2^16 turns
+    mlir::Value turn, share; ///< turns before this block
   };
-  /// Rows of `size` bytes that few queries ask for ahead: what memory gives meanwhile.
+  void askFew(const FewKeys &keys, mlir::Value turn, int64_t fetch);
+  /// Rows of `size` bytes that few queries ask for ahead into the first-level cache: what memory gives meanwhile.
   static int64_t rowsAhead(int64_t size) { return kRun * (kRun * size < 8192 ? 2 : 1); }
+  /// Those beyond them that are asked into the second-level cache: requests are lost while all that the first can note
+  /// are under way, and who asked only once would wait for such rows.
+  static int64_t rowsBeyond(int64_t size) { return std::clamp<int64_t>(16384 / size, 1, kRun); }
   static constexpr int64_t kRun = 2 * kNarrowKeys;
   /// Entries of the table from `number` on, or those of the other table, which follow on its last.
   mlir::Value fewAhead(mlir::Value number, mlir::Value count, mlir::Value table, mlir::Value other) {
@@ -121,7 +128,7 @@ private:
     return select(lt(number, count), at(table, mul(number, 8)), beyond);
   }
   void accumulateFewBlock(mlir::Value lane, int64_t rows, int64_t column, int64_t width, const FewKeys &keys,
-                          mlir::Value run);
+                          mlir::Value run, int64_t fetch);
   std::pair<mlir::Value, mlir::Value> keysOf(mlir::Value columns, mlir::Value column) {
     mlir::Value p = at(columns, mul(column, 16));
     return {load(i64, p, 8), load(i64, at(p, 8), 8)};

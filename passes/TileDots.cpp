@@ -234,7 +234,8 @@ void TileBody::dotsNarrow(Value key, int64_t lanes, int64_t blocks) {
   for (int64_t i = 0; i < keys; ++i) {
     rows.push_back(rowAddress(table, add(key, i)));
   }
-  Value ahead = fewAhead(add(key, rowsAhead(d * bytes)), count, table, values);
+  Value following = add(key, rowsAhead(d * bytes)), ahead = fewAhead(following, count, table, values);
+  Value beyond = fewAhead(add(following, rowsBeyond(d * bytes)), count, table, values);
   // In the order of memory, and spread over the loop: of requests in a burst, all that the cache has no room to note
   // are lost.
   int64_t whole = words() / kWords * kWords, steps = std::max<int64_t>(whole / kWords, 1),
@@ -245,7 +246,9 @@ void TileBody::dotsNarrow(Value key, int64_t lanes, int64_t blocks) {
     Value first = mul(floorDiv(number, stepsPerRow), rowsPerStep);
     Value offset = mul(floorMod(number, stepsPerRow), linesPerStep * 64);
     for (int64_t i = 0; i < rowsPerStep; ++i) {
-      prefetch(at(rowAddress(ahead, min(add(first, i), c(keys - 1))), offset), linesPerStep * 64);
+      Value row = min(add(first, i), c(keys - 1));
+      prefetch(at(rowAddress(ahead, row), offset), linesPerStep * 64);
+      prefetch(at(rowAddress(beyond, row), offset), linesPerStep * 64, 2);
     }
   };
   auto step = [&](Value dim, int64_t valid, ValueRange sums) {
@@ -333,13 +336,14 @@ void TileBody::dotsColumn() {
         rows.push_back(rowAddress(table, add(key, i)));
       }
       Value s = at(scores, mul(key, kRow)), following = add(key, 2 * kFewKeys);
-      Value beyond = at(values, mul(max(sub(following, count), c(0)), 8));
-      Value ahead = select(lt(following, count), at(table, mul(following, 8)), beyond);
+      Value ahead = fewAhead(following, count, table, values);
+      Value beyond = fewAhead(add(following, 2 * kFewKeys), count, table, values);
       auto ask = [&](Value turn) {
         for (int64_t n = 0; n < perTurn; ++n) {
-          Value number = min(add(mul(turn, perTurn), n), c(kFewKeys * lines - 1));
+          Value number = min(add(mul(turn, perTurn), n), c(kFewKeys * lines - 1)), row = floorDiv(number, lines);
           Value offset = add(mul(floorMod(number, lines), 64), line0 * 64);
-          prefetch(at(rowAddress(ahead, floorDiv(number, lines)), offset), 64);
+          prefetch(at(rowAddress(ahead, row), offset), 64);
+          prefetch(at(rowAddress(beyond, row), offset), 64, 2);
         }
       };
       dotsBlock(rows, qt, s, tops, 1, c(from), c(until), part == 0, part + 1 == parts, Ask(ask));

@@ -199,45 +199,66 @@ void TileBody::softmaxAccumulate() {
 /// the next keys are asked for, by the last keys the rows that come next. Pairs are made of adjacent bf16 on the way.
 void TileBody::accumulateFew(int64_t fetch) {
   int64_t rows = pairs ? 8 : 4, block = (pairs ? 2 : 4) * vl;
-  int64_t turns = kRun / (pairs ? 2 : 1);
   Value lanes = args[2], last = args[9];
   Value laneBlocks = floorDiv(add(lanes, rows - 1), rows);
+  // In the order of memory: so many lines a turn of one block of lanes, or of several.
+  int64_t turns = (d + block - 1) / block * (kRun / (pairs ? 2 : 1)), all = kRun * ((fetch + 63) / 64);
+  int64_t most = (all + turns - 1) / turns;
+  Value share = floorDiv(c(all << 16), mul(laneBlocks, turns));
   loop(c(0), last, kRun, [&, last = last](Value key) {
     Value end = min(add(key, kRun), last), following = add(key, rowsAhead(fetch));
-    Value ahead = fewAhead(following, last, args[4], args[7]);
-    FewKeys keys{key, end, ahead, select(lt(following, last), c(0), args[8]), 0, 0, {}, {}};
+    Value beyond = add(following, rowsBeyond(fetch));
+    auto rowsFrom = [&](Value number) { return fewAhead(number, last, args[4], args[7]); };
+    auto distance = [&](Value number) { return select(lt(number, last), c(0), args[8]); };
+    FewKeys keys{key, end, {{rowsFrom(following), distance(following)}, {rowsFrom(beyond), distance(beyond)}},
+                 0,   {},  share};
     for (int64_t column = 0; column < d; column += block) {
-      int64_t from = std::min(column * bytes, fetch), to = std::min((column + block) * bytes, fetch);
-      int64_t lines = (to - from + 63) / 64, half = from + (lines + 1) / 2 * 64, all = kRun * lines;
-      Value share = floorDiv(c(all << 16), mul(laneBlocks, turns));
       loop(c(0), lanes, rows, [&](Value lane) {
-        auto piece = [&](int64_t from, int64_t to, bool spread) {
-          FewKeys own = keys;
-          own.fetchFrom = from, own.fetchTo = to;
-          if (spread) {
-            own.turn = mul(floorDiv(lane, rows), turns), own.share = share;
+        // Of a column, only its own keys; without any, other keys' weights are 0.
+        auto [begin, until] = keysOf(args[1], floorDiv(lane, kColumn));
+        FewKeys own = keys;
+        own.first = max(begin, key), own.last = min(until, end);
+        own.turn = mul(add(mul(laneBlocks, column / block), floorDiv(lane, rows)), kRun / (pairs ? 2 : 1));
+        std::function<void(int64_t)> choose = [&](int64_t lines) {
+          auto asking = [&, own]() mutable {
+            own.lines = lines;
+            accumulateFewBlock(lane, rows, column, std::min(block, d - column), own, key, fetch);
+          };
+          int64_t fewer = (lines + 1) / 2;
+          if (lines < 2) {
+            return asking();
           }
-          // Of a column, only its own keys; without any, other keys' weights are 0.
-          auto [begin, until] = keysOf(args[1], floorDiv(lane, kColumn));
-          own.first = max(begin, key), own.last = min(until, end);
-          accumulateFewBlock(lane, rows, column, std::min(block, d - column), own, key);
+          ifElse(lt(mul(laneBlocks, fewer), c(most)), asking, [&] { choose(fewer); });
         };
-        Value few = le(laneBlocks, c((all + turns - 1) / turns - 1)), begins = eq(lane, c(0));
-        auto whole = [&] { piece(from, to, false); };
-        auto first = [&] { piece(from, std::min(half, to), false); };
-        auto second = [&] { piece(std::min(half, to), to, false); };
-        auto spread = [&] { piece(from, to, true); };
-        ifElse(
-            both(few, le(lane, c(rows))),
-            [&] { ifElse(begins, [&] { ifElse(le(lanes, c(rows)), whole, first); }, second); }, spread);
+        choose(most);
       });
     }
   });
 }
 
+/// The requests of one turn: so many lines of the rows of `fetch` bytes, or a share of one.
+void TileBody::askFew(const FewKeys &keys, Value turn, int64_t fetch) {
+  int64_t lines = (fetch + 63) / 64, all = kRun * lines;
+  auto ask = [&](Value line, int64_t count) {
+    Value row = floorDiv(line, lines), offset = mul(floorMod(line, lines), 64);
+    for (int level : {1, 2}) {
+      const FewKeys::Ahead &ahead = keys.ahead[level - 1];
+      prefetch(at(at(rowAddress(ahead.rows, row), ahead.distance), offset), count * 64, level);
+    }
+  };
+  if (keys.lines < 2) {
+    return ask(floorDiv(mul(turn, keys.share), 1 << 16), 1);
+  }
+  Value first = min(mul(turn, keys.lines), c(all - keys.lines));
+  int64_t together = lines % keys.lines == 0 ? keys.lines : 1; // in one row
+  for (int64_t n = 0; n < keys.lines; n += together) {
+    ask(add(first, n), together);
+  }
+}
+
 /// `rows` lanes by `width` elements of V from `column`, for keys of the run that begins at `run`.
 void TileBody::accumulateFewBlock(Value lane, int64_t rows, int64_t column, int64_t width, const FewKeys &keys,
-                                  Value run) {
+                                  Value run, int64_t fetch) {
   Value scores = args[0], table = args[4], blockPitch = args[5], acc = args[6];
   int64_t vectors = (width + vl - 1) / vl, pitch = paddedRow(d) * 4, together = pairs ? 2 : 1;
   Value to = at(acc, add(mul(lane, pitch), column * 4));
@@ -250,18 +271,7 @@ void TileBody::accumulateFewBlock(Value lane, int64_t rows, int64_t column, int6
   }
   Values sums = loop(keys.first, keys.last, together, init, [&](Value k, ValueRange sum) {
     Value number = sub(k, run);
-    if (keys.turn) {
-      int64_t lines = (keys.fetchTo - keys.fetchFrom + 63) / 64;
-      if (lines > 0) {
-        Value turn = add(keys.turn, floorDiv(number, together)), line = floorDiv(mul(turn, keys.share), 1 << 16);
-        Value row = at(rowAddress(keys.ahead, floorDiv(line, lines)), keys.distance);
-        prefetch(at(row, add(mul(floorMod(line, lines), 64), keys.fetchFrom)), 64);
-      }
-    }
-    for (int64_t n = 0; !keys.turn && keys.fetchFrom < keys.fetchTo && n < together; ++n) {
-      Value row = at(rowAddress(keys.ahead, add(number, n)), keys.distance);
-      prefetch(at(row, keys.fetchFrom), keys.fetchTo - keys.fetchFrom);
-    }
+    askFew(keys, add(keys.turn, floorDiv(number, together)), fetch);
     Value even = rowAddress(table, k), odd, keep;
     if (pairs) {
       // Of an odd count, the last row stands in for its partner and is then cleared.

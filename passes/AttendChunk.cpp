@@ -140,6 +140,10 @@ void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
   e.store(e.max(e.sub(fresh, c.count), e.c(0)), in(u, fNewKeys), 8);
   kind(fValueTable, e.c(0), c.once ? e.select(c.once, e.c(2 * kNarrowKeys), asked) : asked);
   Value few = longStrata[n] ? onlyTile(u) : e.constant(e.i1, int64_t(1));
+  if (longStrata[n] && c.ahead) {
+    // So are the next chunk's keys, if they lie as these do.
+    kind(fKeyTable[0], c.ahead, e.select(few, c.count, e.c(0)));
+  }
   wanted = e.select(few, e.c(kinds), wanted);
   kind(fKeyTable[0], away(fKeyStride[0]), c.count);
   kind(fValueTable, away(fValueStride), c.count);

@@ -8,6 +8,7 @@
 
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "passes/AttendTiler.h"
+#include "passes/StratumCost.h"
 
 using namespace mlir;
 
@@ -119,7 +120,12 @@ void AttendTiler::emitChoices(const Uniform &u, int64_t n, Value split, Value mi
     emitStratum(u, n, split, minPosition);
     return;
   }
-  e.loop(e.c(0), e.c(schedule.strata[n].choices), 1, [&](Value choice) {
+  const Stratum &s = schedule.strata[n];
+  Value end = e.c(s.choices);
+  if (Expr existing = endOfChoices(s)) {
+    end = e.min(end, emitExpr(e, existing, scope(u, s.segment, {}, {})));
+  }
+  e.loop(e.c(0), end, 1, [&](Value choice) {
     e.store(choice, in(u, fChoice), 8);
     emitStratum(u, n, split, minPosition);
   });

@@ -2,6 +2,7 @@
 
 #include "passes/StratumCost.h"
 
+#include "dialect/LinearForm.h"
 #include "dialect/PatternMeaning.h"
 
 #include <algorithm>
@@ -335,14 +336,56 @@ private:
   }
 };
 
+/// n where the comparison says that choice < n, for all queries alike; null otherwise.
+Expr endIn(const Expr &e) {
+  const bool flipped = e->kind == ExprKind::Gt || e->kind == ExprKind::Ge;
+  const bool orEqual = e->kind == ExprKind::Le || e->kind == ExprKind::Ge;
+  if (e->kind != ExprKind::Lt && !orEqual && !flipped) {
+    return {};
+  }
+  LinearForm end = LinearForm::of(e->args[flipped ? 0 : 1]) - LinearForm::of(e->args[flipped ? 1 : 0]);
+  end.add(LinearForm::of(Expr::symbol(Sym::Choice)));
+  for (Sym s : {Sym::Choice, Sym::Query, Sym::Key, Sym::QueryRow, Sym::KeyRow, Sym::Entry}) {
+    if (end.mentions(s)) {
+      return {};
+    }
+  }
+  return (orEqual ? end + LinearForm(1) : end).expr();
+}
+
+/// Choices that some pair may have; 1 for a stratum without.
+int64_t choicesOf(const Stratum &s, const ExprEnv &env) {
+  const int64_t choices = std::max<int64_t>(s.choices, 1);
+  const Expr end = endOfChoices(s);
+  return end.isNull() ? choices : std::clamp<int64_t>(evaluateInt(end, env), 1, choices);
+}
+
 } // namespace
+
+Expr endOfChoices(const Stratum &s) {
+  Expr end;
+  std::vector<Expr> parts;
+  if (s.choices != 0 && !s.guard.isNull()) {
+    parts.push_back(s.guard);
+  }
+  while (!parts.empty()) {
+    const Expr part = parts.back();
+    parts.pop_back();
+    if (part->kind == ExprKind::And) {
+      parts.insert(parts.end(), part->args.begin(), part->args.end());
+    } else if (const Expr own = endIn(part); !own.isNull() && part.mentions(Sym::Choice)) {
+      end = end.isNull() ? own : min(end, own);
+    }
+  }
+  return end;
+}
 
 StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk, int64_t maxTiles) {
   constexpr int64_t kMaxPairs = 1 << 20, kMaxKeys = 1 << 22;
   StratumCost cost;
   Span existing = {env.kOffset, env.kOffset + keys};
   QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
-  const int64_t choices = std::max<int64_t>(s.choices, 1);
+  const int64_t choices = choicesOf(s, env);
   // Where every pair has a condition of its own, a tile costs as many evaluations as it has pairs.
   int64_t wanted = maxTiles;
   if (hasPairCondition(s)) {
@@ -393,7 +436,7 @@ void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t ke
                          const std::function<void(int64_t, int64_t, bool)> &visit) {
   Span existing = {env.kOffset, env.kOffset + keys};
   QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
-  const int64_t choices = std::max<int64_t>(s.choices, 1);
+  const int64_t choices = choicesOf(s, env);
   for (int64_t n = 0; n < tiles.count() * choices; ++n) {
     env.choice = n % choices;
     Tile tile = visitTile(s, env, tiles, n / choices, existing);

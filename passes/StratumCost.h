@@ -45,6 +45,10 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
 void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, int64_t keyChunk,
                          const std::function<void(int64_t, int64_t, bool)> &visit);
 
+/// The number of the first choice that, like all after it, no pair has, as far as the guard demands something of the
+/// choice alone; mentions neither query nor key. Null: not known.
+Expr endOfChoices(const Stratum &s);
+
 /// True where the stratum has pairs for query head h.
 bool isLiveForHead(const Stratum &s, int64_t h);
 

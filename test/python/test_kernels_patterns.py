@@ -52,6 +52,8 @@ def test_each_primitive(name: str) -> None:
     [
         "random_blocks(8, 11, 3)",
         "random_blocks(3, 500, 3)",
+        "random_blocks(3, 65536, 3)",
+        "grid(12, random_blocks(2, 7000, 2), random_blocks(3, 65536, 5)) & causal",
         "~random_blocks(8, 5, 3)",
         "causal & (window(9, 0) | keys([0 to 3]) | random_blocks(16, 3, 1))",
         "coarse(4, 2, random_blocks(5, 6, 2)) - stride(3)",

@@ -111,6 +111,15 @@ TEST(StratumCost, NoRowsOrKeys) {
   expectCountsOf("causal", {100, 0, 0, 0});
 }
 
+TEST(StratumCost, ChoicesEndWithTheBlocks) {
+  std::vector<Stratum> strata = buildStrata(parsed("random_blocks(8, 65536, 3)"), 0);
+  ASSERT_EQ(strata.size(), 1U);
+  Expr end = endOfChoices(strata[0]);
+  ASSERT_FALSE(end.isNull());
+  EXPECT_EQ(evaluateInt(end, environment({300, 290, 0, 10})), 38);
+  EXPECT_TRUE(endOfChoices(buildStrata(parsed("causal"), 0)[0]).isNull());
+}
+
 TEST(StratumCost, DenseNeedsNoMask) {
   std::vector<Stratum> strata = buildStrata(parsed("full"), 0);
   ASSERT_EQ(strata.size(), 1u);

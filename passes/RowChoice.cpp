@@ -27,7 +27,7 @@ bool isSampled(const Expr &e) { return e.isNull() || (!isLargerThan(e, 400) && i
 
 /// Only bounds: conditions on pairs and keys are for tiles.
 bool canRunByRow(const Stratum &s) {
-  if (!s.keep.isNull() || !s.residual.isNull() || !s.list.isNull() || !s.ids.isNull() || s.choices != 0) {
+  if (!s.keep.isNull() || !s.residual.isNull() || !s.list.isNull() || !s.ids.isNull()) {
     return false;
   }
   auto sampled = [](const std::vector<Expr> &all) { return std::all_of(all.begin(), all.end(), isSampled); };

@@ -50,6 +50,9 @@ def test_widths(where: str, d: int, dv: int, dtype: str) -> None:
         "queries([3 to 9]) & offsets([0, 1, 30])",
         "stride(50)",
         "offsets([-1, 0, 60]) & stride(3)",
+        "random_blocks(1, 3, 5)",
+        "causal & random_blocks(4, 2, 9) | window(2, 0)",
+        "per_head([random_blocks(2, 40, 3), offsets([0, 9])])",
     ],
 )
 @pytest.mark.parametrize("nq, nk, offset", [(1, 1, 0), (1, 90, 89), (17, 300, 283), (130, 130, 0), (70, 40, -5)])
@@ -117,6 +120,8 @@ def test_the_choice_follows_the_cost() -> None:
     assert 0 < some < strata
     for where in ("causal", "block(64)", "window(511, 0)", "causal & stride(64)", "window(63, 0)"):
         assert by_row(where)[0] == 0, where
+    assert by_row("random_blocks(64, 3, 5)")[0] == 0
+    assert by_row("random_blocks(4, 3, 5)")[0] == 1
     # Summaries, each of its own tokens; most positions have none at equal lengths.
     for size in (2, 16, 1024):
         assert by_row(f"parent({size})")[0] == 1, size

@@ -81,8 +81,9 @@ private:
   Values columnsOf(llvm::ArrayRef<mlir::Value> rows, mlir::Value dim, int64_t valid);
   /// 4 registers of 4 x 4 words, each word and its place within 128 bits exchanged.
   Values transposed(llvm::ArrayRef<mlir::Value> four);
-  /// The dots of up to `lanes` lanes and `blocks` times 16 keys from `key` on.
-  void dotsNarrow(mlir::Value key, int64_t lanes, int64_t blocks);
+  /// The dots of up to `lanes` lanes and `blocks` times 16 keys from `key` on, whose rows may be known to be adjacent.
+  void dotsNarrow(mlir::Value key, int64_t lanes, int64_t blocks, bool adjacent);
+  mlir::Value adjacentRows(mlir::Value key, int64_t keys);
   void dotsColumn();
   static constexpr int64_t kUnroll = 4, kSums = 2; ///< keys whose weights are computed at once, and sums of weights
   static constexpr double kSlack = 8;              ///< base 2: a score this far above m becomes m

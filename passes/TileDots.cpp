@@ -226,13 +226,13 @@ TileBody::Values TileBody::columnsOf(ArrayRef<Value> rows, Value dim, int64_t va
 
 /// Keys lie on lanes: rows are transposed on the way, four words at a time, and a query's word is the same for all. A
 /// column of 16 lanes with few queries would do twice and more the multiply-adds. Each dot is summed in the same order.
-void TileBody::dotsNarrow(Value key, int64_t lanes, int64_t blocks) {
+void TileBody::dotsNarrow(Value key, int64_t lanes, int64_t blocks, bool adjacent) {
   Value table = args[0], count = args[1], queries = args[2], scores = args[4], tops = args[6], values = args[7];
   constexpr int64_t kWords = 4;
   int64_t keys = blocks * kNarrowKeys;
-  SmallVector<Value> rows;
-  for (int64_t i = 0; i < keys; ++i) {
-    rows.push_back(rowAddress(table, add(key, i)));
+  SmallVector<Value> rows(1, rowAddress(table, key));
+  for (int64_t i = 1; i < keys; ++i) {
+    rows.push_back(adjacent ? at(rows[0], i * d * bytes) : rowAddress(table, add(key, i)));
   }
   Value following = add(key, rowsAhead(d * bytes)), ahead = fewAhead(following, count, table, values);
   Value beyond = fewAhead(add(following, rowsBeyond(d * bytes)), count, table, values);
@@ -306,16 +306,32 @@ void TileBody::dotsNarrow(Value key, int64_t lanes, int64_t blocks) {
   store(top, tops, 4);
 }
 
+/// Whether the `keys` rows from `key` on follow each other in memory.
+Value TileBody::adjacentRows(Value key, int64_t keys) {
+  Value first = at(args[0], mul(key, 8)), base = load(i64, first, 8), step = constant(vec(i64), d * bytes);
+  Value place = add(splat(base), mul(iota(), step)), apart = constant(vec(i1), int64_t(0));
+  for (int64_t i = 0; i < keys; i += vl) {
+    Value address = load(vec(i64), at(first, i * 8), 8), expected = add(place, constant(vec(i64), i * d * bytes));
+    apart = either(apart, cmp(arith::CmpIPredicate::ne, address, expected));
+  }
+  return flip(any(apart));
+}
+
 void TileBody::dotsFew() {
   Value count = args[1], lanes = args[5];
   auto narrow = [&] {
     int64_t step = 2 * kNarrowKeys;
     Value whole = mul(floorDiv(count, step), step);
-    ifElse(
-        le(lanes, c(kNarrow / 2)),
-        [&] { loop(c(0), whole, step, [&](Value key) { dotsNarrow(key, kNarrow / 2, 2); }); },
-        [&] { loop(c(0), whole, step, [&](Value key) { dotsNarrow(key, kNarrow, 2); }); });
-    loop(whole, count, kNarrowKeys, [&](Value key) { dotsNarrow(key, kNarrow, 1); });
+    auto blocks = [&](int64_t lanes) {
+      loop(c(0), whole, step, [&](Value key) {
+        // As many addresses as rows are more than the registers hold: of adjacent rows, one is enough.
+        ifElse(
+            adjacentRows(key, step), [&] { dotsNarrow(key, lanes, 2, true); },
+            [&] { dotsNarrow(key, lanes, 2, false); });
+      });
+    };
+    ifElse(le(lanes, c(kNarrow / 2)), [&] { blocks(kNarrow / 2); }, [&] { blocks(kNarrow); });
+    loop(whole, count, kNarrowKeys, [&](Value key) { dotsNarrow(key, kNarrow, 1, false); });
   };
   ifElse(le(lanes, c(kNarrow)), narrow, [&] { dotsColumn(); });
 }

@@ -249,11 +249,8 @@ void TileBody::askFew(const FewKeys &keys, Value turn, int64_t fetch) {
   if (keys.lines < 2) {
     return ask(floorDiv(mul(turn, keys.share), 1 << 16), 1);
   }
-  Value first = min(mul(turn, keys.lines), c(all - keys.lines));
-  int64_t together = lines % keys.lines == 0 ? keys.lines : 1; // in one row
-  for (int64_t n = 0; n < keys.lines; n += together) {
-    ask(add(first, n), together);
-  }
+  // Past the end of a row lies the next one as a rule.
+  ask(min(mul(turn, keys.lines), c(all - keys.lines)), keys.lines);
 }
 
 /// `rows` lanes by `width` elements of V from `column`, for keys of the run that begins at `run`.

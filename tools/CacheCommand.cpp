@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
+#include <ctime>
 
 namespace heddle::tools {
 
@@ -31,6 +32,17 @@ std::string field(const nlohmann::json &entry, const char *name) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
+/// Local time of day, to the minute.
+std::string date(int64_t seconds) {
+  std::time_t time = static_cast<std::time_t>(seconds);
+  std::tm parts = {};
+  char text[32] = "";
+  if (localtime_r(&time, &parts)) {
+    std::strftime(text, sizeof text, "%Y-%m-%d %H:%M", &parts);
+  }
+  return text;
+}
+
 int list(bool json) {
   char *text = nullptr;
   check(heddle_cache_list(&text));
@@ -47,7 +59,8 @@ int list(bool json) {
   }
   for (const nlohmann::json &entry : entries) {
     std::string size = entry.contains("bytes") ? bytes(entry["bytes"].get<int64_t>()) : "";
-    std::printf("%-16.16s  %10s  %s  %s\n", field(entry, "key").c_str(), size.c_str(), field(entry, "last_use").c_str(),
+    std::string used = entry.contains("last_use") ? date(entry["last_use"].get<int64_t>()) : "";
+    std::printf("%-16.16s  %10s  %s  %s\n", field(entry, "key").c_str(), size.c_str(), used.c_str(),
                 field(entry, "spec").c_str());
   }
   return 0;
@@ -89,8 +102,15 @@ int runCache(const CacheOptions &options) {
   heddle_cache_stats before = {};
   check(heddle_cache_get_stats(&before));
   check(heddle_cache_clear());
-  std::printf("removed %lld kernels, %s\n", static_cast<long long>(before.disk_entries),
-              bytes(before.disk_bytes).c_str());
+  heddle_cache_stats after = {};
+  check(heddle_cache_get_stats(&after));
+  std::printf("removed %lld kernels, %s\n", static_cast<long long>(before.disk_entries - after.disk_entries),
+              bytes(before.disk_bytes - after.disk_bytes).c_str());
+  if (after.disk_entries > 0) {
+    throw Failure(1, "expected a folder in which every kernel can be removed, but got " +
+                         std::to_string(after.disk_entries) + " in " + heddle_cache_path() +
+                         " that are being written or that the system keeps");
+  }
   return 0;
 }
 

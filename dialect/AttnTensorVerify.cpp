@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 #include "dialect/Attn.h"
 #include "dialect/AttnDims.h"
+#include "dialect/ScalarCode.h"
 
 #include <cmath>
 
@@ -308,9 +309,9 @@ LogicalResult LinearAttendOp::verifyRegions() {
     return emitOpError("expected the feature region to end in attn.yield, but got no attn.yield there");
   }
   for (Operation &inner : region.front()) {
-    StringRef dialect = inner.getName().getDialectNamespace();
-    if ((dialect != "arith" && dialect != "math" && !isa<YieldOp>(inner)) || inner.getNumRegions() > 0) {
-      return inner.emitOpError("expected a scalar operation of arith or math in a feature region, but got this one");
+    if (!isa<YieldOp>(inner) && !ScalarCode::knows(&inner)) {
+      return inner.emitOpError("expected a scalar operation of arith or math that heddle has in a feature region, but "
+                               "got this one");
     }
     for (Value operand : inner.getOperands()) {
       if (operand.getParentRegion() != &region) {

@@ -6,6 +6,7 @@
 #include "dialect/Attn.h"
 #include "dialect/AttnDims.h"
 #include "dialect/PatternTables.h"
+#include "dialect/ScalarCode.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/Matchers.h"
@@ -719,11 +720,10 @@ LogicalResult AttendOp::verifyRegions() {
     }
     for (Operation &inner : region.front()) {
       // attend_c24: scalar operations of arith and math, and attn.load.
-      StringRef dialect = inner.getName().getDialectNamespace();
-      bool known = dialect == "arith" || dialect == "math" || isa<LoadOp, YieldOp>(inner);
-      if (!known || inner.getNumRegions() > 0 || !llvm::all_of(inner.getResultTypes(), isScalarType)) {
-        return inner.emitOpError("expected a scalar operation of arith or math, or attn.load, in a score region, but "
-                                 "got this one");
+      bool known = isa<LoadOp, YieldOp>(inner) || ScalarCode::knows(&inner);
+      if (!known || !llvm::all_of(inner.getResultTypes(), isScalarType)) {
+        return inner.emitOpError("expected a scalar operation of arith or math that heddle has, or attn.load, in a "
+                                 "score region, but got this one");
       }
       // attend_c25: values from above are captures or constants.
       for (Value operand : inner.getOperands()) {

@@ -277,6 +277,13 @@ ScalarCode::Function ScalarCode::functionOf(Operation *op, int64_t &parameter) {
   return table().lookup(op->getName().getStringRef());
 }
 
+bool ScalarCode::knows(Operation *op) {
+  int64_t parameter = 0;
+  return op->getNumResults() == 1 && op->getNumRegions() == 0 && op->getNumOperands() <= 3 &&
+         op->getResult(0).getType().isIntOrIndexOrFloat() &&
+         (op->hasTrait<OpTrait::ConstantLike>() || functionOf(op, parameter) != nullptr);
+}
+
 int64_t ScalarCode::input(Value value) {
   registers[value] = count;
   return count++;
@@ -314,14 +321,12 @@ bool ScalarCode::add(Operation *op, const std::function<int64_t(Value)> &tensorN
     instruction.parameter = tensorNumber(load.getTensor());
     operands = load.getIndices();
   } else {
-    bool scalar = op->getNumResults() == 1 && op->getNumRegions() == 0 && op->getNumOperands() <= 3 &&
-                  op->getResult(0).getType().isIntOrIndexOrFloat();
-    instruction.function = scalar ? functionOf(op, instruction.parameter) : nullptr;
-    if (!instruction.function) {
-      error = "expected a scalar operation that the reference interpreter knows, but got " +
-              op->getName().getStringRef().str();
+    if (!knows(op)) {
+      error =
+          "expected a scalar operation of arith or math that heddle has, but got " + op->getName().getStringRef().str();
       return false;
     }
+    instruction.function = functionOf(op, instruction.parameter);
   }
   for (Value operand : operands) {
     int64_t from = operandRegister(operand, error);

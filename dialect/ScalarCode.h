@@ -35,6 +35,8 @@ using ScalarLoad = std::function<Scalar(int64_t tensor, llvm::ArrayRef<int64_t> 
 
 class ScalarCode {
 public:
+  /// True for an operation of arith or math on scalars that has a meaning here; kernels have the same ones.
+  static bool knows(mlir::Operation *op);
   /// Gives `value`, which later code may use, a register of its own.
   int64_t input(mlir::Value value);
   /// Translates one operation whose operands have registers or are constants.

@@ -6,6 +6,9 @@
 
 #include "mlir/Dialect/Math/IR/Math.h"
 
+#include <cmath>
+#include <limits>
+
 using namespace mlir;
 
 namespace heddle {
@@ -101,6 +104,7 @@ private:
   const ExprScope &scope;
 
   llvm::DenseMap<const ExprNode *, Value> known; ///< shared subexpressions
+  llvm::DenseMap<const ExprNode *, double> bounds;
 
   Value symbol(Sym s);
   Value compute(const Expr &expr);
@@ -112,7 +116,8 @@ private:
   Value asFloat(Value v);
   Value asBool(Value v);
   Value compare(ExprKind kind, Value x, Value y);
-  Value division(ExprKind kind, const Expr &divisor, Value x, Value y);
+  Value division(const ExprNode &n, Value x, Value y);
+  double bound(const Expr &x);
   Value function(ExprKind kind, Value x);
   Value draw(ExprKind kind, MutableArrayRef<Value> v);
 };
@@ -284,7 +289,52 @@ Value ExprEmitter::compare(ExprKind kind, Value x, Value y) {
   return e.cmp(p.i, asInt(x), asInt(y));
 }
 
-Value ExprEmitter::division(ExprKind kind, const Expr &divisor, Value x, Value y) {
+/// What the magnitude of an integer expression does not pass; infinite where that is not seen.
+double ExprEmitter::bound(const Expr &x) {
+  constexpr double unknown = std::numeric_limits<double>::infinity();
+  if (auto found = bounds.find(x.operator->()); found != bounds.end()) {
+    return found->second;
+  }
+  auto of = [&](size_t n) { return bound(x->args[n]); };
+  auto all = [&](double first, llvm::function_ref<double(double, double)> op) {
+    for (const Expr &arg : x->args) {
+      first = op(first, bound(arg));
+    }
+    return first;
+  };
+  auto compute = [&] {
+    switch (x->kind) {
+    case ExprKind::Int:
+      return std::abs(static_cast<double>(x->value));
+    case ExprKind::Symbol:
+      return 0x1p31;
+    case ExprKind::Add:
+    case ExprKind::Sub:
+      return all(0, [](double a, double b) { return a + b; });
+    case ExprKind::Mul:
+      return all(1, [](double a, double b) { return a * std::max(b, 1.0); });
+    case ExprKind::FloorDiv:
+    case ExprKind::Neg:
+    case ExprKind::Abs:
+      return of(0) + 1;
+    case ExprKind::Mod:
+      return of(1);
+    case ExprKind::Min:
+    case ExprKind::Max:
+      return all(0, [](double a, double b) { return std::max(a, b); });
+    case ExprKind::Select:
+      return std::max(of(1), of(2));
+    default:
+      return x->type == ExprType::Bool ? 1 : unknown;
+    }
+  };
+  double result = compute();
+  return bounds[x.operator->()] = result;
+}
+
+Value ExprEmitter::division(const ExprNode &node, Value x, Value y) {
+  ExprKind kind = node.kind;
+  const Expr &divisor = node.args[1];
   if (isa<FloatType>(Emitter::elementType(x)) || isa<FloatType>(Emitter::elementType(y))) {
     x = asFloat(x);
     y = asFloat(y);
@@ -297,7 +347,8 @@ Value ExprEmitter::division(ExprKind kind, const Expr &divisor, Value x, Value y
   }
   x = asInt(x);
   y = asInt(y);
-  if (divisor->kind == ExprKind::Int && divisor->value > 0) {
+  bool exact = Emitter::isVector(x) && bound(node.args[0]) >= 0x1p53; // lanes divide as doubles
+  if (divisor->kind == ExprKind::Int && divisor->value > 0 && !exact) {
     return kind == ExprKind::FloorDiv ? e.floorDiv(x, divisor->value) : e.floorMod(x, divisor->value);
   }
   if (Emitter::isVector(x) || Emitter::isVector(y)) {
@@ -451,7 +502,7 @@ Value ExprEmitter::compute(const Expr &expr) {
     return e.max(v[0], e.sub(e.constant(v[0].getType(), int64_t(0)), v[0]));
   case ExprKind::FloorDiv:
   case ExprKind::Mod:
-    return division(n.kind, n.args[1], v[0], v[1]);
+    return division(n, v[0], v[1]);
   case ExprKind::Div: {
     Value x = asFloat(v[0]), y = asFloat(v[1]);
     if (Emitter::isVector(x) || Emitter::isVector(y)) {
@@ -491,9 +542,14 @@ Value ExprEmitter::compute(const Expr &expr) {
       x = e.splat(x);
       y = e.splat(y);
     }
-    y = e.min(e.max(y, e.constant(y.getType(), int64_t(0))), e.constant(y.getType(), int64_t(63)));
-    return n.kind == ExprKind::Shl ? arith::ShLIOp::create(e.b, e.loc, x, y).getResult()
-                                   : arith::ShRSIOp::create(e.b, e.loc, x, y).getResult();
+    // Bits shifted out are gone: 0 from the left, the sign from the right, as evaluate() has it.
+    int64_t width = Emitter::elementType(y).getIntOrFloatBitWidth();
+    Value inside = e.cmp(arith::CmpIPredicate::ult, y, e.constant(y.getType(), width));
+    y = e.select(inside, y, e.constant(y.getType(), width - 1));
+    if (n.kind == ExprKind::Shr) {
+      return arith::ShRSIOp::create(e.b, e.loc, x, y);
+    }
+    return e.select(inside, arith::ShLIOp::create(e.b, e.loc, x, y), e.constant(x.getType(), int64_t(0)));
   }
   case ExprKind::Lt:
   case ExprKind::Le:

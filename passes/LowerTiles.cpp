@@ -31,7 +31,8 @@ struct LowerTilesPass : impl::LowerTilesPassBase<LowerTilesPass> {
     // What LLVM has no vector code for: polynomials and rational functions, good to f32.
     mlir::RewritePatternSet patterns(&getContext());
     mlir::populateMathPolynomialApproximationPatterns(patterns, [](llvm::StringRef name) {
-      return llvm::is_contained({"math.erf", "math.tanh", "math.exp", "math.log", "math.log2"}, name);
+      return llvm::is_contained(
+          {"math.erf", "math.erfc", "math.tanh", "math.exp", "math.log", "math.log2", "math.cbrt"}, name);
     });
     mlir::walkAndApplyPatterns(getOperation(), std::move(patterns));
   }

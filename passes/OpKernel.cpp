@@ -2,6 +2,8 @@
 
 #include "passes/OpKernel.h"
 
+#include "passes/ScalarOps.h"
+
 #include "mlir/IR/IRMapping.h"
 #include "passes/KernelSignature.h"
 
@@ -376,10 +378,16 @@ Value OpKernel::applyRegion(Region &region, Value x) {
       map.map(known.getResult(), isVector(x) ? splat(v) : v);
       continue;
     }
-    OperationState state(loc, op.getName());
+    SmallVector<Value> operands;
     for (Value operand : op.getOperands()) {
-      state.addOperands(map.lookup(operand));
+      operands.push_back(map.lookup(operand));
     }
+    if (Value made = emitScalarOp(b, loc, op, operands)) {
+      map.map(op.getResult(0), made);
+      continue;
+    }
+    OperationState state(loc, op.getName());
+    state.addOperands(operands);
     for (Type t : op.getResultTypes()) {
       state.addTypes(lanes(t));
     }

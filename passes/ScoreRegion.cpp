@@ -1,6 +1,7 @@
 //===- ScoreRegion.cpp - A score region's code in a kernel ----------------===//
 
 #include "passes/ScoreRegion.h"
+#include "passes/ScalarOps.h"
 
 #include "mlir/IR/IRMapping.h"
 
@@ -99,6 +100,10 @@ private:
       for (Value &v : operands) {
         v = e.splat(v);
       }
+    }
+    if (Value made = emitScalarOp(e.b, e.loc, op, operands)) {
+      map.map(op.getResult(0), made);
+      return;
     }
     OperationState state(e.loc, op.getName(), operands, {}, op.getAttrs());
     for (Type t : op.getResultTypes()) {

@@ -666,7 +666,7 @@ func.func @attend_c23_end(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: 
 func.func @attend_c24(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor<?x4x?x8xf32>) {
   attn.attend %q segment(%k, %v) score {
     ^bb0(%s: f32, %b: index, %h: index, %i: index, %j: index):
-      // expected-error@+1 {{'tensor.dim' op expected a scalar operation of arith or math, or attn.load, in a score region, but got this one}}
+      // expected-error@+1 {{'tensor.dim' op expected a scalar operation of arith or math that heddle has, or attn.load, in a score region, but got this one}}
       %d = tensor.dim %q, %b : tensor<?x4x?x8xf32>
       attn.yield %s : f32
     }

@@ -282,3 +282,59 @@ def test_reference_equals_the_judge(where: str) -> None:
     want = attention.attend(*(array(x) for x in (q, k, v)), where=where, q_offset=11)
     got = hd.reference(q, k, v, where=hd.parse(where), q_offset=11)
     np.testing.assert_allclose(array(got), want.out, atol=1e-6)
+
+
+TABLE = np.array([0, 3, -2, 70], np.int32)
+
+
+def _shift(a: np.ndarray, n: np.ndarray, left: bool) -> np.ndarray:
+    inside = (n >= 0) & (n < 64)
+    amount = np.where(inside, n, 0)
+    return np.where(inside, a << amount if left else a >> amount, 0)
+
+
+# Beside each: floor division by 0 is 0, and so are shifts by a negative number or by more than 63.
+INTEGER_SCORES = {
+    "divide": (lambda i, j, t: i // j, lambda i, j, t: np.where(j != 0, i // np.where(j == 0, 1, j), 0)),
+    "remainder": (lambda i, j, t: j % (i - 3), lambda i, j, t: np.where(i != 3, j % np.where(i == 3, 1, i - 3), j)),
+    "table": (lambda i, j, t: (i - 9) // t, lambda i, j, t: np.where(t != 0, (i - 9) // np.where(t == 0, 1, t), 0)),
+    "selected": (
+        lambda i, j, t: hd.select(t > 0, i // t, j),
+        lambda i, j, t: np.where(t > 0, i // np.where(t == 0, 1, t), j),
+    ),
+    "left": (lambda i, j, t: (1 << (j - 5)) % 97, lambda i, j, t: _shift(np.int64(1), j - 5, True) % 97),
+    "right": (lambda i, j, t: (i + 40) >> t, lambda i, j, t: _shift(i + 40, t, False)),
+}
+
+
+@pytest.mark.parametrize("name", INTEGER_SCORES)
+def test_integer_arithmetic_has_a_result_for_all_operands(name: str) -> None:
+    code, formula = INTEGER_SCORES[name]
+    q, k, v = (x.numpy() for x in tensors(31, (1, 4, 20, 8), (1, 4, 80, 8), (1, 4, 80, 8)))
+    table = hd.tensor(TABLE)
+    out = hd.attend(
+        q, k, v, where=hd.causal(-40), score=lambda s, b, h, i, j: s + 0.01 * code(i, j, table[h]), q_offset=0
+    )
+    h, i, j = np.ogrid[:4, :20, :80]
+    s = np.einsum("hid,hjd->hij", q[0].astype(float), k[0]) / np.sqrt(8) + 0.01 * formula(i, j, TABLE[h])
+    s = np.where(j <= i + 40, s, -np.inf)
+    p = np.exp(s - s.max(-1, keepdims=True))
+    np.testing.assert_allclose(out[0], p @ v[0] / p.sum(-1, keepdims=True), atol=3e-6)
+
+
+@pytest.mark.parametrize("shift", ["left", "right"])
+def test_shifts_in_masks_have_a_result_for_all_operands(shift: str) -> None:
+    q, k, v = (x.numpy() for x in tensors(32, (1, 1, 20, 8), (1, 1, 90, 8), (1, 1, 90, 8)))
+    left = shift == "left"
+    out = hd.attend(
+        q, k, v, where=lambda b, h, i, j: ((1 << (j - 9)) if left else ((i - 9) >> (j - 9))) % 3 == 1, q_offset=0
+    )
+    i, j = np.ogrid[:20, :90]
+    outside = (j < 9) | (j > 72)
+    bits = (
+        _shift(np.int64(1), j - 9, True) if left else np.where(outside, (i - 9) >> 63, (i - 9) >> np.clip(j - 9, 0, 63))
+    )
+    s = np.where(bits % 3 == 1, np.einsum("id,jd->ij", q[0, 0].astype(float), k[0, 0]) / np.sqrt(8), -np.inf)
+    with np.errstate(invalid="ignore"):
+        p = np.nan_to_num(np.exp(s - s.max(-1, keepdims=True)))
+    np.testing.assert_allclose(out[0, 0], p @ v[0, 0] / np.maximum(p.sum(-1, keepdims=True), 1e-9), atol=3e-6)

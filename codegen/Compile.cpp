@@ -8,6 +8,7 @@
 #include "codegen/x86/KernelObject.h"
 #include "passes/Passes.h"
 #include "passes/SplitProgram.h"
+#include "passes/gpu/GpuToLLVM.h"
 
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/IR/MLIRContext.h"
@@ -342,7 +343,11 @@ void Compilation::buildStep(OpPassManager &pm, bool isAttend) {
   } else {
     buildOpPipeline(pm, target->width);
   }
-  buildLLVMPipeline(pm);
+  if (gpu && isAttend) {
+    buildGpuToLLVM(pm);
+  } else {
+    buildLLVMPipeline(pm);
+  }
 }
 
 heddle_error *Compilation::pack(json::Object manifest, StringRef object, std::string &artifact) {
@@ -473,7 +478,7 @@ heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_o
       pm.addPass(createLowerTilesPass(LowerTilesPassOptions{target->width, target->bf16}));
     }
     if (stage != "vector") {
-      buildLLVMPipeline(pm);
+      gpu ? buildGpuToLLVM(pm) : buildLLVMPipeline(pm);
     }
   };
   if (heddle_error *e = run(step, build)) {

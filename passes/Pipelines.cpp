@@ -15,6 +15,7 @@
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
 #include "passes/Passes.h"
+#include "passes/gpu/GpuToLLVM.h"
 
 using namespace mlir;
 
@@ -78,7 +79,7 @@ void registerPasses() {
   });
   PassPipelineRegistration<>("attn-gpu", "attn to the LLVM and NVVM dialects for sm_80", [](OpPassManager &pm) {
     buildGpuPipeline(pm, 101376);
-    buildLLVMPipeline(pm);
+    buildGpuToLLVM(pm);
   });
 }
 

@@ -23,6 +23,7 @@
 #include "passes/Passes.h"
 #include "passes/gpu/GpuMath.h"
 #include "passes/gpu/GpuOrder.h"
+#include "passes/gpu/GpuToLLVM.h"
 #include "passes/gpu/HopperKernel.h"
 
 using namespace mlir;
@@ -315,6 +316,11 @@ LogicalResult GpuTiler::run() {
 namespace {
 struct TileGpuPass : impl::TileGpuPassBase<TileGpuPass> {
   using Base::Base;
+
+  void getDependentDialects(DialectRegistry &registry) const override {
+    Base::getDependentDialects(registry);
+    registerGpuToLLVM(registry); // for the conversion that follows
+  }
 
   void runOnOperation() override {
     ModuleOp module = getOperation();

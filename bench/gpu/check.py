@@ -4,9 +4,13 @@
     python3 check.py [--out FOLDER] [--seconds 500] [--dry-run]
 
 First correctness: every example and random pattern on fresh inputs, systems of several ops on packed ones, results
-poisoned before the launch, against float64.
-Then times by device events, medians, side by side with torch's SDPA backends, compiled FlexAttention and a rewrite by
-hand, and the bandwidth of a copy, which bounds decoding. Prints two tables and writes results.json.
+poisoned before the launch, against float64; where a bundle has kernels on tensor copies, once with them and once
+without. Then times by device events, medians, of launches that a CUDA graph replays with a cold second-level cache,
+side by side with torch's SDPA backends, compiled FlexAttention and a rewrite by hand, and the bandwidth of a copy,
+which bounds decoding. Prints what it finds at once and keeps results.json up to date.
+
+All of it runs in a process of its own, which is killed where it does not answer and started again behind the case
+that it was at: a kernel that hangs or loses the context is one line of the report.
 
 `--dry-run` needs no GPU: it packs every launch, timed ones too, on a driver that does nothing, and compares no numbers.
 """
@@ -17,10 +21,13 @@ import argparse
 import ctypes
 import gzip
 import json
+import os
+import select
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +42,11 @@ ALLOWED = {"f32": 1e-5, "f16": 1.5e-3, "bf16": 1.2e-2}
 """Largest |out - ref| / |ref| over a tensor (Frobenius norms)."""
 
 BIGBIRD = 64
+PATIENCE, TIMING_PATIENCE = 60.0, 150.0
+"""Seconds without an answer after which a case hangs; FlexAttention is compiled in the second."""
+MOST_STARTS = 16
+COLD_BYTES = 256 << 20
+"""Written before each timed launch: more than a second-level cache, and time to queue the launch meanwhile."""
 DEVICE = "cuda"
 DRY = False
 
@@ -153,19 +165,34 @@ def reference(
 
 
 def judge(name: str, out: torch.Tensor, want: torch.Tensor, dtype: str) -> str:
-    """An empty text, or what is wrong."""
+    """An empty text, or what is wrong, how much of it and where it begins."""
     if DRY:
         return "" if out.shape == want.shape else f"{name}: shape {list(out.shape)}, not {list(want.shape)}"
-    if not torch.isfinite(out).all():
-        return f"{name}: {int((~torch.isfinite(out)).sum())} elements not finite (or never written)"
-    norm = want.norm().item()
-    error = (out.double() - want).norm().item() / (norm or 1.0)
-    return f"{name}: error {error:.2e}, allowed {ALLOWED[dtype]:.1e}" if error > ALLOWED[dtype] else ""
+
+    def place(bad: torch.Tensor) -> str:
+        first = bad.nonzero()[0].tolist() if bad.any() else "none alone"
+        return f"{int(bad.sum())} of {bad.numel()} elements, first {first}"
+
+    bad = ~torch.isfinite(out)
+    if bad.any():
+        return f"{name}: not finite, or never written: {place(bad)}"
+    size = want.norm().item()
+    error = (out.double() - want).norm().item() / (size or 1.0)
+    if error <= ALLOWED[dtype]:
+        return ""
+    far = (out.double() - want).abs() > 8 * ALLOWED[dtype] * (size or 1.0) / max(want.numel(), 1) ** 0.5
+    return f"{name}: error {error:.2e}, allowed {ALLOWED[dtype]:.1e}; far off: {place(far)}"
 
 
 def bundle(name: str) -> GpuKernel:
     """A bundle of the folder."""
     return GpuKernel(_gpu.Bundle.parse(gzip.decompress((HERE / f"{name}.bundle.gz").read_bytes())))
+
+
+def has_tensor_kernels(name: str) -> bool:
+    """Whether some of a bundle's kernels are on tensor copies."""
+    found = bundle(name).bundle
+    return any("tensor_kernels" in part.manifest["gpu"] for part in found.parts or (found,))
 
 
 def launch(kernel: GpuKernel, *args: Any, dv: int) -> torch.Tensor:
@@ -220,9 +247,14 @@ def check_random(case: dict[str, Any]) -> str:
     return judge(f"{case['name']} {case['text']}", out, reference(q, k, v, live), case["dtype"])
 
 
-def check_examples() -> list[str]:
-    """Every example that has a bundle, by its formula."""
-    problems = []
+EXAMPLES = (
+    "dense", "causal", "gqa", "alibi", "decode", "window", "prefix_lm", "sinks", "sparse_transformer", "neighborhood2d",
+    "longformer", "document",
+)  # fmt: skip
+
+
+def check_example(name: str) -> str:
+    """An example by its formula."""
     n = 777
     i, j = (torch.arange(n, device=DEVICE) for _ in range(2))
     i, j = i[:, None], j[None, :]
@@ -244,49 +276,104 @@ def check_examples() -> list[str]:
         "longformer": torch.stack(heads) | (j < 4),
         "document": causal,
     }  # fmt: skip
-    for name, live in masks.items():
-        if not (HERE / f"example-{name}.bundle.gz").exists():
-            continue
-        kernel = bundle(f"example-{name}")
-        formal = kernel.manifest["args"]
-        hq, hk, d = formal[0]["dims"][1], formal[1]["dims"][1], formal[0]["dims"][3]
-        kind = formal[0]["type"]
-        q, k, v = (randn(2, h, n, d, dtype=DTYPES[kind]) for h in (hq, hk, hk))
-        extra: list[Any] = []
-        bias = sink = None
-        if name == "window":
-            extra = [50]
-        elif name == "prefix_lm":
-            extra = [100]
-        elif name == "decode":
-            extra = [torch.zeros(2, dtype=torch.int64, device=DEVICE)]
-        elif name == "sinks":
-            sink = randn(hq, dtype=torch.float32)
-            extra = [sink]
-        elif name == "alibi":
-            slope = torch.rand(hq, device=DEVICE)
-            extra, bias = [slope], -slope.view(1, -1, 1, 1) * (i - j)
-        elif name == "document":
-            docs = torch.randint(0, 5, (2, n), device=DEVICE, dtype=torch.int32).sort(1).values
-            extra, live = [docs], live & (docs[:, None, :, None] == docs[:, None, None, :])
-        out = launch(kernel, q, k, v, *extra, dv=d)
-        problems.append(judge(name, out, reference(q, k, v, live, bias, sink), kind))
-    return problems
+    live = masks[name]
+    kernel = bundle(f"example-{name}")
+    formal = kernel.manifest["args"]
+    hq, hk, d = formal[0]["dims"][1], formal[1]["dims"][1], formal[0]["dims"][3]
+    kind = formal[0]["type"]
+    q, k, v = (randn(2, h, n, d, dtype=DTYPES[kind]) for h in (hq, hk, hk))
+    extra: list[Any] = []
+    bias = sink = None
+    if name == "window":
+        extra = [50]
+    elif name == "prefix_lm":
+        extra = [100]
+    elif name == "decode":
+        extra = [torch.zeros(2, dtype=torch.int64, device=DEVICE)]
+    elif name == "sinks":
+        sink = randn(hq, dtype=torch.float32)
+        extra = [sink]
+    elif name == "alibi":
+        slope = torch.rand(hq, device=DEVICE)
+        extra, bias = [slope], -slope.view(1, -1, 1, 1) * (i - j)
+    elif name == "document":
+        docs = torch.randint(0, 5, (2, n), device=DEVICE, dtype=torch.int32).sort(1).values
+        extra, live = [docs], live & (docs[:, None, :, None] == docs[:, None, None, :])
+    out = launch(kernel, q, k, v, *extra, dv=d)
+    return judge(name, out, reference(q, k, v, live, bias, sink), kind)
 
 
-def median_ms(run: Callable[[], Any], seconds: float = 0.4) -> float:
-    """Median of a call's time by device events, after a warm-up."""
-    for _ in range(3):
-        run()
-    times, begin = [], time.monotonic()
+def check_graph(name: str) -> str:
+    """A launch that a CUDA graph captured, replayed on other inputs."""
+    kernel = bundle(f"example-{name}")
+    formal = kernel.manifest["args"]
+    shapes = [(2, f["dims"][1], 300, f["dims"][3]) for f in formal]
+    kind = formal[0]["type"]
+    q, k, v = (randn(*shape, dtype=DTYPES[kind]) for shape in shapes)
+    out = torch.full(shapes[0], float("nan"), device=DEVICE, dtype=q.dtype)
+    kernel.launch((q, k, v), out)
+    finish()
+    if not DRY:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            kernel.launch((q, k, v), out)
+        for x in (q, k, v):
+            x.copy_(randn(*x.shape, dtype=x.dtype))
+        out.fill_(float("nan"))
+        graph.replay()
+        finish()
+    live = torch.ones(300, 300, dtype=torch.bool, device=DEVICE)
+    return judge(f"{name} in a graph", out, reference(q, k, v, live.tril() if name == "causal" else live), kind)
+
+
+def captured(run: Callable[[], Any]) -> Callable[[], Any]:
+    """The call as a CUDA graph, so that a short kernel does not wait for the host; else itself."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            run()
+    except Exception as error:
+        print(f"not captured: {type(error).__name__}: {str(error)[:200]}", flush=True)
+        torch.cuda.synchronize()
+        return run
+    return graph.replay
+
+
+def median_ms(call: Callable[[], Any], seconds: float = 0.4) -> float:
+    """Median of a call's time by device events, with a cold second-level cache, after a warm-up."""
+    run = captured(call)
+    cold = torch.empty(COLD_BYTES, dtype=torch.uint8, device=DEVICE)
+    run()
+    times: list[float] = []
+    begin = time.monotonic()
     while len(times) < 10 or (time.monotonic() - begin < seconds and len(times) < 200):
         a, b = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        cold.zero_()
         a.record()
         run()
         b.record()
         torch.cuda.synchronize()
         times.append(a.elapsed_time(b))
     return statistics.median(times)
+
+
+def host_us(call: Callable[[], Any]) -> float:
+    """Microseconds that the host takes for a launch, without waiting for the device."""
+    call()
+    finish()
+    begin = time.perf_counter()
+    for _ in range(100):
+        call()
+    end = time.perf_counter()
+    finish()
+    return (end - begin) * 1e4
 
 
 def predicate(where: str, docs: torch.Tensor | None = None) -> Callable[..., Any] | None:
@@ -361,8 +448,8 @@ def peers(
                             q, k, v, is_causal=where == "causal", enable_gqa=gqa
                         )
                     )
-            except RuntimeError as error:
-                print(f"{name}: {str(error).splitlines()[0]}")
+            except Exception as error:
+                print(f"{name}: {type(error).__name__}: {str(error)[:200]}", flush=True)
     by_hand = rewrite(where)
     if by_hand is not None:
         out["rewrite"] = median_ms(lambda: by_hand(q, k, v))
@@ -377,7 +464,7 @@ def peers(
             compiled = torch.compile(flex_attention, dynamic=False)
             out["flex"] = median_ms(lambda: compiled(q, k, v, block_mask=mask, enable_gqa=gqa))
         except Exception as error:
-            print(f"flex: {type(error).__name__}: {str(error)[:200]}")
+            print(f"flex: {type(error).__name__}: {str(error)[:200]}", flush=True)
     return out
 
 
@@ -388,71 +475,243 @@ def copy_bandwidth() -> float:
     return 2 * x.numel() / median_ms(lambda: y.copy_(x)) / 1e6
 
 
-def time_decoding(case: dict[str, Any], kernel: GpuKernel, bandwidth: float) -> dict[str, Any]:
-    """One query of each head against a cache of `n` keys: bound by reading K and V once."""
+Timed = tuple[dict[str, Any], Callable[[], Any], list[torch.Tensor], "torch.Tensor | None"]
+
+
+def timed_call(case: dict[str, Any], n: int) -> Timed:
+    """A row's facts, the launch, q, k and v, and the documents."""
+    kernel = bundle(case["bundle"])
     hq, hk = case["heads"]
-    q, k, v = (randn(case["batch"], h, n, case["d"], dtype=torch.bfloat16)
-               for h, n in ((hq, 1), (hk, case["n"]), (hk, case["n"])))  # fmt: skip
-    out = torch.empty_like(q)
+    decodes = "batch" in case
+    shapes = ((hq, 1 if decodes else n), (hk, n), (hk, n))
+    qkv = [randn(case.get("batch", 1), h, rows, case["d"], dtype=torch.bfloat16) for h, rows in shapes]
+    docs = torch.arange(n, device=DEVICE, dtype=torch.int32) // (n // 8) if "%docs" in case["where"] else None
+    extra: list[Any] = [docs[None]] if docs is not None else [0] if len(kernel.manifest["args"]) > 3 else []
+    out = torch.empty_like(qkv[0])
+    facts = {"name": case["name"], "n": n, "predicted": case["predicted"][str(n)]}
+    return facts, lambda: kernel.launch([*qkv, *extra], out), qkv, docs
+
+
+def time_own(case: dict[str, Any], n: int) -> dict[str, Any]:
+    """Time of one row."""
+    row, call, qkv, docs = timed_call(case, n)
     if DRY:
-        kernel.launch([q, k, v], out)
-        return {}
-    ms = median_ms(lambda: kernel.launch([q, k, v], out))
-    rate = 2 * k.numel() * 2 / ms / 1e6
-    sdpa = torch.nn.functional.scaled_dot_product_attention
-    foreseen = case["predicted"][str(case["n"])]
-    row = {"name": case["name"], "n": case["n"], "ms": ms, "predicted": foreseen, "gb_per_s": rate,
-           "of_copy": rate / bandwidth, "sdpa": median_ms(lambda: sdpa(q, k, v, enable_gqa=True))}  # fmt: skip
-    print(f"{case['name']:36} {case['n']:6} {ms:9.3f} ms (predicted {foreseen:.3f}) {rate:7.0f} GB/s "
-          f"({rate / bandwidth:.2f} of a copy)   "
-          f"sdpa {row['sdpa']:.3f}", flush=True)  # fmt: skip
+        call()
+        return row
+    row["ms"], row["host_us"] = median_ms(call), host_us(call)
+    if "batch" in case:
+        bandwidth = copy_bandwidth()
+        row["gb_per_s"] = 2 * qkv[1].numel() * 2 / row["ms"] / 1e6
+        row["of_copy"] = row["gb_per_s"] / bandwidth
+        speed = f"{row['gb_per_s']:7.0f} GB/s ({row['of_copy']:.2f} of a copy's {bandwidth:.0f})"
+    else:
+        row["tflops"] = 4 * live_pairs(case["where"], n, docs) * case["heads"][0] * case["d"] / row["ms"] / 1e9
+        speed = f"{row['tflops']:7.1f} TFLOP/s"
+    more = f"(predicted {row['predicted']:.3f}, host {row['host_us']:.0f} us)"
+    print(f"{case['name']:36} {n:6} {row['ms']:9.3f} ms {more} {speed}", flush=True)
     return row
 
 
-def time_all(cases: list[dict[str, Any]], deadline: float) -> list[dict[str, Any]]:
-    """Times of every kernel and its peers until the deadline."""
-    rows = []
-    bandwidth = 1.0 if DRY else copy_bandwidth()
-    print(f"copy: {bandwidth:.0f} GB/s")
-    for case in cases:
-        kernel = bundle(case["bundle"])
-        if "n" in case:
-            rows.append(time_decoding(case, kernel, bandwidth))
-            continue
-        hq, hk = case["heads"]
-        for n in case["lengths"]:
-            if time.monotonic() > deadline:
-                print("out of time")
-                return rows
-            q, k, v = (randn(1, h, n, case["d"], dtype=torch.bfloat16) for h in (hq, hk, hk))
-            docs = torch.arange(n, device=DEVICE, dtype=torch.int32) // (n // 8) if "%docs" in case["where"] else None
-            extra: list[Any] = [docs[None]] if docs is not None else [0] if len(kernel.manifest["args"]) > 3 else []
-            out = torch.empty_like(q)
-            if DRY:
-                kernel.launch([q, k, v, *extra], out)
-                continue
-            ms = median_ms(lambda kernel=kernel, q=q, k=k, v=v, e=extra, o=out: kernel.launch([q, k, v, *e], o))
-            flops = 4 * live_pairs(case["where"], n, docs) * hq * case["d"]
-            foreseen = case["predicted"][str(n)]
-            row = {"name": case["name"], "n": n, "ms": ms, "predicted": foreseen, "tflops": flops / ms / 1e9}
-            row.update(peers(case["where"], q, k, v, n == max(case["lengths"]), docs))
-            rows.append(row)
-            others = ", ".join(f"{p} {row[p]:.3f}" for p in ("cudnn", "flash", "flex", "rewrite") if p in row)
-            print(
-                f"{case['name']:36} {n:6} {ms:9.3f} ms (predicted {foreseen:.3f}) {row['tflops']:7.1f} TFLOP/s   "
-                f"{others}",
-                flush=True,
-            )
-    return rows
+def time_peers(case: dict[str, Any], n: int) -> dict[str, Any]:
+    """Times of what torch has for the same row."""
+    row, _, (q, k, v), docs = timed_call(case, n)
+    if "batch" in case:
+        sdpa = torch.nn.functional.scaled_dot_product_attention
+        row["sdpa"] = median_ms(lambda: sdpa(q, k, v, enable_gqa=True))
+    else:
+        row.update(peers(case["where"], q, k, v, n == max(case["lengths"]), docs))
+    others = ", ".join(f"{p} {row[p]:.3f}" for p in ("cudnn", "flash", "sdpa", "flex", "rewrite") if p in row)
+    print(f"{case['name']:36} {n:6} {others or 'no peer'}", flush=True)
+    return row
 
 
-def machine() -> dict[str, str]:
+def machine() -> dict[str, Any]:
     """What the numbers were taken on."""
     ask = "name,driver_version,clocks.sm,clocks.mem,temperature.gpu"
-    done = subprocess.run(["nvidia-smi", f"--query-gpu={ask}", "--format=csv,noheader"], capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    try:
+        said = subprocess.run(["nvidia-smi", f"--query-gpu={ask}", "--format=csv,noheader"], capture_output=True,
+                              text=True, check=False).stdout.strip()  # fmt: skip
+    except OSError as error:
+        said = f"nvidia-smi: {error}"
     date = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
-    return {"gpu": done.stdout.strip(), "torch": torch.__version__, "date": date}
+    found = {"gpu": said, "torch": torch.__version__, "cuda": torch.version.cuda, "date": date}
+    if torch.cuda.is_available():
+        p = torch.cuda.get_device_properties(0)
+        found |= {"multiprocessors": p.multi_processor_count, "capability": f"{p.major}.{p.minor}"}
+    return found
+
+
+Job = tuple[str, Any, str]
+"""What to do, the case's number or name, and `tensor`, `plain` (kernels without tensor copies) or nothing."""
+
+
+def jobs(cases: dict[str, Any]) -> list[Job]:
+    """Checks, the simplest first; then times; then those of others."""
+    examples = [name for name in EXAMPLES if (HERE / f"example-{name}.bundle.gz").exists()]
+    named: list[tuple[str, Any, str]] = [("example", name, f"example-{name}") for name in examples]
+    named += [("graph", name, f"example-{name}") for name in ("dense", "causal") if name in examples]
+    for kind in ("system", "random"):
+        named += [(kind, n, case["name"]) for n, case in enumerate(cases[f"{kind}s" if kind == "system" else kind])]
+    checks = []
+    for kind, which, name in named:
+        checks.append((kind, which, "plain"))
+        if has_tensor_kernels(name):
+            checks.append((kind, which, "tensor"))
+    # The examples without tensor copies are the plainest kernels: if these are wrong, everything is.
+    checks.sort(key=lambda job: (job[0] not in ("example", "graph"), job[2] != "plain"))
+    rows = [(n, length) for n, case in enumerate(cases["timed"]) for length in case["lengths"]]
+    times = [("own", row, "") for row in rows]
+    return checks + times + ([] if DRY else [("peers", row, "") for row in rows])
+
+
+def perform(cases: dict[str, Any], job: Job) -> Any:
+    """A verdict (empty where all is right), or a row of times."""
+    kind, which, variant = job
+    if kind in ("own", "peers"):
+        n, length = which
+        return (time_own if kind == "own" else time_peers)(cases["timed"][n], length)
+    whole = _cuda.encoded
+    try:
+        if variant == "plain":
+            _cuda.encoded = lambda *_: None
+        if kind == "example":
+            return check_example(which)
+        if kind == "graph":
+            return check_graph(which)
+        return check_system(cases["systems"][which]) if kind == "system" else check_random(cases["random"][which])
+    finally:
+        _cuda.encoded = whole
+
+
+def work(cases: dict[str, Any], todo: list[Job]) -> Iterator[tuple[Job, Any, bool]]:
+    """Job, result and whether it is an error, as they come."""
+    for job in todo:
+        try:
+            yield job, perform(cases, job), False
+        except Exception as error:
+            yield job, f"{type(error).__name__}: {str(error)[:400]}", True
+
+
+MARK = "@heddle "
+
+
+def be_worker() -> None:
+    """Takes jobs as JSON from stdin and answers each on a line; ends where the context is lost."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # one kernel at a time
+    cases = json.loads((HERE / "cases.json").read_text())
+    torch.manual_seed(int(time.time()))
+    print(MARK + json.dumps({"machine": machine()}), flush=True)
+    for job, result, failed in work(cases, json.loads(sys.stdin.readline())):
+        print(MARK + json.dumps({"job": job, "result": result, "failed": failed}), flush=True)
+        if failed and job[0] not in ("peers",):
+            try:
+                torch.cuda.synchronize()
+            except Exception:
+                return
+
+
+class Workers:
+    """Runs jobs in a process of its own, and in another one behind a job that it does not survive."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.machine: dict[str, Any] = {}
+        self.starts = 0
+
+    @staticmethod
+    def answers(child: subprocess.Popen[bytes], patience: Callable[[], float]) -> Iterator[dict[str, Any] | None]:
+        """Its answers; None where it stays silent for too long. Other lines are printed."""
+        assert child.stdout is not None
+        left, heard = b"", time.monotonic()
+        while True:
+            if not select.select([child.stdout], [], [], 1.0)[0]:
+                if child.poll() is not None:  # what it started may hold the pipe
+                    return
+                if time.monotonic() - heard > patience():
+                    yield None
+                    return
+                continue
+            more, heard = os.read(child.stdout.fileno(), 1 << 16), time.monotonic()
+            if not more:
+                return
+            *lines, left = (left + more).split(b"\n")
+            for line in lines:
+                text = line.decode(errors="replace")
+                if text.startswith(MARK):
+                    yield json.loads(text[len(MARK) :])
+                else:
+                    print(text, flush=True)
+
+    def run(self, todo: list[Job]) -> Iterator[tuple[Job, Any, bool]]:
+        """Job, result and whether it is an error, of all jobs until the deadline."""
+        began = True
+        while todo and began and self.starts < MOST_STARTS and time.monotonic() < self.deadline:
+            self.starts += 1
+            began, silent = False, False
+            command = [sys.executable, __file__, "--worker"]
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert child.stdin is not None
+            child.stdin.write(json.dumps(todo).encode() + b"\n")
+            child.stdin.flush()
+
+            def patience() -> float:
+                own = TIMING_PATIENCE if todo and todo[0][0] in ("own", "peers") else PATIENCE
+                return min(own, self.deadline - time.monotonic())
+
+            for answer in self.answers(child, patience):
+                if answer is None:
+                    silent = True
+                elif "machine" in answer:
+                    began, self.machine = True, self.machine or answer["machine"]
+                else:
+                    yield todo.pop(0), answer["result"], answer["failed"]
+            if silent:
+                child.kill()
+            try:
+                code = child.wait(30)
+            except subprocess.TimeoutExpired:
+                print("the driver does not let the process end", flush=True)
+                break
+            # Where it ends by itself it gave up behind an answer, and the next job has not begun.
+            if todo and began and code != 0 and time.monotonic() < self.deadline:
+                yield todo.pop(0), "it hangs" if silent else f"the process ended with {code}", True
+        if todo:
+            print(f"{len(todo)} jobs were not begun", flush=True)
+
+
+def report(results: Iterator[tuple[Job, Any, bool]], cases: dict[str, Any], save: Callable[..., None]) -> bool:
+    """Prints and keeps what comes; whether all checks are right."""
+    verdicts: dict[str, list[int]] = {"plain": [0, 0], "tensor": [0, 0]}
+    wrong: list[str] = []
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    told = False
+
+    def tell() -> None:
+        right, all_of = (sum(v[n] for v in verdicts.values()) for n in (0, 1))
+        kinds = ", ".join(f"{k} {v[0]} of {v[1]}" for k, v in verdicts.items())
+        print(f"correct: {right} of {all_of} ({kinds})", flush=True)
+
+    for (kind, which, variant), result, failed in results:
+        if kind in ("own", "peers"):
+            if not told:
+                tell()
+                told = True
+            n, length = which
+            row = rows.setdefault((cases["timed"][n]["name"], length), {})
+            row.update({f"{kind}_error": result} if failed else result)
+            if failed:
+                print(f"{cases['timed'][n]['name']} {length}: {result}", flush=True)
+        else:
+            verdicts[variant][1] += 1
+            verdicts[variant][0] += not result
+            if result:
+                text = cases["random"][which]["text"] if kind == "random" else ""
+                wrong.append(f"[{variant}] {kind} {which} {text}: {result}")
+                print(wrong[-1], flush=True)
+        save(verdicts=verdicts, wrong=wrong, times=list(rows.values()))
+    if not told:
+        tell()
+    return not wrong
 
 
 def main() -> None:
@@ -460,32 +719,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--seconds", type=float, default=500)
     parser.add_argument("--dry-run", action="store_true", help="no GPU: pack every launch, compare nothing")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    notes = no_gpu() if options.dry_run else None
-    deadline = time.monotonic() + options.seconds
+    if options.worker:
+        return be_worker()
     cases = json.loads((HERE / "cases.json").read_text())
-    torch.manual_seed(int(time.time()))
-    found = {} if DRY else machine()
-    print(found)
-    verdicts = check_examples()
-    for check, case in [*((check_system, c) for c in cases["systems"]), *((check_random, c) for c in cases["random"])]:
-        try:
-            verdicts.append(check(case))
-        except Exception as error:
-            verdicts.append(f"{case['name']} {case.get('text', '')}: {type(error).__name__}: {error}")
-            if "illegal" in str(error) or "unspecified launch" in str(error):
-                break  # the context is lost
-    wrong = [v for v in verdicts if v]
-    print("\n".join(wrong[:40]))
-    print(f"correct: {len(verdicts) - len(wrong)} of {len(verdicts)}", flush=True)
-    if notes is not None:
-        time_all(cases["timed"], deadline)
+    if options.dry_run:
+        notes = no_gpu()
+        good = report(work(cases, jobs(cases)), cases, lambda **_: None)
         print(f"maps: {notes.maps}\nlaunches: {notes.launches}")
-        raise SystemExit(1 if wrong else 0)
-    rows = time_all(cases["timed"], deadline)
-    report = {"machine": found, "checked": len(verdicts), "wrong": wrong, "times": rows}
-    (options.out / "results.json").write_text(json.dumps(report, indent=1))
-    raise SystemExit(1 if wrong else 0)
+        raise SystemExit(0 if good else 1)
+    workers = Workers(time.monotonic() + options.seconds)
+
+    def save(**found: Any) -> None:
+        text = json.dumps({"machine": workers.machine, **found}, indent=1)
+        (options.out / "results.json").write_text(text)
+
+    good = report(workers.run(jobs(cases)), cases, save)
+    print(workers.machine)
+    raise SystemExit(0 if good else 1)
 
 
 if __name__ == "__main__":

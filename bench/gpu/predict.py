@@ -4,11 +4,14 @@ A model of five numbers. Two of them, the clocks of a tile, follow from what a h
 reaches for d of 64 and 128 (FlashAttention-3: about 0.43 and 0.65 of the matrix units' peak); the others are the
 usual ones of the chip and guesses of what a block costs before its first tile and behind its last.
 
+Blocks go to the multiprocessor that is free first, as the device hands them out, the longest first.
+
     python bench/gpu/predict.py      the table of docs/gpu.md
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 
 SMS, CLOCK, FLOPS_A_CLOCK = 132, 1.7e9, 4096
@@ -16,6 +19,8 @@ BANDWIDTH = 3.0e12
 TILE_CLOCKS, OF_PRODUCTS = 1650, 0.73
 """Of a tile of 128 queries and 128 keys: what its exponentials take, and the share of its products beside them."""
 BLOCK, LAUNCH = 2.5e-6, 4e-6
+START = 1e-6
+"""Of a block's, what a persistent grid could hide: its start and its first loads, beside the tile before."""
 DECODE_SHARE = 0.75
 """Of the bandwidth, with two blocks a multiprocessor and two stages of 64 keys."""
 TILE = 128
@@ -54,14 +59,22 @@ def kernels(name: str, n: int) -> list[list[float]]:
     return all_of[name]
 
 
-def seconds(name: str, n: int, heads: Sequence[int], d: int) -> float:
-    """Time of a call with one batch."""
+def makespan(costs: Sequence[float]) -> float:
+    """When the last block ends, begun in this order."""
+    free = [0.0] * SMS
+    for cost in costs:
+        heapq.heapreplace(free, free[0] + cost)
+    return max(free)
+
+
+def seconds(name: str, n: int, heads: Sequence[int], d: int, block: float = BLOCK) -> float:
+    """Time of a call with one batch, where a block takes `block` besides its tiles."""
     tile = (TILE_CLOCKS + OF_PRODUCTS * 4 * TILE * TILE * d / FLOPS_A_CLOCK) / CLOCK
     copied = 2 * n * d * 2 * (heads[0] + heads[1]) / BANDWIDTH
     total = 0.0
     for blocks in kernels(name, n):
-        work = heads[0] * sum(BLOCK + t * tile for t in blocks) / SMS
-        total += LAUNCH + max(work, BLOCK + max(blocks) * tile, copied)
+        costs = [block + t * tile for t in sorted(blocks, reverse=True) for _ in range(heads[0])]
+        total += LAUNCH + max(makespan(costs), copied)
     return total
 
 
@@ -70,7 +83,7 @@ def decoding(n: int, heads: Sequence[int], d: int, batch: int) -> float:
     return 2 * LAUNCH + 2 * 2 * batch * heads[1] * n * d / (DECODE_SHARE * BANDWIDTH)
 
 
-def predicted(name: str, case: dict[str, object], n: int) -> float:
+def predicted(name: str, case: dict[str, object], n: int, block: float = BLOCK) -> float:
     """Milliseconds of a timed row."""
     heads, d = case["heads"], case["d"]
     assert isinstance(heads, (tuple, list))
@@ -78,19 +91,22 @@ def predicted(name: str, case: dict[str, object], n: int) -> float:
     batch = case.get("batch")
     if isinstance(batch, int):
         return 1e3 * decoding(n, heads, d, batch)
-    return 1e3 * seconds(name.split(" d")[0] if name.startswith(("dense", "causal d")) else name.split(", GQA")[0],
-                         n, heads, d)  # fmt: skip
+    row = name.split(" d")[0] if name.startswith(("dense", "causal d")) else name.split(", GQA")[0]
+    return 1e3 * seconds(row, n, heads, d, block)
 
 
 def main() -> None:
     """Prints the table."""
     from pack import TIMED, lengths
 
-    print("| kernel | d | heads | n | ms |\n|---|---|---|---|---|")
+    print("| kernel | d | heads | predicted ms (n) | a persistent grid, at best |\n|---|---|---|---|---|")
     for name, case in TIMED.items():
-        for n in lengths(case):
-            h = f"{case['heads'][0]} / {case['heads'][1]}"
-            print(f"| {name} | {case['d']} | {h} | {n} | {predicted(name, case, n):.3f} |")
+        all_n = lengths(case)
+        now = [predicted(name, case, n) for n in all_n]
+        best = [predicted(name, case, n, BLOCK - START) for n in all_n]
+        times = ", ".join(f"{ms:.3f} ({n})" for ms, n in zip(now, all_n, strict=True))
+        saved = ", ".join(f"{100 * (x / y - 1):+.0f}%" for x, y in zip(best, now, strict=True))
+        print(f"| {name} | {case['d']} | {case['heads'][0]} / {case['heads'][1]} | {times} | {saved} |")
 
 
 if __name__ == "__main__":

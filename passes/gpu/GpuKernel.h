@@ -127,7 +127,7 @@ protected:
 
   // Shared-memory offsets.
   int64_t size = 0, sRow = 0, sPosition = 0, sPartial = 0, sDescriptor = 0, sTable = 0, sRing = 0, partials = 0,
-          sHead = -1, sWeights = -1, sRelative = -1, sOwner = -1, sScan = -1;
+          sHead = -1, sOut = 0, sWeights = -1, sRelative = -1, sOwner = -1, sScan = -1;
   llvm::SmallVector<int64_t> sQuery;
   int64_t stageBytes = 0, keyBytes = 0;
   int64_t blockThreads = 0; ///< that the block's barrier counts
@@ -149,6 +149,7 @@ protected:
   int64_t allocate(int64_t count);
   mlir::Value slot(int64_t s) { return e.load(e.i64, e.at(args, s * 8), 8); }
   mlir::Value batchNumber(int64_t s);
+  mlir::Value headOf(int64_t record);
   mlir::Value headBase(int64_t record, bool keyHead);
   Rows rowsOf(int64_t record, bool keyHead, int64_t d);
   mlir::Value scaleOf(int64_t segment, bool base2);
@@ -156,9 +157,9 @@ protected:
   /// Names of the thread.
   void begin(mlir::LLVM::LLVMFuncOp function, mlir::LLVM::GlobalOp sharedMemory);
   /// Spans of the leading digit that the queries touch, heads (of all batches, several that share a tile counted once)
-  /// and blocks of one span of a head; i32.
+  /// and blocks of one span of a head; heads of one batch, counted alike; i32.
   struct Extent {
-    mlir::Value leads, heads, perSpan;
+    mlir::Value leads, heads, perSpan, sharing;
   };
   Extent extent();
   /// Decodes the block's number; gives the position of its first lane's box, as digits.
@@ -185,6 +186,8 @@ protected:
   mlir::Value emitRows();
   /// Where the keys and values of the segments lie.
   void emitSources();
+  /// The state of the block's rows behind all tiles of its stream.
+  Values compute(mlir::Value anyPosition);
 
   // The stream (GpuStream.cpp).
   int64_t descriptorWords() const { return 8 + 2 * (digits - 1); }
@@ -253,7 +256,17 @@ protected:
   mlir::Value headOfRow(int64_t half);
   void finish(Values state);
   void storeState(const Values &state);
-  void storeRow(int64_t half, mlir::Value row, mlir::Value head, const Values &state, mlir::Value factor);
+  /// The state for the next group, or out.
+  void store(const Values &state) { storesState ? storeState(state) : finish(state); }
+  void storeRows();
+  /// Waits until the room of `sharedUnit` is free for the rows of out.
+  virtual void shareRows();
+  /// Where 16 bytes of a row of out pass through shared memory.
+  virtual mlir::Value sharedUnit(mlir::Value row, mlir::Value unit);
+  void forEachPlace(int64_t half, llvm::function_ref<void(int64_t n, int64_t column)> body);
+  mlir::Value pairOf(mlir::Value x, mlir::Value y);
+  /// Columns of the workspace that are read and written together.
+  int64_t stateWidth() const { return sig.dv % 2 == 0 ? 2 : 1; }
   mlir::Value finishFactor(mlir::Value head, mlir::Value &m, mlir::Value &l, mlir::Value &lse);
   void storeLse(mlir::Value head, mlir::Value row, mlir::Value lse);
   Values loop(mlir::Value lo, mlir::Value hi, int64_t step, mlir::ValueRange init,

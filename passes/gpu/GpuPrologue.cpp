@@ -125,6 +125,7 @@ void GpuKernel::layout() {
   }
   stageBytes = keyBytes + shape.keys * sharedPitch(shape.columns, bytes);
   sRing = allocate(shape.stages * stageBytes);
+  size = std::max(size, shape.rows * sharedPitch(shape.columns, bytes)); // out takes the tiles' place
   layoutTables();
   sRelative = relativeBytes(shape, sig) > 0 ? allocate(relativeBytes(shape, sig)) : -1;
   sWeights = keyBytes >= weightBytes(shape) ? -1 : allocate(weightBytes(shape));
@@ -174,11 +175,13 @@ Value GpuKernel::batchNumber(int64_t s) {
       [&] { return Values{e.load(e.i64, e.at(e.toPtr(pointer), e.mul(e.mul(b, second), 8)), 8)}; })[0];
 }
 
+/// The head of a tensor of keys that goes with the block's (i32: a division of 64 bits is a subroutine).
+Value GpuKernel::headOf(int64_t record) {
+  return e.divu(e.narrow(h), e.divu(e.narrow(heads), e.narrow(slot(record + 2))));
+}
+
 Value GpuKernel::headBase(int64_t record, bool keyHead) {
-  Value head = h;
-  if (keyHead) {
-    head = e.divu(h, e.divu(heads, slot(record + 2)));
-  }
+  Value head = keyHead ? e.wide(headOf(record)) : h;
   Value offset = e.add(e.mul(b, slot(record + 5)), e.mul(head, slot(record + 6)));
   return e.add(slot(record), e.mul(offset, bytes));
 }
@@ -241,14 +244,14 @@ GpuKernel::Extent GpuKernel::extent() {
   for (const QueryDigit &d : ArrayRef<QueryDigit>(group.query).drop_front()) {
     inner *= tilesOf(d);
   }
-  Value leads = e.narrow(e.divu(e.add(nq, 2 * span - 2), span)), sharing = heads;
+  Value leads = e.narrow(e.divu(e.add(nq, 2 * span - 2), span)), sharing = e.narrow(heads);
   if (packs) {
     together = slot(header::kHeadsPerTile);
     leads = e.select(e.lt(e.c(1), together), e.k(1), leads); // all queries are in one tile
-    sharing = e.divu(sharing, together);
+    sharing = e.divu(sharing, e.narrow(together));
   }
   splits = e.narrow(slot(header::kSplits));
-  return {leads, e.narrow(e.mul(slot(header::kBatches), sharing)), e.mul(splits, inner)};
+  return {leads, e.mul(e.narrow(slot(header::kBatches)), sharing), e.mul(splits, inner), sharing};
 }
 
 void GpuKernel::decodeBlock(SmallVectorImpl<Value> &corner, Value &sub) {
@@ -269,9 +272,9 @@ void GpuKernel::decodeBlock(SmallVectorImpl<Value> &corner, Value &sub) {
   Value undivided = e.divu(rest, splits);
   split = e.sub(rest, e.mul(undivided, splits));
   rest = undivided;
-  Value sharing = packs ? e.divu(heads, together) : heads;
-  b = e.divu(e.wide(bh), sharing);
-  h = e.sub(e.wide(bh), e.mul(b, sharing));
+  Value batch = e.divu(bh, all.sharing);
+  b = e.wide(batch);
+  h = e.wide(e.sub(bh, e.mul(batch, all.sharing)));
   h = packs ? e.mul(h, together) : h;
   auto digit = [&](int64_t n) {
     Value part = n == 1 ? e.k(0) : e.remu(rest, n);
@@ -712,21 +715,22 @@ void GpuKernel::emitSources() {
   }
 }
 
+Values GpuKernel::compute(Value anyPosition) {
+  emitSources();
+  Values state = initialState();
+  return members.empty() ? state : emitStream(anyPosition, state);
+}
+
 void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
   layout();
   begin(function, sharedMemory);
   Value anyPosition = emitRows();
   e.ifThen(e.lt(anyPosition, kFar), [&] {
-    emitSources();
-    Values state = initialState();
-    if (!members.empty()) {
-      state = emitStream(anyPosition, state);
-    }
+    Values state = compute(anyPosition);
     if (storesState) {
-      storeState(state);
-    } else {
-      e.ifElse(e.lt(e.k(1), splits), [&] { storeState(state); }, [&] { finish(state); });
+      return storeState(state);
     }
+    e.ifElse(e.lt(e.k(1), splits), [&] { storeState(state); }, [&] { finish(state); });
   });
   LLVM::ReturnOp::create(e.b, e.loc, ValueRange{});
 }

@@ -50,7 +50,8 @@ int64_t tileBytes(const GpuShape &shape, const KernelSignature &sig) {
     keys = std::max(keys, own);
   }
   int64_t stage = keys + shape.keys * sharedPitch(shape.columns, bytes);
-  return queries + relativeBytes(shape, sig) + shape.stages * stage;
+  int64_t out = shape.rows * sharedPitch(shape.columns, bytes); // in the tiles' place
+  return std::max(queries + shape.stages * stage, out) + relativeBytes(shape, sig);
 }
 
 std::optional<GpuShape> chooseGpuShape(const KernelSignature &sig, int64_t sharedBytes,

@@ -596,6 +596,21 @@ Value GpuKernel::headOfRow(int64_t half) {
   return e.add(h, e.wide(e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sHead), 4)));
 }
 
+/// Accumulators of one of this thread's two rows, with their columns less that of the quad and of the chunk.
+void GpuKernel::forEachPlace(int64_t half, llvm::function_ref<void(int64_t n, int64_t column)> body) {
+  for (int64_t n = 0; n < accCount(); ++n) {
+    if ((n / 2) % 2 == half) {
+      body(n, (n / 4) * 8 + n % 2);
+    }
+  }
+}
+
+Value GpuKernel::pairOf(Value x, Value y) {
+  Value v = LLVM::PoisonOp::create(e.b, e.loc, VectorType::get({2}, e.f32));
+  v = LLVM::InsertElementOp::create(e.b, e.loc, v, x, e.k(0));
+  return LLVM::InsertElementOp::create(e.b, e.loc, v, y, e.k(1));
+}
+
 Values GpuKernel::initialState() {
   if (fused) {
     scaleConstant = scaleOf(0, true);
@@ -607,23 +622,43 @@ Values GpuKernel::initialState() {
   }
   for (int64_t half : {0, 1}) {
     Value row = e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sRow), 4);
-    Value there = e.ge(row, e.k(0)), number = rowNumber(headOfRow(half), row, split);
-    auto read = [&](Value wanted, llvm::function_ref<Value()> address, Value &into) {
-      into = e.ifElse(
-          wanted, TypeRange{e.f32},
-          [&] { return Values{LLVM::LoadOp::create(e.b, e.loc, e.f32, e.toGlobal(address()), 4u)}; },
-          [&] { return Values{into}; })[0];
+    Value number = rowNumber(headOfRow(half), row, split);
+    Values before;
+    forEachPlace(half, [&](int64_t n, int64_t) { before.push_back(state[n]); });
+    before.append({state[accCount() + half], state[accCount() + 2 + half]});
+    auto read = [&](Value address, Type type, unsigned align) {
+      return LLVM::LoadOp::create(e.b, e.loc, type, e.toGlobal(address), align).getResult();
     };
-    for (int64_t n = 0; n < accCount(); ++n) {
-      if ((n / 2) % 2 != half) {
-        continue;
-      }
-      Value column = e.add(e.add(e.shl(quad, 1), (n / 4) * 8 + n % 2), e.mul(chunk, shape.columns));
-      read(e.both(there, e.lt(column, sig.dv)), [&] { return stateAddress(number, column); }, state[n]);
-    }
-    read(there, [&] { return momentAddress(number, chunk, 0); }, state[accCount() + half]);
-    // l is a sum over the quad's threads: one of them takes it.
-    read(e.both(there, e.eq(quad, 0)), [&] { return momentAddress(number, chunk, 1); }, state[accCount() + 2 + half]);
+    SmallVector<Type> types(before.size(), e.f32);
+    Values loaded = e.ifElse(
+        e.ge(row, e.k(0)), types,
+        [&] {
+          Values out;
+          int64_t width = stateWidth();
+          forEachPlace(half, [&](int64_t n, int64_t column) {
+            if (width == 2 && n % 2 == 1) {
+              return; // came with the one before
+            }
+            // A column that does not exist repeats the last one; it is never stored.
+            Value at = e.add(e.add(e.shl(quad, 1), column), e.mul(chunk, shape.columns));
+            at = shape.chunks * shape.columns > sig.dv ? e.min(at, e.k(sig.dv - width)) : at;
+            Type type = width == 2 ? Type(VectorType::get({2}, e.f32)) : Type(e.f32);
+            Value v = read(stateAddress(number, at), type, unsigned(4 * width));
+            for (int64_t c = 0; c < width; ++c) {
+              out.push_back(width == 1 ? v : LLVM::ExtractElementOp::create(e.b, e.loc, v, e.k(c)).getResult());
+            }
+          });
+          out.push_back(read(momentAddress(number, chunk, 0), e.f32, 4));
+          // l is a sum over the quad's threads: one of them takes it.
+          Value l = read(momentAddress(number, chunk, 1), e.f32, 4);
+          out.push_back(e.select(e.eq(quad, 0), l, e.f(0.0)));
+          return out;
+        },
+        [&] { return before; });
+    size_t next = 0;
+    forEachPlace(half, [&](int64_t n, int64_t) { state[n] = loaded[next++]; });
+    state[accCount() + half] = loaded[next];
+    state[accCount() + 2 + half] = loaded[next + 1];
   }
   return state;
 }
@@ -640,14 +675,23 @@ void GpuKernel::storeState(const Values &state) {
     Value there = e.ge(row, e.k(0)), l = quadSum(e, state[accCount() + 2 + half]);
     Value number = rowNumber(headOfRow(half), row, split);
     e.ifThen(there, [&] {
-      for (int64_t n = 0; n < accCount(); ++n) {
-        if ((n / 2) % 2 != half) {
-          continue;
+      int64_t width = stateWidth();
+      bool padded = shape.chunks * shape.columns > sig.dv;
+      forEachPlace(half, [&](int64_t n, int64_t at) {
+        if (width == 2 && n % 2 == 1) {
+          return; // goes with the one before
         }
-        Value column = e.add(e.add(e.shl(quad, 1), (n / 4) * 8 + n % 2), e.mul(chunk, shape.columns));
-        e.ifThen(e.lt(column, sig.dv),
-                 [&] { LLVM::StoreOp::create(e.b, e.loc, state[n], e.toGlobal(stateAddress(number, column)), 4u); });
-      }
+        Value column = e.add(e.add(e.shl(quad, 1), at), e.mul(chunk, shape.columns));
+        Value v = width == 2 ? pairOf(state[n], state[n + 1]) : state[n];
+        auto store = [&] {
+          LLVM::StoreOp::create(e.b, e.loc, v, e.toGlobal(stateAddress(number, column)), unsigned(4 * width));
+        };
+        if (padded) {
+          e.ifThen(e.lt(column, sig.dv), store);
+        } else {
+          store();
+        }
+      });
       e.ifThen(e.eq(quad, 0), [&] {
         LLVM::StoreOp::create(e.b, e.loc, state[accCount() + half], e.toGlobal(momentAddress(number, chunk, 0)), 4u);
         LLVM::StoreOp::create(e.b, e.loc, l, e.toGlobal(momentAddress(number, chunk, 1)), 4u);
@@ -696,17 +740,94 @@ void GpuKernel::storeLse(Value head, Value row, Value lse) {
 }
 
 void GpuKernel::finish(Values state) {
+  shareRows();
   for (int64_t half : {0, 1}) {
-    Value row = e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sRow), 4);
+    Value local = threadRow(e, warp, group8, half);
+    Value row = e.loadShared(e.i32, e.add(e.shl(local, 2), sRow), 4);
     Value m = state[accCount() + half], l = quadSum(e, state[accCount() + 2 + half]), lse;
     Value head = headOfRow(half), factor = finishFactor(head, m, l, lse);
     e.ifThen(e.ge(row, e.k(0)), [&] {
-      storeRow(half, row, head, state, factor);
+      for (int64_t n = 0; n < accCount(); n += 4) {
+        Value x = e.mul(state[n + 2 * half], factor), y = e.mul(state[n + 2 * half + 1], factor);
+        if (storage.isF32()) {
+          Value unit = e.add(e.shr(quad, 1), n / 2);
+          e.storeShared(pairOf(x, y), e.add(sharedUnit(local, unit), e.shl(e.bitAnd(quad, 1), 3)), 8);
+        } else {
+          e.storeShared(e.pack(storage, x, y), e.add(sharedUnit(local, e.k(n / 4)), e.shl(quad, 2)), 4);
+        }
+      }
       if (lse) {
         e.ifThen(e.both(e.eq(quad, 0), e.eq(chunk, 0)), [&] { storeLse(head, row, lse); });
       }
     });
   }
+  NVVM::SyncWarpOp::create(e.b, e.loc, e.k(-1));
+  storeRows();
+}
+
+void GpuKernel::shareRows() { e.barrier(); }
+
+Value GpuKernel::sharedUnit(Value row, Value unit) {
+  return e.add(e.add(e.mul(row, sharedPitch(shape.columns, bytes)), e.shl(unit, 4)), sOut);
+}
+
+/// The warp's rows from shared memory: 16 bytes a thread where addresses allow it, else element by element.
+void GpuKernel::storeRows() {
+  Rows out = rowsOf(sig.resultSlot(sig.out), false, sig.dv);
+  Value first = e.mul(chunk, shape.columns), columns = e.min(e.sub(e.k(sig.dv), first), e.k(shape.columns));
+  Value base = e.add(out.base, e.mul(e.wide(first), out.element));
+  auto each = [&](int64_t perRow, int64_t unroll, llvm::function_ref<void(Value, Value, Value, Value)> body) {
+    auto one = [&](Value c) {
+      Value local = e.add(e.shl(warp, 4), e.divu(c, perRow)), at = e.shl(local, 2);
+      Value number = e.loadShared(e.i32, e.add(at, sRow), 4), offset = e.mul(e.wide(number), out.stride);
+      if (packs) {
+        offset = e.add(offset, e.mul(e.wide(e.loadShared(e.i32, e.add(at, sHead), 4)), out.head));
+      }
+      body(local, e.remu(c, perRow), number, e.add(base, offset));
+    };
+    int64_t total = 16 * perRow, step = 32 * unroll;
+    if (total <= step) {
+      for (int64_t n = 0; n < total; n += 32) {
+        one(e.add(lane, n));
+      }
+      return;
+    }
+    loop(lane, e.k(total), step, {}, [&](Value c, ValueRange) {
+      for (int64_t n = 0; n < unroll; ++n) {
+        one(e.add(c, 32 * n));
+      }
+      return Values{};
+    });
+  };
+  auto wide = [&] {
+    // The columns that exist are whole units, also those of a part of them. At most 512 bytes a row: no loop, whose
+    // pointers would take registers beside the accumulators.
+    each(shape.columns * bytes / 16, 16, [&](Value local, Value unit, Value number, Value row) {
+      Value there = e.both(e.ge(number, e.k(0)), e.lt(e.shl(unit, 4), e.mul(columns, bytes)));
+      e.ifThen(there, [&] {
+        Type four = VectorType::get({4}, e.i32);
+        Value v = e.loadShared(four, sharedUnit(local, unit), 16);
+        LLVM::StoreOp::create(e.b, e.loc, v, e.toGlobal(e.add(row, e.wide(e.shl(unit, 4)))), 16u);
+      });
+    });
+  };
+  auto single = [&] {
+    Type element = storage.isF32() ? e.i32 : e.i16;
+    int64_t perUnit = 16 / bytes;
+    each(shape.columns, 1, [&](Value local, Value column, Value number, Value row) {
+      e.ifThen(e.both(e.ge(number, e.k(0)), e.lt(column, columns)), [&] {
+        Value within = e.mul(e.remu(column, perUnit), bytes);
+        Value v = e.loadShared(element, e.add(sharedUnit(local, e.divu(column, perUnit)), within), unsigned(bytes));
+        Value at = e.toGlobal(e.add(row, e.mul(e.wide(column), out.element)));
+        LLVM::StoreOp::create(e.b, e.loc, v, at, unsigned(bytes));
+      });
+    });
+  };
+  if (sig.dv * bytes % 16 != 0) {
+    single();
+    return;
+  }
+  e.ifElse(out.aligned, wide, single);
 }
 
 /// m = max m_s;  l = sum l_s 2^(m_s - m);  acc likewise, over the splits s in order.
@@ -762,50 +883,6 @@ void GpuKernel::emitMerge(LLVM::LLVMFuncOp function) {
     }
   }
   LLVM::ReturnOp::create(e.b, e.loc, ValueRange{});
-}
-
-/// One row of out: two adjacent elements at a time where their addresses allow it.
-void GpuKernel::storeRow(int64_t half, Value row, Value head, const Values &state, Value factor) {
-  Rows out = rowsOf(sig.resultSlot(sig.out), false, sig.dv);
-  if (packs) {
-    out.base = e.add(out.base, e.mul(e.sub(head, h), out.head));
-  }
-  Value first = e.mul(chunk, shape.columns);
-  Value base = e.add(e.add(out.base, e.mul(e.wide(row), out.stride)), e.mul(e.wide(first), out.element));
-  Value pairs = e.both(e.eq(e.bitAnd(e.either(out.base, out.stride), 2 * bytes - 1), 0), e.eq(out.element, bytes));
-  bool whole = sig.dv % 2 == 0;
-  auto store = [&](Value v, Value address, unsigned align) {
-    LLVM::StoreOp::create(e.b, e.loc, v, e.toGlobal(address), align);
-  };
-  auto convert = [&](Value v) -> Value {
-    return storage.isF32() ? v : arith::TruncFOp::create(e.b, e.loc, storage, v).getResult();
-  };
-  for (int64_t n = 0; n < shape.columns / 8; ++n) {
-    Value x = e.mul(state[4 * n + 2 * half], factor), y = e.mul(state[4 * n + 2 * half + 1], factor);
-    Value column = e.add(e.shl(quad, 1), 8 * n), left = e.sub(e.k(sig.dv), e.add(first, column));
-    Value address = e.add(base, e.mul(e.wide(column), out.element));
-    auto single = [&] {
-      e.ifThen(e.lt(e.k(0), left), [&] { store(convert(x), address, unsigned(bytes)); });
-      e.ifThen(e.lt(e.k(1), left), [&] { store(convert(y), e.add(address, out.element), unsigned(bytes)); });
-    };
-    if (!whole) {
-      single();
-      continue;
-    }
-    auto both = [&] {
-      e.ifThen(e.lt(e.k(0), left), [&] {
-        if (storage.isF32()) {
-          Value v = LLVM::PoisonOp::create(e.b, e.loc, VectorType::get({2}, e.f32));
-          v = LLVM::InsertElementOp::create(e.b, e.loc, v, x, e.k(0));
-          v = LLVM::InsertElementOp::create(e.b, e.loc, v, y, e.k(1));
-          store(v, address, 8);
-        } else {
-          store(e.pack(storage, x, y), address, 4);
-        }
-      });
-    };
-    e.ifElse(pairs, both, single);
-  }
 }
 
 } // namespace heddle

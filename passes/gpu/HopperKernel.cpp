@@ -104,16 +104,17 @@ Value HopperKernel::mapAddress(int64_t arg, int64_t step, int64_t rows) {
 }
 
 void HopperKernel::layoutFast() {
-  int64_t fast =
-      keyPanels() * shape.rows * kPanelRow + shape.stages * (keyPanels() + valuePanels()) * shape.keys * kPanelRow;
+  // The rows of out take the place of their queries.
+  int64_t queryBytes = std::max(keyPanels(), valuePanels()) * shape.rows * kPanelRow;
+  int64_t fastBytes = queryBytes + shape.stages * (keyPanels() + valuePanels()) * shape.keys * kPanelRow;
   GpuShape own = shape;
   layoutSlow();
-  int64_t slow = size;
+  int64_t slowBytes = size;
   shape = own;
   size = 0;
-  tileArea = allocate(roundUp(std::max(fast, slow), hopper::kAtom));
+  tileArea = allocate(roundUp(std::max(fastBytes, slowBytes), hopper::kAtom));
   sQuery.assign({tileArea});
-  sRing = tileArea + keyPanels() * shape.rows * kPanelRow;
+  sRing = tileArea + queryBytes;
   keyBytes = keyPanels() * shape.keys * kPanelRow;
   stageBytes = keyBytes + valuePanels() * shape.keys * kPanelRow;
   layoutTables();
@@ -132,6 +133,8 @@ void HopperKernel::layoutSlow() {
   sRing = allocate(shape.stages * stageBytes);
   int64_t weights = shape.rows * shape.keys * 4;
   sWeights = keyBytes >= weights ? -1 : allocate(weights);
+  sOut = tileArea;
+  size = std::max(size, tileArea + shape.rows * sharedPitch(shape.columns, bytes));
 }
 
 Value HopperKernel::barrierOf(Signal which, Value stage) {
@@ -215,12 +218,12 @@ void HopperKernel::produce() {
 }
 
 /// Head and batch of the block in a tensor: 0 along an axis that broadcasts.
-static Value along(WarpEmitter &e, Value stride, Value x) { return e.narrow(e.select(e.eq(stride, 0), e.c(0), x)); }
+static Value along(WarpEmitter &e, Value stride, Value x) { return e.select(e.eq(stride, 0), e.k(0), x); }
 
 void HopperKernel::copyRows(int64_t arg, int64_t panels, Value table, Value to, Value barrier) {
   int64_t record = sig.argSlot(arg);
-  Value head = along(e, slot(record + 6), e.divu(h, e.divu(heads, slot(record + 2))));
-  Value batch = along(e, slot(record + 5), b), map = mapAddress(arg, 1, 1);
+  Value head = along(e, slot(record + 6), headOf(record));
+  Value batch = along(e, slot(record + 5), e.narrow(b)), map = mapAddress(arg, 1, 1);
   loop(lane, e.k(shape.keys), 32, {}, [&](Value r, ValueRange) {
     Value row = e.loadShared(e.i32, e.add(table, e.shl(r, 2)), 4);
     Value at = e.add(to, e.mul(r, kPanelRow));
@@ -243,8 +246,8 @@ void HopperKernel::copyTile(const Load &load, int64_t arg, int64_t panels, Value
   Value row = e.sub(position, e.narrow(source.kOffset));
   auto boxes = [&](ArrayRef<Value> rows) {
     e.ifThen(e.eq(lane, 0), [&] {
-      Value head = along(e, slot(record + 6), e.divu(h, e.divu(heads, slot(record + 2))));
-      Value batch = along(e, slot(record + 5), b), map = mapAddress(arg, load.step, shape.keys);
+      Value head = along(e, slot(record + 6), headOf(record));
+      Value batch = along(e, slot(record + 5), e.narrow(b)), map = mapAddress(arg, load.step, shape.keys);
       for (int64_t p = 0; p < panels; ++p) {
         SmallVector<Value> at = {e.k(p * kPanel)};
         at.append(rows.begin(), rows.end());
@@ -589,24 +592,35 @@ Values HopperKernel::pipeline(ValueRange init) {
   return out;
 }
 
+/// A warpgroup's rows of out take the place of its queries, which its products have read.
+void HopperKernel::shareRows() {
+  if (slow) {
+    return GpuKernel::shareRows();
+  }
+  hopper::sync(e, e.add(group, kQueryBarrier), 128);
+}
+
+/// In the panels' swizzle, for the banks.
+Value HopperKernel::sharedUnit(Value row, Value unit) {
+  if (slow) {
+    return GpuKernel::sharedUnit(row, unit);
+  }
+  Value panel = e.mul(e.shr(unit, 3), shape.rows * kPanelRow);
+  Value within = arith::XOrIOp::create(e.b, e.loc, e.bitAnd(unit, 7), e.bitAnd(row, 7));
+  return e.add(e.add(e.add(panel, e.mul(row, kPanelRow)), e.shl(within, 4)), sQuery[0]);
+}
+
 /// True in a thread one of whose rows must be computed again (the others are done); null where that cannot be.
 Value HopperKernel::emitFast() {
   Values state = initialState(), before = state;
   SmallVector<Type> types(state.size(), e.f32);
   state = e.ifElse(e.lt(e.k(0), tiles), types, [&] { return pipeline(before); }, [&] { return before; });
-  auto store = [&] {
-    if (storesState) {
-      storeState(state);
-    } else {
-      finish(state);
-    }
-  };
   bool dead = scored();
   for (size_t m = 0; m < members.size(); ++m) {
     dead |= maskable(m);
   }
   if (!dead) {
-    store(); // dead keys are past the end, where V is 0
+    store(state); // dead keys are past the end, where V is 0
     return {};
   }
   Value again = e.no(), bad[2], row[2], at[2], writes = e.eq(quad, 0);
@@ -632,7 +646,7 @@ Value HopperKernel::emitFast() {
     e.ifThen(e.both(writes, bad[half]), [&] { e.storeShared(e.k(-1), at[half], 4); });
   }
   hopper::syncWarp(e);
-  store();
+  store(state);
   hopper::syncWarp(e);
   for (int64_t half : {0, 1}) {
     e.ifThen(writes, [&] { e.storeShared(e.select(bad[half], row[half], e.k(-1)), at[half], 4); });
@@ -643,18 +657,9 @@ Value HopperKernel::emitFast() {
 /// GpuKernel's program by the consumers' threads.
 void HopperKernel::emitSlow() {
   layoutSlow();
+  slow = true;
   blockThreads = kConsumers;
-  emitSources();
-  Value anyPosition = reduced(0, true);
-  Values state = initialState();
-  if (!members.empty()) {
-    state = emitStream(anyPosition, state);
-  }
-  if (storesState) {
-    storeState(state);
-  } else {
-    finish(state);
-  }
+  store(compute(reduced(0, true)));
 }
 
 void HopperKernel::consume() {

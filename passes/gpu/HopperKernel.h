@@ -63,6 +63,7 @@ private:
   llvm::SmallVector<int64_t> classes; ///< of each member
   llvm::SmallVectorImpl<TensorMapRecipe> &recipes;
   int64_t sBarriers = 0, tileArea = 0;
+  bool slow = false; ///< GpuKernel's program is emitted
   mlir::Value maps, group;
 
   int64_t loadClass(size_t member) const override { return classes[member]; }
@@ -102,6 +103,8 @@ private:
   mlir::Value emitFast();
   void emitSlow();
   Values packed(const Values &weights);
+  void shareRows() override;
+  mlir::Value sharedUnit(mlir::Value row, mlir::Value unit) override;
   /// Whether a member's live keys are one range of numbers for each row: their bits need no loop.
   bool simple(size_t member) const;
   bool needsTables() const;

@@ -170,45 +170,44 @@ def _text(formula: Any, values: Sequence[Any]) -> str:
     return str(formula.text(signature))
 
 
-def text_of(
+def formula_of(
     q: Any, k: Any = None, v: Any = None, *, where: Any = None, score: Any = None, scale: Any = None, sink: Any = None,
     segments: Sequence[Any] | None = None, normalizer: str = "softmax", q_offset: Any = None, k_offset: Any = 0,
     return_lse: bool = False,
-) -> str:
-    """The spec that `heddle.attend` would compile."""
+) -> tuple[Any, Sequence[Any]]:
+    """What `heddle.attend` makes of its arguments: the spec as a function of their types, and their values."""
     where = _attend.full if where is None else where
     call = prepare(
         q, _attend.segments_of(q, k, v, where, score, k_offset, segments), scale=scale, sink=sink,
         normalizer=normalizer, q_offset=q_offset, lse=return_lse,
     )
-    return _text(_attend.plan_of(call)[0], call.values)
+    return _attend.plan_of(call)[0], call.values
+
+
+def text_of(*args: Any, **options: Any) -> str:
+    """The spec that `heddle.attend` would compile."""
+    return _text(*formula_of(*args, **options))
 
 
 def attend(
-    q: Any, k: Any = None, v: Any = None, *, where: Any = None, score: Any = None, scale: Any = None, sink: Any = None,
-    segments: Sequence[Any] | None = None, normalizer: str = "softmax", q_offset: Any = None, k_offset: Any = 0,
-    return_lse: bool = False, target: str = "sm_80", order: str = "together", misalign: int = 0,
-    out_stride: bool = False,
+    *args: Any, target: str = "sm_80", order: str = "together", misalign: int = 0, out_stride: bool = False,
+    **options: Any,
 ) -> Any:
     """`heddle.attend` by the GPU kernel. Results are poisoned before the launch."""
-    where = _attend.full if where is None else where
-    call = prepare(
-        q, _attend.segments_of(q, k, v, where, score, k_offset, segments), scale=scale, sink=sink,
-        normalizer=normalizer, q_offset=q_offset, lse=return_lse,
-    )
-    formula, _ = _attend.plan_of(call)
+    formula, values = formula_of(*args, **options)
     device = Device()
-    args = [
+    views = [
         value if kind in ("index", "float", "finite") else device.view(value, misalign)
-        for (kind, _, _, _), value in zip(formula.arguments, call.values, strict=True)
+        for (kind, _, _, _), value in zip(formula.arguments, values, strict=True)
     ]
-    bundle = compile_bundle(_text(formula, call.values), target)
-    shape = [*args[0].shape[:3], next(a for a, f in zip(args, formula.arguments, strict=True) if f[0] == "v").shape[3]]
-    dtype = next(t for t, n in _NAMES.items() if n == args[0].dtype)
+    bundle = compile_bundle(_text(formula, values), target)
+    v = next(a for a, f in zip(views, formula.arguments, strict=True) if f[0] == "v")
+    shape = [*views[0].shape[:3], v.shape[3]]
+    dtype = next(t for t, n in _NAMES.items() if n == views[0].dtype)
     width = shape[-1] + (3 if out_stride else 0)
     outs = [torch.full([*shape[:-1], width], float("nan"), dtype=dtype)[..., : shape[-1]]]
-    if return_lse:
+    if options.get("return_lse"):
         outs.append(torch.full(shape[:3], 12345.0))
-    launch(device, bundle, args, [device.result(o) for o in outs], order)
+    launch(device, bundle, views, [device.result(o) for o in outs], order)
     device.fetch()
-    return tuple(outs) if return_lse else outs[0]
+    return tuple(outs) if options.get("return_lse") else outs[0]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import heddle
+from heddle import _cuda, _gpu
 
 ROOT = Path(__file__).resolve().parents[2]
 ONLY = "" if "HEDDLE_SWEEP" in os.environ else "causal|gqa|linformer|routing|bert|decode"
@@ -40,3 +46,53 @@ def test_a_packed_folder_needs_nothing_else(tmp_path: Path) -> None:
     assert checked > len(plan["systems"]) + len(plan["random"]), done.stdout
     assert int(done.stdout.split("launches: ")[1]) >= checked
     assert int(done.stdout.split("maps: ")[1].split()[0]) > len(plan["timed"])  # kept to the driver's rules
+
+
+WORKER = """
+import json, os, sys, time
+print("@heddle " + json.dumps({"machine": {"gpu": "none"}}), flush=True)
+for job in json.loads(sys.stdin.readline()):
+    if job[1] == "hangs":
+        time.sleep(600)
+    if job[1] == "dies":
+        os.abort()
+    print("something else", flush=True)
+    print("@heddle " + json.dumps({"job": job, "result": "", "failed": False}), flush=True)
+    if job[1] == "loses the context":
+        sys.exit(0)
+"""
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script that goes along, beside the package's launcher."""
+    for name, module in (("heddle_gpu", heddle), ("heddle_gpu._cuda", _cuda), ("heddle_gpu._gpu", _gpu)):
+        monkeypatch.setitem(sys.modules, name, module)
+    spec = importlib.util.spec_from_file_location("check", ROOT / "bench" / "gpu" / "check.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_case_that_hangs_or_dies_is_one_line(check: ModuleType, tmp_path: Path) -> None:
+    """The cases behind it still run, in another process."""
+    (tmp_path / "worker.py").write_text(WORKER)
+    check.__file__, check.PATIENCE = str(tmp_path / "worker.py"), 2.0
+    names = ["good", "hangs", "good", "loses the context", "dies", "good"]
+    workers = check.Workers(time.monotonic() + 120)
+    found = list(workers.run([("example", name, "plain") for name in names]))
+    assert [job[1] for job, _, _ in found] == names
+    assert [failed for _, _, failed in found] == [name in ("hangs", "dies") for name in names]
+    assert found[1][1] == "it hangs"
+    assert "ended with -6" in found[4][1]
+    assert workers.machine == {"gpu": "none"}
+    assert workers.starts == 4
+
+
+def test_a_worker_that_does_not_begin_ends_it(check: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text("raise SystemExit(3)")
+    check.__file__ = str(tmp_path / "worker.py")
+    workers = check.Workers(time.monotonic() + 60)
+    assert list(workers.run([("example", "good", "plain")])) == []
+    assert workers.starts == 1

@@ -118,10 +118,10 @@ def nystromformer(n: int, landmarks: int = 64, taps: int = 33) -> Case:
     w = rand(HEADS, taps) / taps
     inputs = (q, k, v, w)
     hq, hk, hv, hw = (x.numpy() for x in inputs)
-    means, units = e.mean_weights(n), e.units(hq)
+    units = e.units(hq)
 
     def heddle() -> Any:
-        a, far, kl = e.to_landmarks(hq, hk, hv, means, units)
+        a, far, kl = e.to_landmarks(hq, hk, hv, units, n // landmarks)
         return torch.from_numpy(e.finish(hq, hv, hw, a, far, kl, e.from_landmarks))
 
     def formula(q: Any, k: Any, v: Any, w: Any, attend: Any = attention) -> Any:

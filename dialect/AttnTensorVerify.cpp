@@ -254,13 +254,17 @@ LogicalResult LinearAttendOp::verify() {
   if (!ShapedType::isDynamic(hq) && !ShapedType::isDynamic(h) && (h < 1 || hq % h != 0)) {
     return emitOpError("expected q's heads to be a multiple of the ") << h << " of k, but got " << hq;
   }
-  // linear_attend_c3: decay is [B, H, Nk] of f32 and causal.
+  // linear_attend_c3: decay is [B, H, Nk] or [B, H, Nk, D] of f32 and causal.
   if (getDecay()) {
     if (!getCausal()) {
       return emitOpError("expected causal where there is a decay, but got attention to all keys");
     }
+    SmallVector<Size> sizes = {{dim(q, 0)}, {h}, {dim(k, 2)}};
+    if (typeOf(getDecay()).getRank() == 4) {
+      sizes.push_back({dim(k, 3)});
+    }
     if (failed(expectElement(*this, "decay", getDecay(), Float32Type::get(getContext()))) ||
-        failed(expectShape(*this, "decay", getDecay(), {{dim(q, 0)}, {h}, {dim(k, 2)}}))) {
+        failed(expectShape(*this, "decay", getDecay(), sizes))) {
       return failure();
     }
   }

@@ -227,49 +227,58 @@ private:
     for (int64_t b = 0; b < q.shape[0]; ++b) {
       for (int64_t h = 0; h < heads; ++h) {
         int64_t g = h / (heads / own);
-        std::vector<double> total(static_cast<size_t>(nk) + 1, 0.0); // G
-        for (int64_t n = 0; n < nk; ++n) {
-          total[n + 1] = total[n] + (decayed ? in[3].at({b, g, n}) : 0);
-        }
+        // Of each channel, the sum of g over the rows after j; they are added up backwards, so that -inf stays one.
+        std::vector<double> gap(static_cast<size_t>(d));
+        auto stepBack = [&](int64_t j) {
+          for (int64_t c = 0; c < d && decayed; ++c) {
+            gap[c] += in[3].shape.size() == 4 ? in[3].at({b, g, j, c}) : in[3].at({b, g, j});
+          }
+        };
         for (int64_t i = 0; i < nq; ++i) {
           int64_t end = causal ? i + 1 : nk;
-          double G = decayed ? total[i + 1] : 0, below = 0;
+          double below = 0;
           std::vector<double> row(static_cast<size_t>(dv), 0.0);
-          for (int64_t c = 0; c < d; ++c) {
-            double x = q.at({b, h, i, c}) * std::exp(G);
-            below += norm.shape.empty() ? 0 : x * norm.at({b, g, c});
-            for (int64_t e = 0; e < dv && !state.shape.empty(); ++e) {
-              row[e] += x * state.at({b, g, c, e});
-            }
-          }
-          for (int64_t j = 0; j < end; ++j) {
+          gap.assign(gap.size(), 0.0);
+          for (int64_t j = end; j-- > 0; stepBack(j)) {
             double weight = 0;
             for (int64_t c = 0; c < d; ++c) {
-              weight += q.at({b, h, i, c}) * k.at({b, g, j, c});
+              weight += q.at({b, h, i, c}) * k.at({b, g, j, c}) * std::exp(gap[c]);
             }
-            weight *= decayed ? std::exp(G - total[j + 1]) : 1;
             below += weight;
             for (int64_t e = 0; e < dv; ++e) {
               row[e] += weight * v.at({b, g, j, e});
+            }
+          }
+          for (int64_t c = 0; c < d; ++c) {
+            double x = q.at({b, h, i, c}) * std::exp(gap[c]);
+            below += norm.shape.empty() ? 0 : x * norm.at({b, g, c});
+            for (int64_t e = 0; e < dv && !state.shape.empty(); ++e) {
+              row[e] += x * state.at({b, g, c, e});
             }
           }
           for (int64_t e = 0; e < dv; ++e) {
             y.at({b, h, i, e}) = sum ? row[e] / (below + eps) : row[e];
           }
         }
-        for (int64_t c = 0; c < d; ++c) {
-          double G = total[nk], into = norm.shape.empty() ? 0 : std::exp(G) * norm.at({b, g, c});
-          for (int64_t j = 0; j < nk; ++j) {
-            into += std::exp(G - total[j + 1]) * k.at({b, g, j, c});
-          }
-          z.at({b, g, c}) = into;
-          for (int64_t e = 0; e < dv; ++e) {
-            double value = state.shape.empty() ? 0 : std::exp(G) * state.at({b, g, c, e});
-            for (int64_t j = 0; j < nk; ++j) {
-              value += std::exp(G - total[j + 1]) * k.at({b, g, j, c}) * v.at({b, g, j, e});
+        if (h % (heads / own) != 0) {
+          continue; // the state after the last row once, for the query heads that share it
+        }
+        auto collect = [&](auto keyOf, auto valueOf) {
+          for (int64_t c = 0; c < d; ++c) {
+            z.at({b, g, c}) += std::exp(gap[c]) * keyOf(c);
+            for (int64_t e = 0; e < dv; ++e) {
+              S.at({b, g, c, e}) += std::exp(gap[c]) * valueOf(c, e);
             }
-            S.at({b, g, c, e}) = value;
           }
+        };
+        gap.assign(gap.size(), 0.0);
+        for (int64_t j = nk; j-- > 0; stepBack(j)) {
+          collect([&](int64_t c) { return k.at({b, g, j, c}); },
+                  [&](int64_t c, int64_t e) { return k.at({b, g, j, c}) * v.at({b, g, j, e}); });
+        }
+        if (!state.shape.empty()) {
+          collect([&](int64_t c) { return norm.shape.empty() ? 0 : norm.at({b, g, c}); },
+                  [&](int64_t c, int64_t e) { return state.at({b, g, c, e}); });
         }
       }
     }

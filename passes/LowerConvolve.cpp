@@ -4,7 +4,8 @@
 // sequence) times its matrix, added up in y where it is f32 in whole registers,
 // else in scratch; rows of x are read in place where all are in the sequence, also
 // as pairs of bf16. Depthwise: columns on lanes; weights that are not f32 in adjacent
-// elements are copied to such.
+// elements are copied to such; with a stride of 1, four rows at once, which share a
+// tap's weights, and of whose rows of x each tap loads one.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,6 +16,7 @@ using namespace mlir;
 namespace heddle {
 
 static constexpr int64_t kStrip = 256; // columns of weights by channel that are copied at once
+static constexpr int64_t kAtOnce = 4;  // rows of a depthwise convolution that share a tap's weights
 
 namespace {
 /// The pieces that both forms share.
@@ -49,8 +51,18 @@ struct Convolution {
     Value base, tapStride, colStride;
     Type type;
   };
-  void depthwiseRows(Value row, Value end, Value count, Value contiguous, Value from, Value to, Weights u,
-                     Weights bias);
+  /// Where the columns of a strip lie.
+  struct Strip {
+    Value count, contiguous, from, to;
+    Weights weights, bias;
+  };
+  void depthwiseRows(Value row, Value end, const Strip &strip);
+  void rowByRow(Value row, Value end, const Strip &strip);
+  void fourRows(Value row, const Strip &strip);
+  Value loaded(const Weights &w, Value tap, Value col, bool vector) {
+    return k.loadAsF32(w.type, k.at(k.at2(w.base, tap, w.tapStride), k.mul(col, w.colStride)), vector);
+  }
+  Emitter::Values startOf(ArrayRef<Value> cols, bool vector, const Strip &strip);
 
   OpKernel &k;
   const int64_t kCols, kDepth;
@@ -153,8 +165,13 @@ void Convolution::emitDepthwise() {
   }
   Value row = k.mul(t[2], kRows), end = k.min(k.add(row, k.c(kRows)), y.size[2]);
   if (k.gpu) {
-    depthwiseRows(row, end, x.size[3], contiguous, from, to, {weights, w.stride[1], w.stride[2], w.type},
-                  {add, k.c(0), hasBias ? bias.stride[1] : Value(), hasBias ? bias.type : Type()});
+    rowByRow(row, end,
+             {x.size[3],
+              contiguous,
+              from,
+              to,
+              {weights, w.stride[1], w.stride[2], w.type},
+              {add, k.c(0), hasBias ? bias.stride[1] : Value(), hasBias ? bias.type : Type()}});
     return;
   }
   Value copied = k.allocate(taps * kStrip * 4), copiedBias = k.allocate(kStrip * 4);
@@ -166,43 +183,103 @@ void Convolution::emitDepthwise() {
     if (hasBias) {
       k.stage(copiedBias, k.c(0), k.at2(add, left, bias.stride[1]), k.c(0), bias.stride[1], k.c(1), cols, bias.type);
     }
-    depthwiseRows(row, end, cols, contiguous, k.at2(from, left, x.stride[3]), k.at2(to, left, y.stride[3]),
-                  {k.select(inPlace, here, copied), k.select(inPlace, w.stride[1], k.c(kStrip * 4)), k.c(4), k.f32},
-                  {copiedBias, k.c(0), k.c(4), k.f32});
+    depthwiseRows(row, end,
+                  {cols,
+                   contiguous,
+                   k.at2(from, left, x.stride[3]),
+                   k.at2(to, left, y.stride[3]),
+                   {k.select(inPlace, here, copied), k.select(inPlace, w.stride[1], k.c(kStrip * 4)), k.c(4), k.f32},
+                   {copiedBias, k.c(0), k.c(4), k.f32}});
   });
 }
 
-/// Rows [row, end) of y, `count` columns from `from` and `to` on.
-void Convolution::depthwiseRows(Value row, Value end, Value count, Value contiguous, Value from, Value to, Weights u,
-                                Weights bias) {
+/// Rows [row, end) of y.
+void Convolution::depthwiseRows(Value row, Value end, const Strip &strip) {
+  if (step != 1) {
+    return rowByRow(row, end, strip);
+  }
+  // Rows whose taps all meet rows of the sequence: 0 <= m + offset, m + offset + taps <= N.
+  Value n = k.argument(0).size[2];
+  Value first = k.min(k.max(row, k.c(-offset)), end);
+  Value last = k.max(k.min(end, k.sub(n, k.c(offset + taps - 1))), first);
+  last = k.add(first, k.mul(k.floorDiv(k.sub(last, first), kAtOnce), kAtOnce));
+  rowByRow(row, first, strip);
+  k.loop(first, last, kAtOnce, [&](Value m) { fourRows(m, strip); });
+  rowByRow(last, end, strip);
+}
+
+/// What sums begin with.
+Emitter::Values Convolution::startOf(ArrayRef<Value> cols, bool vector, const Strip &strip) {
+  Emitter::Values sums;
+  for (Value col : cols) {
+    sums.push_back(hasBias ? loaded(strip.bias, k.c(0), col, vector)
+                           : k.constant(vector ? Type(k.vec(k.f32)) : k.f32, 0.0));
+  }
+  return sums;
+}
+
+void Convolution::rowByRow(Value row, Value end, const Strip &strip) {
   TensorView x = k.argument(0), y = k.resultView(0);
-  auto loaded = [&](const Weights &w, Value tap, Value col, bool vector) {
-    return k.loadAsF32(w.type, k.at(k.at2(w.base, tap, w.tapStride), k.mul(col, w.colStride)), vector);
-  };
   k.rows(row, end, [&](Value m) {
     Value start = k.add(k.mul(m, step), offset);
     // Taps that meet rows of the sequence.
     Value lo = k.max(k.sub(k.c(0), start), k.c(0)), hi = k.min(k.sub(x.size[2], start), k.c(taps));
-    k.columns(count, contiguous, 4, [&](ArrayRef<Value> cols, bool vector) {
-      Emitter::Values sums;
-      for (Value col : cols) {
-        sums.push_back(hasBias ? loaded(bias, k.c(0), col, vector)
-                               : k.constant(vector ? Type(k.vec(k.f32)) : k.f32, 0.0));
-      }
+    k.columns(strip.count, strip.contiguous, 4, [&](ArrayRef<Value> cols, bool vector) {
+      Emitter::Values sums = startOf(cols, vector, strip);
       // y[m] += w[tap] x[m step + offset + tap]
       sums = k.loop(lo, hi, 1, sums, [&](Value tap, ValueRange acc) {
         Emitter::Values next;
         for (auto [col, a] : llvm::zip(cols, acc)) {
-          Value v =
-              k.loadAsF32(x.type, k.at(k.at2(from, k.add(start, tap), x.stride[2]), k.mul(col, x.stride[3])), vector);
-          next.push_back(k.fma(loaded(u, tap, col, vector), v, a));
+          Value v = k.loadAsF32(
+              x.type, k.at(k.at2(strip.from, k.add(start, tap), x.stride[2]), k.mul(col, x.stride[3])), vector);
+          next.push_back(k.fma(loaded(strip.weights, tap, col, vector), v, a));
         }
         return next;
       });
       for (auto [col, sum] : llvm::zip(cols, sums)) {
-        k.storeF32As(y.type, sum, k.at(k.at2(to, m, y.stride[2]), k.mul(col, y.stride[3])));
+        k.storeF32As(y.type, sum, k.at(k.at2(strip.to, m, y.stride[2]), k.mul(col, y.stride[3])));
       }
     });
+  });
+}
+
+/// Rows [row, row + kAtOnce) of y, all of whose taps meet rows of the sequence.
+void Convolution::fourRows(Value row, const Strip &strip) {
+  TensorView x = k.argument(0), y = k.resultView(0);
+  Value start = k.add(row, offset);
+  k.columns(strip.count, strip.contiguous, 2, [&](ArrayRef<Value> cols, bool vector) {
+    auto rowOfX = [&](Value n, Value col) {
+      return k.loadAsF32(x.type, k.at(k.at2(strip.from, n, x.stride[2]), k.mul(col, x.stride[3])), vector);
+    };
+    // Carried by columns: sums of the rows, then x[start + tap] ... but the last, which a tap loads.
+    Emitter::Values carried;
+    for (auto [col, begin] : llvm::zip(cols, startOf(cols, vector, strip))) {
+      carried.append(kAtOnce, begin);
+      for (int64_t r = 0; r + 1 < kAtOnce; ++r) {
+        carried.push_back(rowOfX(k.add(start, k.c(r)), col));
+      }
+    }
+    constexpr int64_t each = 2 * kAtOnce - 1;
+    // y[m + r] += w[tap] x[m + offset + tap + r]
+    carried = k.loop(k.c(0), k.c(taps), 1, carried, [&](Value tap, ValueRange now) {
+      Emitter::Values next;
+      for (auto [c, col] : llvm::enumerate(cols)) {
+        Emitter::Values window = llvm::to_vector(now.slice(c * each + kAtOnce, kAtOnce - 1));
+        window.push_back(rowOfX(k.add(k.add(start, tap), k.c(kAtOnce - 1)), col));
+        Value weight = loaded(strip.weights, tap, col, vector);
+        for (int64_t r = 0; r < kAtOnce; ++r) {
+          next.push_back(k.fma(weight, window[r], now[c * each + r]));
+        }
+        next.append(window.begin() + 1, window.end());
+      }
+      return next;
+    });
+    for (auto [c, col] : llvm::enumerate(cols)) {
+      for (int64_t r = 0; r < kAtOnce; ++r) {
+        k.storeF32As(y.type, carried[c * each + r],
+                     k.at(k.at2(strip.to, k.add(row, k.c(r)), y.stride[2]), k.mul(col, y.stride[3])));
+      }
+    }
   });
 }
 

@@ -9,6 +9,10 @@
 // diagonal are computed in bands. All keys: first S, then O = phi(Q) S. A sum of
 // weights divides rows of phi(Q) and A, so that O is written once.
 //
+// A decay of its own for each of the D channels leaves no product of matrices
+// inside of a chunk whose factors stay finite: the state then walks row by row,
+//   S   = diag(exp(g_i)) S + phi(k_i) v_i^T,   o_i = phi(q_i) S
+//
 //===----------------------------------------------------------------------===//
 
 #include "passes/OpKernel.h"
@@ -36,6 +40,8 @@ private:
   void stageQueries(Value n, Value rows, Value head);
   void transposeKeys(Value rows);
   void sumDecay(Value n, Value rows);
+  void stageDecay(Value n, Value rows);
+  void advance(Value r);
   void addUp(Value rows);
   void inside(Value rows);
   void finish(Value n, Value rows, Value head);
@@ -53,9 +59,10 @@ private:
   const int64_t kChunk, kCols; ///< rows of a chunk; columns of a task
   int64_t d = 0, depth = 0;    ///< D, also in whole registers
   bool causal = false, decayed = false, normalized = false;
+  bool byChannel = false; ///< each channel has a decay of its own
   TensorView q, key, v, g, y;
   Value b, h, col, cols, wide, group; ///< `wide`: the task's columns in whole registers
-  Value S, Z, KT, K, Q, V, O, A, sums, norms;
+  Value S, Z, KT, K, Q, V, O, A, G, sums, norms;
   Value keysInPlace, keys, keyStride;       ///< k's rows are read where they lie, or from K
   Value valuesInPlace, values, valueStride; ///< v's, or from V
 };
@@ -78,6 +85,9 @@ void LinearAttend::describe() {
     k.expect(a, 0, B);
     k.expect(a, 1, H);
     k.expect(a, 2, Nk);
+    if (byChannel) {
+      k.expect(a, 3, k.size(ak, 3));
+    }
   }
   AffineExpr state[] = {B, H, k.size(aq, 3), Dv};
   for (auto [n, value] : llvm::enumerate(op.getStates())) {
@@ -184,17 +194,56 @@ void LinearAttend::transposeKeys(Value rows) {
   });
 }
 
+/// exp(kNothing) is 0 in f32.
+static constexpr double kNothing = -110;
+
 /// G from the chunk's start; past the rows it is not read by live pairs.
 void LinearAttend::sumDecay(Value n, Value rows) {
   k.fillZero(sums, k.c(kChunk * 4));
   Value from = k.address(g, {b, h, n});
   k.alone([&] {
     k.loop(k.c(0), rows, 1, ValueRange{zero(false)}, [&](Value r, ValueRange sum) {
-      Value next = k.add(sum[0], k.load(k.f32, k.at2(from, r, g.stride[2]), 4));
+      // A state that is dropped (-inf) leaves finite differences.
+      Value next = k.add(sum[0], k.max(k.constant(k.f32, kNothing), k.load(k.f32, k.at2(from, r, g.stride[2]), 4)));
       k.store(next, k.at(sums, k.mul(r, 4)), 4);
       return Emitter::Values{next};
     });
   });
+}
+
+/// G[r] = exp(g_r), channel by channel
+void LinearAttend::stageDecay(Value n, Value rows) {
+  k.stage(G, k.c(depth * 4), k.address(g, {b, h, n}), g.stride[2], g.stride[3], rows, k.c(d), g.type);
+  k.rows(k.c(0), rows, [&](Value r) {
+    k.lanes(k.c(depth), [&](Value c) {
+      Value at = k.at(rowOf(G, r, depth), k.mul(c, 4));
+      k.store(exp(k.loadRow(at)), at, 4);
+    });
+  });
+}
+
+/// S = diag(G[r]) S + K[r] V[r]^T, and z alike
+void LinearAttend::advance(Value r) {
+  Value kept = rowOf(G, r, depth), key = rowOf(K, r, depth), row = k.at2(values, r, valueStride);
+  Value always = k.constant(k.i1, int64_t(1));
+  k.rows(k.c(0), k.c(d), [&](Value c) {
+    Value decay = number(kept, c), weight = number(key, c);
+    k.columns(wide, always, 4, [&](ArrayRef<Value> some, bool vector) {
+      for (Value e : some) {
+        Type type = vector ? Type(k.vec(k.f32)) : k.f32;
+        Value at = k.at(rowOf(S, c, kCols), k.mul(e, 4));
+        Value old = k.mul(vector ? k.splat(decay) : decay, k.load(type, at, 4));
+        k.store(k.fma(vector ? k.splat(weight) : weight, k.load(type, k.at(row, k.mul(e, 4)), 4), old), at, 4);
+      }
+    });
+  });
+  if (normalized) {
+    k.lanes(k.c(depth), [&](Value c) {
+      Value at = k.at(Z, k.mul(c, 4)), there = k.mul(c, 4);
+      k.store(k.fma(k.loadRow(k.at(kept, there)), k.loadRow(at), k.loadRow(k.at(key, there))), at, 4);
+    });
+    k.barrier();
+  }
 }
 
 void LinearAttend::scaleRow(Value buffer, Value row, int64_t width, Value count, Value factor) {
@@ -271,8 +320,10 @@ void LinearAttend::inside(Value rows) {
   });
 }
 
-/// Divides rows of Q and A by their sum, phi(q) . z + eps and the row of A, and writes O = Q S + A V.
+/// Divides rows of Q and A (where there are pairs inside of a chunk) by their sum, phi(q) . z + eps and the row of A,
+/// and writes O = Q S + A V.
 void LinearAttend::finish(Value n, Value rows, Value head) {
+  const bool inPairs = causal && !byChannel;
   if (normalized) {
     double eps = op.getEpsAttr() ? op.getEpsAttr().getValueAsDouble() : 0;
     int64_t vl = k.target.width;
@@ -281,7 +332,7 @@ void LinearAttend::finish(Value n, Value rows, Value head) {
         Value at = k.mul(c, 4);
         return Emitter::Values{k.fma(k.loadRow(k.at(rowOf(Q, r, depth), at)), k.loadRow(k.at(Z, at)), sum[0])};
       })[0];
-      if (causal) {
+      if (inPairs) {
         sum = k.loop(k.c(0), k.padded(k.add(r, 1)), vl, ValueRange{sum}, [&](Value j, ValueRange sum) {
           return Emitter::Values{k.add(sum[0], k.loadRow(k.at(rowOf(A, r, kChunk), k.mul(j, 4))))};
         })[0];
@@ -292,7 +343,7 @@ void LinearAttend::finish(Value n, Value rows, Value head) {
     k.rows(k.c(0), rows, [&](Value r) {
       Value factor = number(norms, r);
       scaleRow(Q, r, depth, k.c(depth), factor);
-      if (causal) {
+      if (inPairs) {
         scaleRow(A, r, kChunk, k.padded(k.add(r, 1)), factor);
       }
     });
@@ -301,7 +352,7 @@ void LinearAttend::finish(Value n, Value rows, Value head) {
   Value inPlace = y.type.isF32() && !k.gpu ? k.both(k.adjacent(y), k.eq(wide, cols)) : k.constant(k.i1, int64_t(0));
   Value out = k.select(inPlace, to, O), stride = k.select(inPlace, y.stride[2], k.c(kCols * 4));
   k.multiply(out, stride, Q, k.c(depth * 4), k.c(4), S, k.c(kCols * 4), rows, k.c(d), wide, /*fresh=*/true);
-  if (causal) {
+  if (inPairs) {
     forBands(rows, [&](Value r, Value height, Value) {
       k.multiply(k.at2(out, r, stride), stride, rowOf(A, r, kChunk), k.c(kChunk * 4), k.c(4), values, valueStride,
                  height, k.add(r, height), wide);
@@ -317,6 +368,7 @@ void LinearAttend::forHeads(llvm::function_ref<void(Value)> body) {
 void LinearAttend::emit() {
   causal = op.getCausal();
   decayed = static_cast<bool>(op.getDecay());
+  byChannel = decayed && cast<RankedTensorType>(op.getDecay().getType()).getRank() == 4;
   normalized = op.getNormalizer() == attn::Normalizer::Sum;
   d = cast<RankedTensorType>(op.getK().getType()).getDimSize(3);
   if (ShapedType::isDynamic(d)) {
@@ -339,6 +391,7 @@ void LinearAttend::emit() {
   V = k.allocate(kChunk * kCols * 4);
   O = k.allocate(kChunk * kCols * 4);
   A = k.allocate(kChunk * kChunk * 4);
+  G = byChannel ? k.allocate(kChunk * depth * 4) : Value();
   sums = k.allocate(kChunk * 4);
   norms = k.allocate(kChunk * 4);
   valuesInPlace = v.type.isF32() && !k.gpu ? k.both(k.adjacent(v), k.eq(wide, cols)) : k.constant(k.i1, int64_t(0));
@@ -349,7 +402,19 @@ void LinearAttend::emit() {
   auto chunks = [&](Value all, llvm::function_ref<void(Value, Value)> body) {
     k.loop(k.c(0), all, kChunk, [&](Value n) { body(n, k.min(k.sub(all, n), k.c(kChunk))); });
   };
-  if (causal) {
+  if (byChannel) {
+    chunks(key.size[2], [&](Value n, Value rows) {
+      stageKeys(n, rows);
+      stageDecay(n, rows);
+      k.loop(k.c(0), rows, 1, [&](Value r) {
+        advance(r);
+        forHeads([&](Value head) {
+          stageQueries(k.add(n, r), k.c(1), head);
+          finish(k.add(n, r), k.c(1), head);
+        });
+      });
+    });
+  } else if (causal) {
     chunks(key.size[2], [&](Value n, Value rows) {
       stageKeys(n, rows);
       transposeKeys(rows);

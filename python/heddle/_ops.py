@@ -240,7 +240,8 @@ def linear_attend(
     feature
         phi, a function of one traced number, such as ``lambda x: hd.select(x > 0, x + 1, hd.exp(x))``; default: x.
     decay
-        ``[B, H, Nk]``, float32: logarithm of what is kept of the state at each row, at most 0. Causal only.
+        ``[B, H, Nk]``, float32: logarithm of what is kept of the state at each row, at most 0 (-inf drops it); with
+        ``[B, H, Nk, D]``, of each row of the state by itself (gated linear attention). Causal only.
     state
         (S, z) as `return_state` gave them, ``[B, H, D, Dv]`` and ``[B, H, D]``, float32; S alone without normalizer.
     normalizer

@@ -127,8 +127,9 @@ def linear_attend(
 
     for j in range(k.shape[2]):
         if decay is not None:
-            g = np.exp(decay[:, :, j].astype(np.float64))
-            S, z, A = S * g[..., None, None], z * g[..., None], A * g[..., None, None]
+            g = np.exp(decay[:, :, j].astype(np.float64))  # of each channel where there are four dimensions
+            g = g if decay.ndim == 4 else g[..., None]
+            S, z, A = S * g[..., None], z * g, A * g[..., None]
         S = S + np.einsum("bhd,bhe->bhde", k[:, :, j], v[:, :, j])
         A = A + np.einsum("bhd,bhe->bhde", np.abs(k[:, :, j]), np.abs(v[:, :, j]))
         z = z + k[:, :, j]

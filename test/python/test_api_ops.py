@@ -115,6 +115,9 @@ def test_a_scan_keeps_nan_to_its_chain() -> None:
         ((1, 1, 130, 200), (1, 2, 200, 300), False, 2, 0, False, "reversed"),
         ((2, 3, 100, 64), (3, 3, 64), True, 1, -2, True, "no"),
         ((1, 2, 50, 17), (1, 4, 17), False, 2, 0, False, "gaps"),
+        ((1, 2, 203, 40), (2, 33, 40), True, 1, -16, True, "gaps"),
+        ((1, 2, 20, 40), (1, 33, 40), False, 1, -16, True, "no"),
+        ((1, 2, 90, 7), (1, 5, 7), False, 1, 3, False, "reversed"),
     ],
 )
 def test_convolve(
@@ -234,6 +237,45 @@ def test_linear_attend_goes_on_from_a_state(normalizer: str, decayed: bool) -> N
         np.testing.assert_allclose(state[1].numpy(), z, rtol=1e-4, atol=1e-3)
     else:
         assert len(state) == 1
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("normalizer", ["sum", "none"])
+@pytest.mark.parametrize(("n", "d", "dv", "heads"), [(150, 24, 70, 4), (65, 17, 5, 2), (1, 64, 64, 2), (0, 8, 8, 2)])
+def test_linear_attend_decays_by_channel(n: int, d: int, dv: int, heads: int, normalizer: str, dtype: str) -> None:
+    """Gates from nearly open to nearly shut, some of them entirely: sums of them are no use."""
+    q, k = rows(2, heads, n, d, dtype=dtype), rows(2, 2, n, d, dtype=dtype, seed=1)
+    v = rows(2, 2, n, dv, dtype=dtype, seed=2)
+    g = -20 * torch.rand(2, 2, n, d, generator=torch.Generator().manual_seed(0)) ** 6
+    g[torch.rand(g.shape, generator=torch.Generator().manual_seed(1)) < 0.02] = -torch.inf
+    whole = normalizer == "sum"
+    settings: Any = {"feature": phi, "causal": True, "normalizer": normalizer, "eps": 1e-6 if whole else 0.0}
+    out, *state = hd.linear_attend(q, k, v, decay=g, return_state=True, **settings)
+    want, size, S, z = oracle.linear_attend(
+        wide(q), wide(k), wide(v), elu, True, g.numpy(), normalize=whole, eps=1e-6 if whole else 0.0
+    )
+    close(out, (want, size), max(n, 1) * d, dtype)
+    np.testing.assert_allclose(state[0].numpy(), S, rtol=1e-4, atol=1e-3)
+    if whole:
+        np.testing.assert_allclose(state[1].numpy(), z, rtol=1e-4, atol=1e-3)
+    if n > 100:  # in parts, from state to state
+        parts, state = [], None
+        for lo, hi in ((0, 70), (70, 71), (71, n)):
+            part, *state = hd.linear_attend(
+                *(x[:, :, lo:hi] for x in (q, k, v)), decay=g[:, :, lo:hi], state=state, return_state=True, **settings
+            )
+            parts.append(part)
+        close(torch.cat(parts, 2), (want, size), n * d, dtype)
+
+
+def test_linear_attend_drops_its_state() -> None:
+    """A decay of -inf: nothing from before is left, also inside of a chunk."""
+    q, k, v = (rows(1, 2, 150, 16, seed=s) for s in range(3))
+    g = torch.full((1, 2, 150), -0.1)
+    g[:, :, [5, 60, 64, 65, 149]] = -torch.inf
+    got = hd.linear_attend(q, k, v, causal=True, decay=g, normalizer="none")
+    want, size, _, _ = oracle.linear_attend(wide(q), wide(k), wide(v), causal=True, decay=g.numpy(), normalize=False)
+    close(got, (want, size), 150 * 16, "f32")
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 100), (3, 57), (1, 1, 0)])

@@ -282,6 +282,42 @@ def mamba2(n: int, state: int = 64) -> Case:
     return Case(run, inputs, formula, flops, size(*inputs, x), [partial(chunked, size=s) for s in (64, 128, 256)])
 
 
+def gated_linear(n: int, d: int = DIM) -> Case:
+    e = example("gated_linear")
+    q, k, v = qkv(n)
+    x = rand(1, HEADS, n, d) + 2
+    before = torch.zeros(1, HEADS, d, DIM)
+
+    def gates(x: Any) -> Any:
+        return F.logsigmoid(x) / e.TEMPERATURE
+
+    def formula(q: Any, k: Any, v: Any, x: Any) -> Any:
+        total = torch.cumsum(gates(x), 2)
+        i, j = grids(n)
+        gap = (total[:, :, :, None] - total[:, :, None]).masked_fill((j > i)[..., None], NEVER)
+        return torch.einsum("bhic,bhjc,bhijc->bhij", q * d**-0.5, k, torch.exp(gap)) @ v
+
+    def chunked(q: Any, k: Any, v: Any, x: Any, c: int) -> Any:
+        """As the packages do it: inside of small chunks by pairs, between them by states."""
+        qs, ks, vs, g = (t.view(HEADS, n // c, c, -1) for t in (q * d**-0.5, k, v, gates(x)))
+        total = torch.cumsum(g, 2)
+        i, j = grids(c)
+        gap = (total[:, :, :, None] - total[:, :, None]).masked_fill((j > i)[..., None], NEVER)
+        inside = torch.einsum("hmic,hmjc,hmijc->hmij", qs, ks, torch.exp(gap)) @ vs
+        last = total[:, :, -1:]
+        own, kept = (ks * torch.exp(last - total)).mT @ vs, torch.exp(last.mT)
+        states, state = [], torch.zeros(HEADS, d, DIM)
+        for m in range(n // c):
+            states.append(state)
+            state = kept[:, m] * state + own[:, m]
+        return (inside + (qs * torch.exp(total)) @ torch.stack(states, 1)).view(v.shape)
+
+    flops = 2 * 2.0 * HEADS * n * d * DIM
+    inputs = (q, k, v, x)
+    rewrites = [partial(chunked, c=c) for c in (16, 32)]
+    return Case(lambda: e.gla(*inputs, before, d**-0.5)[0], inputs, formula, flops, size(*inputs, v), rewrites)
+
+
 def sparse_mlp(n: int, channels: int = 256) -> Case:
     import heddle as hd
 
@@ -358,9 +394,10 @@ def systems() -> list[System]:
         System("native_sparse", "O(n^2 / s + n (t b + w))", lambda n: n * (n / 32 + 1536), native_sparse, "run-time"),
         System("nystromformer", "O(n m)", line, nystromformer, "sparse"),
         System("longt5", "O(n (r + n / g))", lambda n: n * (n / 16 + 255), longt5, "sparse"),
-        System("graph_attention", "O(edges)", line, graph_attention, "run-time"),
+        System("graph_attention", "O(edges)", line, graph_attention, "lists"),
         System("relative_values", "O(n^2)", square, relative_values, "dense", 8192, 2048),
         System("deberta", "O(n^2)", square, deberta, "dense", 8192, 2048),
         System("mamba2", "O(n)", line, mamba2, "linear"),
+        System("gated_linear", "O(n)", line, gated_linear, "linear", compare=512),
         System("sparse_mlp", "O(n^2)", square, sparse_mlp, "dense", 8192),
     ]

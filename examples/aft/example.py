@@ -42,8 +42,10 @@ def simple(q: Any, k: Any, v: Any, top: Any, ones: Any) -> Any:
 def windowed(q: Any, k: Any, v: Any, w: Any, top: Any, ones: Any, conv: bool) -> Any:
     """Totals, and exp(w) - 1 inside of the window."""
 
+    by_distance = hd.exp(w) - 1 if conv else None  # few enough to be made once
+
     def weight(b: Any, h: Any, i: Any, j: Any) -> Any:
-        return hd.exp(w[h, i - j + S - 1] if conv else w[i, j]) - 1
+        return by_distance[h, i - j + S - 1] if conv else hd.exp(w[i, j]) - 1
 
     def sums(x: Any) -> Any:
         return hd.project(x, ones) + mix(q, x, hd.window(S - 1, S - 1), weight)

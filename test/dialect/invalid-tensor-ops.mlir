@@ -185,6 +185,14 @@ func.func @linear_attend_c2_values(%q: tensor<?x4x?x8xf32>, %k: tensor<?x1x?x8xf
 
 // -----
 
+func.func @linear_attend_c3_channels(%q: tensor<?x4x?x8xf32>, %g: tensor<?x4x?x6xf32>) {
+  // expected-error@+1 {{'attn.linear_attend' op expected decay to have shape [?, 4, ?, 8], but got 'tensor<?x4x?x6xf32>'}}
+  %r = attn.linear_attend %q, %q, %q causal decay(%g) : (tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>, tensor<?x4x?x6xf32>) -> tensor<?x4x?x8xf32>
+  return
+}
+
+// -----
+
 func.func @linear_attend_c3(%q: tensor<?x4x?x8xf32>, %g: tensor<?x4x?xf32>) {
   // expected-error@+1 {{'attn.linear_attend' op expected causal where there is a decay, but got attention to all keys}}
   %r = attn.linear_attend %q, %q, %q decay(%g) : (tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>, tensor<?x4x?xf32>) -> tensor<?x4x?x8xf32>

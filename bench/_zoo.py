@@ -47,7 +47,7 @@ class System:
     promise: str
     work: Callable[[int], float]
     make: Callable[[int], Case]
-    kind: str  # "dense", "sparse", "run-time" (pattern known when it runs), "lists" (few keys a list), "linear" (no pairs)
+    kind: str  # "dense", "sparse", "run-time" (known when it runs), "lists" (that, few keys), "linear" (no pairs)
     most: int = 32768  # longest n that fits
     compare: int = 4096  # n of the comparison with PyTorch
 

@@ -2,7 +2,7 @@
 
     tools/dev bench zoo                       everything; results, plot and docs/zoo.md
     tools/dev bench zoo --only 'linformer*'   rows by name (glob, several allowed); writes nothing
-    tools/dev bench zoo --only 'aft/*' --save puts those rows into the newest results and plot (the page follows by --page)
+    tools/dev bench zoo --only 'aft/*' --save puts those rows into the newest results and plot (page: --page)
     tools/dev bench zoo --quick               short sequences: does it work (writes nothing)
     tools/dev bench zoo --list                the rows
     tools/dev bench zoo --page                plot and page again from the newest results
@@ -218,7 +218,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="GLOB", help="only rows whose names match")
     parser.add_argument("--quick", action="store_true", help="short sequences, two rounds; writes nothing")
-    parser.add_argument("--save", action="store_true", help="with --only: put the rows into the newest results and plot")
+    parser.add_argument("--save", action="store_true", help="with --only: put the rows into newest results and plot")
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument("--page", action="store_true", help="write page and plot from the newest results and stop")
     parser.add_argument("--minutes", type=float, default=40, help="rows that do not fit are left out (default 40)")

@@ -48,6 +48,7 @@ def test_fit_finds_the_exponent() -> None:
         ({"over_compiled": 2.0, "kind": "dense"}, []),
         ({"over_bound": 1.8}, ["bound"]),
         ({"over_bound": 1.8, "kind": "run-time"}, []),
+        ({"over_bound": 9.0, "over_compiled": 2.0, "kind": "lists"}, ["compiled"]),
     ],
 )
 def test_targets(change: dict, what: list[str]) -> None:

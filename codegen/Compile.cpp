@@ -89,8 +89,8 @@ public:
 heddle_error *Compilation::parse() {
   if (!target) {
     return fail(HEDDLE_INVALID_VALUE,
-                "expected target to be native, x86-64-v2, x86-64-v3, x86-64-v4, sm_80, sm_86, sm_89, sm_90 or "
-                "sm_90a, but got '" +
+                "expected target to be native, x86-64-v2, x86-64-v3, x86-64-v4, sapphirerapids, emulated-amx, sm_80, "
+                "sm_86, sm_89, sm_90 or sm_90a, but got '" +
                     name + "'");
   }
   std::string diagnostics;
@@ -339,7 +339,7 @@ void Compilation::buildStep(OpPassManager &pm, bool isAttend) {
   } else if (gpu) {
     buildGpuOpPipeline(pm, gpu->sharedBytes);
   } else if (isAttend) {
-    pm.addPass(createLowerTilesPass(LowerTilesPassOptions{target->width, target->bf16}));
+    buildMicroKernels(pm, *target);
   } else {
     buildOpPipeline(pm, target->width);
   }
@@ -475,7 +475,7 @@ heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_o
       return;
     }
     if (!gpu) {
-      pm.addPass(createLowerTilesPass(LowerTilesPassOptions{target->width, target->bf16}));
+      buildMicroKernels(pm, *target);
     }
     if (stage != "vector") {
       gpu ? buildGpuToLLVM(pm) : buildLLVMPipeline(pm);

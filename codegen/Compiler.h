@@ -17,7 +17,8 @@ typedef struct heddle_compiler_api {
   int32_t version; // 1
 
   /// Compiles a module with one function (the dialect's text). `target`:
-  /// "native", "x86-64-v2", "x86-64-v3", "x86-64-v4". The artefact is malloc'ed.
+  /// "native", "x86-64-v2", "x86-64-v3", "x86-64-v4", "sapphirerapids", "emulated-amx" (X86Target.h), or a GPU's.
+  /// The artefact is malloc'ed.
   /// Diagnostics, with line and column, are the error's message; remarks and
   /// warnings go to *remarks where it is not null (one per line).
   heddle_error *(*compile)(const char *spec, const char *target, void **artifact, size_t *size, char **remarks);

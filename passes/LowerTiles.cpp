@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "mlir/Dialect/AMX/AMXDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Transforms/WalkPatternRewriteDriver.h"
@@ -23,6 +24,9 @@ struct LowerTilesPass : impl::LowerTilesPassBase<LowerTilesPass> {
   void runOnOperation() override {
     for (auto fn : getOperation().getOps<mlir::func::FuncOp>()) {
       if (fn.isDeclaration() && fn->hasAttr("attn.tile")) {
+        if (amx) {
+          fn->setAttr("attn.amx", mlir::UnitAttr::get(&getContext()));
+        }
         emitTileKernel(fn, vectorTarget(width, bf16));
       } else if (fn.isDeclaration() && isRowKernel(fn)) {
         emitRowKernel(fn, vectorTarget(width, bf16));

@@ -88,15 +88,38 @@ def LowerTilesPass : Pass<"attn-lower-tiles", "::mlir::ModuleOp"> {
     Fills the declarations that `attn-tile-attend` left with scf loops on vector
     registers: 6 keys by up to 64 queries for the scores, 8 queries by 32 columns
     for the output. Numerics: exp2 by a polynomial (docs/numerics.md);
-    f32 sums in key order.
+    f32 sums in key order. With `amx`, dots of bf16 are products of AMX's tiles, whose
+    sums over 32 features are added to a dot at once.
   }];
   let options = [
     Option<"width", "width", "int64_t", "16", "f32 lanes of a vector register: 16, 8 or 4">,
-    Option<"bf16", "bf16", "bool", "false", "the target multiplies pairs of bf16 (AVX512_BF16)">
+    Option<"bf16", "bf16", "bool", "false", "the target multiplies pairs of bf16 (AVX512_BF16)">,
+    Option<"amx", "amx", "bool", "false", "the target multiplies tiles of bf16 (AMX-BF16), besides pairs">
   ];
   let dependentDialects = [
-    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::amx::AMXDialect", "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
     "::mlir::math::MathDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"
+  ];
+}
+
+def EmulateAmxPass : Pass<"attn-emulate-amx", "::mlir::ModuleOp"> {
+  let summary = "compute AMX's tile operations with vectors";
+  let description = [{
+    So that kernels for AMX can be judged on a machine without it: a tile is memory of
+    the function, and an op on tiles the loop that the processor's manual defines it by,
+    with the same bits (denormal numbers are 0). Takes what `attn-lower-tiles` emits, tiles of
+    bf16 and f32 from contiguous buffers of one dimension; refuses others.
+
+    ```mlir
+    // before
+    %c = amx.tile_mulf %a, %b, %z : !amx.tile<16x32xbf16>, !amx.tile<16x32xbf16>, !amx.tile<16x16xf32>
+    // after
+    scf.for %m = %c0 to %c16 step %c1 { scf.for %k = %c0 to %c16 step %c1 { vector.fma ... } ... }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::amx::AMXDialect", "::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect", "::mlir::scf::SCFDialect",
+    "::mlir::vector::VectorDialect"
   ];
 }
 

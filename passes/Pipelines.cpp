@@ -1,6 +1,7 @@
 //===- Pipelines.cpp - Named pipelines from attn to LLVM ------------------===//
 
 #include "mlir/Conversion/Passes.h"
+#include "mlir/Dialect/AMX/AMXDialect.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
@@ -53,7 +54,7 @@ void buildGpuPipeline(OpPassManager &pm, int64_t sharedBytes) {
 
 void buildLLVMPipeline(OpPassManager &pm) {
   pm.addPass(createSCFToControlFlowPass());
-  pm.addPass(createConvertVectorToLLVMPass());
+  pm.addPass(createConvertVectorToLLVMPass(ConvertVectorToLLVMPassOptions{.amx = true}));
   pm.addPass(createConvertMathToLLVMPass());
   pm.addPass(createArithToLLVMConversionPass());
   pm.addPass(createConvertControlFlowToLLVMPass());
@@ -65,6 +66,7 @@ void registerPasses() {
 #define GEN_PASS_REGISTRATION
   registerAnnotateSchedulePass();
   registerAnnotateLeaksPass();
+  registerEmulateAmxPass();
   registerFuseFunctionsPass();
   registerTileAttendPass();
   registerLowerOpsPass();

@@ -32,7 +32,7 @@ void AttendTiler::layoutRelative() {
       widest = std::max(widest, dot.relative ? dot.d : 1);
     }
   }
-  relativeSlots = (slots + kLanes + kKeyGroup + 15) / 16 * 16;
+  relativeSlots = (slots + kLanes + kNarrowKeys + 15) / 16 * 16;
   fRelativeTable = frame.allocate(relativeSlots * 8);
   fRelativeScores = frame.allocate(relativeSlots * kLanes * 4);
   fRelativeStage = frame.allocate(relativeSlots * paddedRow(widest) * 4);
@@ -69,7 +69,7 @@ void AttendTiler::emitRelative(int64_t n, size_t dot) {
   Value least = clamped(queries[0], keys[1]);
   Value span = e.add(e.sub(clamped(queries[1], keys[0]), least), 1);
   e.ifElse(
-      e.le(span, e.c(relativeSlots - kKeyGroup)), [&] { emitDistances(u, segment, dot, least, span); },
+      e.le(span, e.c(relativeSlots - kNarrowKeys)), [&] { emitDistances(u, segment, dot, least, span); },
       [&] { emitRelativeRows(u, segment, dot); });
   func::ReturnOp::create(builder, e.loc);
 }
@@ -97,7 +97,7 @@ void AttendTiler::emitDistances(const Uniform &u, int64_t segment, size_t dot, V
     stage();
   }
   Value last = e.load(e.i64, e.at(table, e.mul(e.add(span, -1), 8)), 8);
-  e.loop(span, e.add(span, kKeyGroup), 1, [&](Value x) { e.store(last, e.at(table, e.mul(x, 8)), 8); });
+  e.loop(span, e.add(span, kNarrowKeys), 1, [&](Value x) { e.store(last, e.at(table, e.mul(x, 8)), 8); });
   Value groups = in(u, fRelativeGroups), end = e.floorDiv(e.add(lanes, kColumn - 1), kColumn);
   e.loop(e.c(0), e.floorDiv(e.add(span, kKeyGroup - 1), e.c(kKeyGroup)), 1, [&](Value g) {
     e.store(e.c32(0), e.at(groups, e.mul(g, 8)), 4);

@@ -1,7 +1,7 @@
 //===- TileBody.h - The bodies of micro-kernels --------------------------===//
 //
 // One class whose methods are spread over files by subject: rows in and out
-// (TileRows.cpp), S (TileDots.cpp), P (TileSoftmax.cpp), acc (TileValues.cpp).
+// (TileRows.cpp), S (TileDots.cpp, TileAmx.cpp), P (TileSoftmax.cpp), acc (TileValues.cpp).
 //
 //===----------------------------------------------------------------------===//
 #ifndef HEDDLE_PASSES_TILEBODY_H
@@ -16,9 +16,10 @@ namespace heddle {
 /// The body of one micro-kernel.
 class TileBody : public Emitter {
 public:
-  TileBody(mlir::OpBuilder &b, mlir::func::FuncOp fn, const VectorTarget &target, int64_t d, mlir::Type storage)
+  TileBody(mlir::OpBuilder &b, mlir::func::FuncOp fn, const VectorTarget &target, int64_t d, mlir::Type storage,
+           bool amx)
       : Emitter(b, fn.getLoc(), target), args(fn.getArguments()), d(d), vl(target.width), storage(storage),
-        bytes(storage.isF32() ? 4 : 2), pairs(storage.isBF16() && target.bf16) {}
+        bytes(storage.isF32() ? 4 : 2), pairs(storage.isBF16() && target.bf16), tiles(pairs && amx) {}
 
   void pack();
   void stage();
@@ -42,6 +43,7 @@ private:
   mlir::Type storage;
   int64_t bytes; ///< of a storage element
   bool pairs;    ///< native: two bf16 in a 32-bit word are multiplied at once
+  bool tiles;    ///< dots are products of AMX's tiles
 
   static constexpr int64_t kStep = 160;        ///< words of a row that are multiplied at once
   static constexpr int64_t kTurn = 8;          ///< words of a row between requests for the next
@@ -85,6 +87,20 @@ private:
   void dotsNarrow(mlir::Value key, int64_t lanes, int64_t blocks, bool adjacent);
   mlir::Value adjacentRows(mlir::Value key, int64_t keys);
   void dotsColumn();
+  /// Words [from, from + words) of a row, the first of them and the last.
+  struct TilePart {
+    int64_t from, words;
+    bool fresh, last;
+  };
+  static constexpr int64_t kTileKeys = 16; ///< of a matrix tile
+  void inTileParts(llvm::function_ref<void(const TilePart &)> body);
+  mlir::Value tileRows();
+  std::pair<mlir::Value, mlir::Value> rowsOfTile(mlir::Value key, const TilePart &part, mlir::Value copies);
+  void tileProducts(std::pair<mlir::Value, mlir::Value> rows, mlir::Value qt, mlir::Value s, int64_t columns,
+                    const TilePart &part, llvm::function_ref<void(int64_t)> beside = {});
+  void raiseTops(mlir::Value s, mlir::Value tops, int64_t keys);
+  void dotsTiles(int64_t fetch);
+  void dotsFewTiles();
   static constexpr int64_t kUnroll = 4, kSums = 2; ///< keys whose weights are computed at once, and sums of weights
   static constexpr double kSlack = 8;              ///< base 2: a score this far above m becomes m
   /// A register of lanes in softmax.

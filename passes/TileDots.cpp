@@ -9,6 +9,9 @@ namespace heddle {
 /// S[key][lane] = sum over d of row[key][d] * Qt[d][lane], six keys by as many columns as the group has. Long rows
 /// are cut, so that the part of Qt in use stays in the first-level cache.
 void TileBody::dots(int64_t fetch) {
+  if (tiles) {
+    return dotsTiles(fetch);
+  }
   int64_t n = words();
   if (n <= kStep) {
     dotsPass(c(0), c(n), true, true, fetch);
@@ -318,6 +321,9 @@ Value TileBody::adjacentRows(Value key, int64_t keys) {
 }
 
 void TileBody::dotsFew() {
+  if (tiles) {
+    return dotsFewTiles();
+  }
   Value count = args[1], lanes = args[5];
   auto narrow = [&] {
     int64_t step = 2 * kNarrowKeys;

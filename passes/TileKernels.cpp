@@ -9,7 +9,7 @@ using namespace mlir;
 namespace heddle {
 
 static constexpr StringLiteral kKindAttr = "attn.tile", kDimAttr = "attn.d", kTypeAttr = "attn.type",
-                               kFetchAttr = "attn.fetch";
+                               kFetchAttr = "attn.fetch", kAmxAttr = "attn.amx";
 
 static StringRef kindName(TileKernel kind) {
   switch (kind) {
@@ -160,7 +160,7 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
   // What is multiplied as f32 is packed as f32, also of bf16 rows.
   VectorTarget own = target;
   own.bf16 = target.bf16 && kind != "pack";
-  TileBody body(b, fn, own, d, type);
+  TileBody body(b, fn, own, d, type, fn->hasAttr(kAmxAttr));
   SmallVector<Value> results;
   if (kind == "pack" || kind == "pack_pairs") {
     body.pack();
@@ -194,7 +194,7 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
     body.finish();
   }
   func::ReturnOp::create(b, fn.getLoc(), results);
-  for (StringRef name : {kKindAttr, kDimAttr, kTypeAttr, kFetchAttr}) {
+  for (StringRef name : {kKindAttr, kDimAttr, kTypeAttr, kFetchAttr, kAmxAttr}) {
     fn->removeAttr(name);
   }
 }

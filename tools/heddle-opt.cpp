@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 #include "tools/Dialects.h"
 
+#include "mlir/Dialect/AMX/AMXDialect.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "mlir/Transforms/Passes.h"
 
@@ -17,6 +18,7 @@
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   heddle::registerDialects(registry);
+  registry.insert<mlir::amx::AMXDialect>();
   mlir::registerTransformsPasses();
 #ifdef HEDDLE_HAS_PASSES
   heddle::registerPasses();

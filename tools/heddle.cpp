@@ -108,8 +108,10 @@ void addCompile(CLI::App &app, std::function<int()> &action, CompileOptions &opt
       addCommand(app, "compile", "spec to object, assembly, PTX, cubin, shared object, bundle or IR", kCompileFooter);
   addSource(*command, options.source);
   command
-      ->add_option("--target,-t", options.target,
-                   "native, x86-64-v2, x86-64-v3, x86-64-v4, or a GPU: sm_80, sm_86, sm_89, sm_90, sm_90a")
+      ->add_option(
+          "--target,-t", options.target,
+          "native, x86-64-v2, x86-64-v3, x86-64-v4, sapphirerapids (with AMX), emulated-amx, or a GPU: sm_80, sm_86, "
+          "sm_89, sm_90, sm_90a")
       ->capture_default_str();
   command->add_option("--output,-o", options.output, "where to, - for the terminal")->required();
   command->add_option("--stage", options.stage, "attn, schedule, tiles, vector, llvm, llvm-ir or asm");
@@ -120,7 +122,9 @@ void addCompile(CLI::App &app, std::function<int()> &action, CompileOptions &opt
 void addRun(CLI::App &app, std::function<int()> &action, RunOptions &options) {
   CLI::App *command = addCommand(app, "run", "run a spec on random data: time, GFLOP/s, check", kRunFooter);
   addSource(*command, options.source);
-  command->add_option("--target,-t", options.target, "native, x86-64-v2, x86-64-v3 or x86-64-v4")
+  command
+      ->add_option("--target,-t", options.target,
+                   "native, x86-64-v2, x86-64-v3, x86-64-v4, sapphirerapids or emulated-amx")
       ->capture_default_str();
   command->add_flag("--check", options.check, "compare with the reference interpreter");
   command->add_flag("--check-full", options.checkFull, "the same, at the full size however long it takes");

@@ -27,6 +27,13 @@ namespace heddle {
 /// What attn-lower-tiles knows a micro-kernel by.
 static constexpr llvm::StringLiteral kTileKernel = "attn.tile";
 
+void buildMicroKernels(OpPassManager &pm, const X86Target &target) {
+  pm.addPass(createLowerTilesPass(LowerTilesPassOptions{target.width, target.bf16, target.amx != AmxTiles::None}));
+  if (target.amx == AmxTiles::Emulated) {
+    pm.addPass(createEmulateAmxPass());
+  }
+}
+
 struct TileObject {
   std::string name, declaration;
   std::atomic<pid_t> owner{0}; ///< the process that compiles it, or has
@@ -46,7 +53,9 @@ static TileObject &objectFor(StringRef name, const std::string &declaration, con
   // Never freed: another thread may compile while the process ends.
   static auto *all = new llvm::StringMap<std::unique_ptr<TileObject>>();
   std::lock_guard lock(mutex);
-  std::unique_ptr<TileObject> &found = (*all)[target.features + "\n" + target.tune + "\n" + declaration];
+  StringRef tiles = target.amx == AmxTiles::Emulated ? "emulated" : "";
+  std::unique_ptr<TileObject> &found =
+      (*all)[(target.features + "\n" + target.tune + "\n" + tiles + "\n" + declaration).str()];
   if (!found) {
     found = std::make_unique<TileObject>();
     found->name = name.str();
@@ -93,7 +102,7 @@ static void compile(ArrayRef<TileObject *> objects, const X86Target &target, std
 #ifdef NDEBUG
   pm.enableVerifier(false);
 #endif
-  pm.addPass(createLowerTilesPass(LowerTilesPassOptions{target.width, target.bf16}));
+  buildMicroKernels(pm, target);
   buildLLVMPipeline(pm);
   if (failed(pm.run(*module))) {
     return;

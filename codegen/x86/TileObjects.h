@@ -13,12 +13,16 @@
 #include "codegen/x86/X86Target.h"
 
 #include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/PassManager.h"
 
 #include <vector>
 
 namespace heddle {
 
 struct TileObject;
+
+/// Gives declared micro-kernels their bodies for a target.
+void buildMicroKernels(mlir::OpPassManager &pm, const X86Target &target);
 
 /// The micro-kernels of one kernel.
 class TileObjects {

@@ -24,6 +24,13 @@ std::optional<X86Target> X86Target::parse(StringRef name) {
     t.tune = sys::getHostCPUName().str();
   } else if (name == "x86-64-v2" || name == "x86-64-v3" || name == "x86-64-v4") {
     t.features = name.str();
+  } else if (name == "sapphirerapids") {
+    t.features = "x86-64-v4,+avxvnni,+avx512vnni,+avx512vbmi,+avx512vbmi2,+avx512bf16,+avx512fp16,+amx-tile,+amx-bf16,"
+                 "+amx-int8";
+    t.tune = name.str();
+  } else if (name == "emulated-amx") {
+    t.features = "x86-64-v4,+avx512bf16";
+    t.amx = AmxTiles::Emulated;
   } else {
     return std::nullopt;
   }
@@ -32,6 +39,9 @@ std::optional<X86Target> X86Target::parse(StringRef name) {
   t.attrs = attrs.str();
   t.bf16 = StringRef(t.attrs).contains("+avx512bf16");
   t.width = cpu == "x86-64-v4" ? 16 : cpu == "x86-64-v3" ? 8 : 4;
+  if (t.bf16 && StringRef(t.attrs).contains("+amx-tile") && StringRef(t.attrs).contains("+amx-bf16")) {
+    t.amx = AmxTiles::Native;
+  }
   return t;
 }
 

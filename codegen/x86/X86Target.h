@@ -13,6 +13,9 @@
 
 namespace heddle {
 
+/// How tiles of bf16 are multiplied: not at all, by AMX, or by vector loops in its place, to test.
+enum class AmxTiles { None, Native, Emulated };
+
 /// An x86-64 level with extra features.
 struct X86Target {
   std::string features; ///< "x86-64-v4,+avx512bf16": what the manifest and the loader compare
@@ -21,8 +24,10 @@ struct X86Target {
   std::string tune;     ///< LLVM's -mtune; "" for a target that is not this machine
   int64_t width = 4;    ///< f32 lanes of a vector register
   bool bf16 = false;    ///< multiplies pairs of bf16 (AVX512_BF16)
+  AmxTiles amx = AmxTiles::None;
 
-  /// "native" or a level's name; nullopt where it is neither.
+  /// "native", a level's name, "sapphirerapids" (what native is on such a machine) or "emulated-amx" (its kernels with
+  /// AMX's operations as vector loops, for machines with AVX512_BF16 alone); nullopt where it is none of them.
   static std::optional<X86Target> parse(llvm::StringRef name);
 };
 

@@ -148,8 +148,9 @@ def compile(spec: Spec | KernelFunction | str | os.PathLike[str], target: str = 
         A `Spec`, an `hd.kernel` function that has been traced for one signature (by a call or its `spec`), the
         dialect's text, or the path of a file with it.
     target
-        "native", "x86-64-v2", "x86-64-v3" or "x86-64-v4"; "sm_80", "sm_86", "sm_89", "sm_90" or "sm_90a" for a
-        kernel that takes CUDA tensors.
+        "native", "x86-64-v2", "x86-64-v3", "x86-64-v4" or "sapphirerapids" (with AMX); "emulated-amx": the kernels of
+        the latter, its matrix tiles computed by vector loops, to test them on other machines; "sm_80", "sm_86",
+        "sm_89", "sm_90" or "sm_90a" for a kernel that takes CUDA tensors.
 
     Raises
     ------

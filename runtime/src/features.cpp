@@ -1,7 +1,8 @@
 //===- features.cpp - What this CPU can run -------------------------------===//
 //
 // cpuid says what the CPU has, xgetbv what the operating system saves on a
-// context switch; a feature counts only with both.
+// context switch; a feature counts only with both, and AMX where the system lets
+// this process have it, for which the first question asks.
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/src/features.h"
@@ -11,6 +12,8 @@
 #include <cpuid.h>
 #include <cstdint>
 #include <cstdlib>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace {
 
@@ -42,10 +45,17 @@ bool has(uint32_t word, std::initializer_list<int> bits) {
   return true;
 }
 
+/// A process must ask for the state of matrix tiles (10 KiB a thread) before it uses them; threads and children
+/// inherit.
+bool permitsTiles(uint64_t state) {
+  constexpr long requestPermission = 0x1023, tileData = 18; // ARCH_REQ_XCOMP_PERM of <asm/prctl.h>
+  return (state & 0x60000) == 0x60000 && syscall(SYS_arch_prctl, requestPermission, tileData) == 0;
+}
+
 std::string detect() {
   Registers one = cpuid(1), seven = cpuid(7), sevenOne = cpuid(7, 1), extended = cpuid(0x80000001);
   uint64_t state = enabledState();
-  bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6, tiles = (state & 0x60000) == 0x60000;
+  bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6, tiles = has(seven.d, {24}) && permitsTiles(state);
   // v2: SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT, LAHF
   bool v2 = has(one.c, {0, 9, 13, 19, 20, 23}) && has(extended.c, {0});
   // v3: FMA MOVBE OSXSAVE AVX F16C, BMI1 AVX2 BMI2, LZCNT
@@ -64,10 +74,10 @@ std::string detect() {
   add(v4 && has(seven.c, {6}), "avx512vbmi2");
   add(v4 && has(sevenOne.a, {5}), "avx512bf16");
   add(v4 && has(seven.d, {23}), "avx512fp16");
-  add(tiles && has(seven.d, {24}), "amx-tile");
-  add(tiles && has(seven.d, {22, 24}), "amx-bf16");
-  add(tiles && has(seven.d, {24, 25}), "amx-int8");
-  add(tiles && has(seven.d, {24}) && has(sevenOne.a, {21}), "amx-fp16");
+  add(tiles, "amx-tile");
+  add(tiles && has(seven.d, {22}), "amx-bf16");
+  add(tiles && has(seven.d, {25}), "amx-int8");
+  add(tiles && has(sevenOne.a, {21}), "amx-fp16");
   return text;
 }
 

@@ -2,8 +2,9 @@
 //
 // The time of a kernel on one thread is a sum of kinds of work (pairs whose dots
 // are computed, keys whose addresses are looked up, query tiles, ...) times what
-// a unit of each costs on the machine, or the time to read what must be read,
-// whichever is larger. The constants are measured by `bench/costmodel.py --fit`, by least
+// a unit of each costs on the machine, beside the time to read what must be read:
+// they overlap, the less the more alike they are (measured: the root of the sum of
+// squares). The constants are measured by `bench/costmodel.py --fit`, by least
 // squares over kernels made for it, and lie beside the kernel cache; without them,
 // those of a common AVX-512 machine stand in.
 //
@@ -12,6 +13,8 @@
 #define HEDDLE_CODEGEN_COSTMODEL_H
 
 #include "passes/WorkCost.h"
+
+#include <cmath>
 
 namespace heddle {
 
@@ -28,6 +31,8 @@ struct MachineModel {
 
   double computeSeconds(const WorkAmounts &w, int64_t threads, double tasks) const;
   double memorySeconds(double bytes, int64_t threads) const;
+  /// Of both beside each other.
+  static double togetherSeconds(double compute, double memory) { return std::hypot(compute, memory); }
 };
 
 } // namespace heddle

@@ -15,6 +15,7 @@
 #include "dialect/PatternMeaning.h"
 #include "passes/Passes.h"
 #include "passes/SplitProgram.h"
+#include "passes/TileKernels.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
@@ -26,6 +27,7 @@
 #include <array>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <set>
 
 using namespace mlir;
@@ -329,10 +331,11 @@ private:
     for (int64_t g = 0; g < op.getNumSegments(); ++g) {
       const int64_t keys = keysOf(g);
       StratumCost cost = costOf(dense, environment(g, keys), nq, keys, op.getScheduleAttr().getValue().keyChunk);
+      shareTiles(cost);
       w.add(workOf(dense, cost, shapeOf(g)), static_cast<double>(b * h));
     }
-    const double tasks = static_cast<double>(b * h) * std::ceil(static_cast<double>(nq) / 64);
-    return std::max(model.computeSeconds(w, threads, tasks), model.memorySeconds(bytes, threads));
+    return MachineModel::togetherSeconds(model.computeSeconds(w, threads, tasks()),
+                                         model.memorySeconds(bytes, threads));
   }
 
   /// The predicted time, and the measured one where it was given.
@@ -358,14 +361,11 @@ private:
     for (const auto &[segment, rows] : ownRows) {
       w[Work::OwnRows] += rows;
     }
-    const double tasks =
-        static_cast<double>(b * h) *
-        std::ceil(static_cast<double>(nq) / static_cast<double>(std::max<int64_t>(schedule.superTile, 1)));
-    const double compute = model.computeSeconds(w, threads, tasks), memory = model.memorySeconds(bytes, threads);
+    const double compute = model.computeSeconds(w, threads, tasks()), memory = model.memorySeconds(bytes, threads);
     out["work"] = amounts(w);
     out["compute_seconds"] = compute;
     out["memory_seconds"] = memory;
-    out["predicted_seconds"] = std::max(compute, memory);
+    out["predicted_seconds"] = MachineModel::togetherSeconds(compute, memory);
     out["dense_seconds"] = denseSeconds(bytes);
     return out;
   }
@@ -424,8 +424,9 @@ private:
       this->known = false;
       return out;
     }
-    const StratumCost total = costOfHeads(s, env, keys);
+    StratumCost total = costOfHeads(s, env, keys);
     exact &= total.exact;
+    shareTiles(total);
     WorkAmounts own = workOf(s, total, shapeOf(s.segment));
     work.add(own);
     out["predicted_seconds"] = model.computeSeconds(own, 1, 1);
@@ -462,6 +463,72 @@ private:
     total.ownRuns += one.ownRuns * times;
     total.ownRows += one.ownRows * times;
     total.exact &= one.exact;
+  }
+
+  /// Query heads whose queries are in one tile, as in the runtime: as many as fill it, and share keys and values.
+  int64_t headsPerTile() const {
+    const Schedule &schedule = op.getScheduleAttr().getValue();
+    auto differs = [](const Stratum &s) {
+      return s.headPeriod > 1 || s.byRow || bool(s.list) || bool(s.ids) || mentionsHead(s);
+    };
+    int64_t shared = h;
+    for (int64_t g = 0; g < op.getNumSegments(); ++g) {
+      for (Value tensor : {op.getKeys()[g], op.getValues()[g]}) {
+        const int64_t heads = headsOf(tensor, tensor == op.getValues()[g] ? "hv" : "hk", headsOf(tensor, "hk", h));
+        shared = std::gcd(shared, h / std::max<int64_t>(heads, 1));
+      }
+      for (size_t dot = 0; dot < op.getDots(g).size(); ++dot) {
+        if (op.getDotShift(g, static_cast<int64_t>(dot))) {
+          return 1;
+        }
+      }
+    }
+    if (nq == 0 || llvm::any_of(schedule.strata, differs)) {
+      return 1;
+    }
+    int64_t most = std::min(kLanes / nq, shared);
+    while (most > 1 && shared % most != 0) {
+      --most;
+    }
+    return std::max<int64_t>(most, 1);
+  }
+
+  /// From tiles of one head each to those that several share, and from whole columns to the lanes that few queries
+  /// take.
+  void shareTiles(StratumCost &cost) const {
+    const int64_t together = headsPerTile(), lanes = nq * together;
+    if (lanes > kLanes || (together == 1 && nq > kNarrow)) {
+      return;
+    }
+    auto columns = [](int64_t n) { return (n + kColumn - 1) / kColumn; };
+    const double tiles = 1 / static_cast<double>(together);
+    const double parts = tiles * static_cast<double>(columns(lanes)) / static_cast<double>(columns(nq));
+    const int64_t narrow = lanes > kNarrow ? kColumn : lanes > kNarrow / 2 ? kNarrow : kNarrow / 2;
+    const double pairs = parts * static_cast<double>(narrow) / kColumn;
+    for (double *amount : {&cost.scored, &cost.weighted, &cost.masked, &cost.executed}) {
+      *amount *= pairs;
+    }
+    for (double *amount : {&cost.maskedKeys, &cost.columns}) {
+      *amount *= parts;
+    }
+    for (double *amount : {&cost.keys, &cost.runs, &cost.queryTiles, &cost.fullTiles, &cost.partialTiles}) {
+      *amount *= tiles;
+    }
+  }
+
+  /// What may run at once: super-tiles of heads, and splits of their keys.
+  double tasks() const {
+    constexpr int64_t kKeysPerSplit = 2048, kMaxSplits = 32; // as in the tile loops
+    const Schedule &schedule = op.getScheduleAttr().getValue();
+    const auto super = static_cast<double>(std::max<int64_t>(schedule.superTile, 1));
+    int64_t keys = 0;
+    for (int64_t g = 0; g < op.getNumSegments(); ++g) {
+      keys = std::max(keys, keysOf(g));
+    }
+    const bool split = schedule.strata.size() == 1 && !schedule.strata[0].byRow;
+    const int64_t splits = split ? std::clamp<int64_t>(keys / kKeysPerSplit, 1, kMaxSplits) : 1;
+    return static_cast<double>(b * h) / static_cast<double>(headsPerTile()) *
+           std::ceil(static_cast<double>(nq) / super) * static_cast<double>(splits);
   }
 
   int64_t liveHeads(const Stratum &s) const {
@@ -632,8 +699,8 @@ json::Array opsOf(func::FuncOp function, const Sizes &sizes, const std::map<Oper
       work[Work::Calls] = 1;
       one["flops"] = cost->flops;
       one["bytes"] = cost->bytes;
-      one["predicted_seconds"] = std::max(model.computeSeconds(work, threads, static_cast<double>(threads)),
-                                          model.memorySeconds(cost->bytes, threads));
+      one["predicted_seconds"] = MachineModel::togetherSeconds(
+          model.computeSeconds(work, threads, static_cast<double>(threads)), model.memorySeconds(cost->bytes, threads));
     }
     ops.push_back(std::move(one));
   }

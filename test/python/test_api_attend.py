@@ -590,6 +590,19 @@ def test_explain_predicts_and_measures() -> None:
         hd.explain(hd.cluster(np.zeros((1, 64), np.int32)), 64, run=True)
 
 
+@pytest.mark.parametrize(("nq", "lanes"), [(1, 4), (2, 8), (3, 16), (5, 32), (20, 48)])
+def test_explain_counts_tiles_that_heads_share(nq: int, lanes: int) -> None:
+    """Four query heads read one key head: their few queries are lanes of one tile, which takes whole columns."""
+    kernel = hd.compile(hd.spec(heads=(8, 2), d=64, q_offset="end"))
+    told = kernel.explain(as_json=True, b=3, h=8, nq=nq, nk=6000, threads=1)
+    tiles = 3 * 2 * (2 if nq == 20 else 1)  # twenty queries of two heads fill a tile
+    assert told["executed_pairs"] == pytest.approx(tiles * lanes * 6000, rel=0.01)
+    assert told["live_pairs"] == 3 * 8 * nq * 6000
+    alone = hd.compile(hd.spec(heads=(8, 8), d=64, q_offset="end"))
+    apart = alone.explain(as_json=True, b=3, h=8, nq=nq, nk=6000, threads=1)
+    assert told["time"]["compute_seconds"] < apart["time"]["compute_seconds"]
+
+
 def test_show_and_explain(tmp_path: Path) -> None:
     path = hd.show(hd.causal & (hd.window(7, 0) | hd.stride(8)), 64, tmp_path / "p.png", tile=16)
     data = Path(path).read_bytes()

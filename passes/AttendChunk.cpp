@@ -330,9 +330,18 @@ void AttendTiler::emitLive(int64_t n) {
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
   if (inRuns(s)) {
     emitLiveOfRun(u, n);
-    func::ReturnOp::create(builder, e.loc);
-    return;
+  } else if (inBoxes(s)) {
+    Value boxed = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fBoxed), 8), e.c(0));
+    e.ifElse(boxed, [&] { emitLiveOfBoxes(u, n); }, [&] { emitLiveByKey(u, n); });
+  } else {
+    emitLiveByKey(u, n);
   }
+  func::ReturnOp::create(builder, e.loc);
+}
+
+/// The same for any condition.
+void AttendTiler::emitLiveByKey(const Uniform &u, int64_t n) {
+  const Stratum &s = schedule.strata[n];
   Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
   Value groupCount = e.floorDiv(e.add(count, kKeyGroup - 1), e.c(kKeyGroup));
   e.loop(e.c(0), groupCount, 1, [&](Value g) {
@@ -417,7 +426,6 @@ void AttendTiler::emitLive(int64_t n) {
     e.store(e.mul(range[0], kKeyGroup), at, 8);
     e.store(e.min(e.mul(range[1], kKeyGroup), count), e.at(at, 8), 8);
   });
-  func::ReturnOp::create(builder, e.loc);
 }
 
 /// True where a chunk's keys are equally far apart, and each lane has an interval of them.
@@ -427,7 +435,8 @@ bool AttendTiler::inRuns(const Stratum &s) {
 }
 
 /// The same where each lane has an interval of the chunk: a column's range is from the least begin of its lanes to the
-/// greatest end. Keys between the greatest begin and the least end are sure.
+/// greatest end. Keys between the greatest begin and the least end are sure; where masking leaves them, it finds out
+/// about the others by itself (AttendScore.cpp), and there are no live bits.
 void AttendTiler::emitLiveOfRun(const Uniform &u, int64_t n) {
   const Stratum &s = schedule.strata[n];
   constexpr int64_t kColumns = kLanes / kColumn;
@@ -481,15 +490,16 @@ void AttendTiler::emitLiveOfRun(const Uniform &u, int64_t n) {
     Value unsure = e.max(e.min(reduce(Kind::MINSI, sureTo), last), sure);
     setRange(fColumns, column, first, last);
     setRange(fSure, column, sure, unsure);
+    if (leavesSure(s)) {
+      return;
+    }
     SmallVector<Value> live;
     for (int64_t r = 0; r < kColumn; r += vl) {
       live.push_back(liveOf(u, e.add(e.mul(column, kColumn), r)));
     }
-    if (!leavesSure(s)) {
-      Value ones = e.constant(e.vec(e.i32), int64_t(-1));
-      e.loop(e.mul(sure, liveRow()), e.mul(unsure, liveRow()), vl * 4,
-             [&](Value byte) { e.store(ones, e.at(live[0], byte), 1); });
-    }
+    Value ones = e.constant(e.vec(e.i32), int64_t(-1));
+    e.loop(e.mul(sure, liveRow()), e.mul(unsure, liveRow()), vl * 4,
+           [&](Value byte) { e.store(ones, e.at(live[0], byte), 1); });
     auto write = [&](Value k) {
       Value position = e.splat(e.toInt(e.add(origin, e.mul(k, step)), e.i32));
       for (auto [to, range] : llvm::zip(live, ends)) {

@@ -168,6 +168,9 @@ void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value split, Value mi
     beginSegment(u, s.segment);
     e.store(newKeys(u, s), in(u, fNewKeys), 8);
     hoist(u, n);
+    if (inBoxes(s)) {
+      emitBoxes(u, s, list, ranges);
+    }
     SmallVector<Value> phases;
     for (const KeyDigit &d : s.key) {
       phases.push_back(d.phase ? emitExpr(e, d.phase, scope(u, s.segment, minPosition, {})) : e.c(0));

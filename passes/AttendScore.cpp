@@ -34,6 +34,33 @@ Value AttendTiler::topOf(Value column, Value first, Value last, Value top) {
   return e.loop(whole, last, 1, {all}, [&](Value k, ValueRange acc) { return Values{e.max(row(k), acc[0])}; })[0];
 }
 
+/// S := -inf (or 0) where keys [first, last) of a chunk in runs are outside of a lane's interval. Returns the greatest
+/// of these scores and `top`.
+Value AttendTiler::maskRun(const Uniform &u, const Stratum &s, Value lane, Value column, Value first, Value last,
+                           Value top) {
+  Value byte = e.mul(lane, 4), lo, hi;
+  for (const LaneInterval &i : intervals(s)) {
+    if (i.varies) {
+      Value x = e.load(e.vec(e.i32), e.at(in(u, i.lo), byte), 4);
+      Value y = e.load(e.vec(e.i32), e.at(in(u, i.hi), byte), 4);
+      lo = lo ? e.max(lo, x) : x;
+      hi = hi ? e.min(hi, y) : y;
+    }
+  }
+  // lo <= j < hi is one comparison without signs.
+  Value size = e.select(e.lt(lo, hi), e.sub(hi, lo), e.constant(e.vec(e.i32), int64_t(0)));
+  int64_t step = std::min(s.key[0].step, kFar); // farther keys are in chunks of their own
+  Value origin = e.toInt(e.load(e.i32, in(u, fKeys), 4), e.i64);
+  Value from = e.sub(e.splat(e.toInt(e.add(origin, e.mul(first, s.key[0].step)), e.i32)), lo);
+  Value dead = e.constant(e.vec(e.f32), softmax() ? -INFINITY : 0.0), steps = e.constant(e.vec(e.i32), step);
+  return e.loop(first, last, 1, {top, from}, [&](Value k, ValueRange v) {
+    Value score = e.at(column, e.mul(k, kColumn * 4));
+    Value x = e.select(e.cmp(arith::CmpIPredicate::ult, v[1], size), e.loadRow(score), dead);
+    e.store(x, score, 4);
+    return Values{e.max(x, v[0]), e.add(v[1], steps)};
+  })[0];
+}
+
 /// score(args, scratch, b, h): S := the region's scores in base 2; masked: dead pairs become -inf (0 where
 /// weights are not exponentials). tops := the greatest of each lane.
 /// With `byLane`, each lane has a head of its own.
@@ -119,10 +146,8 @@ void AttendTiler::emitScore(int64_t n, bool masked, bool byLane) {
     if (masked && leavesSure(s)) {
       Value sureRange = e.at(in(u, fSure), e.mul(e.floorDiv(lane, kColumn), 16));
       Value sure = e.load(e.i64, sureRange, 8), unsure = e.load(e.i64, e.at(sureRange, 8), 8);
-      auto mask = [&](Value k, ValueRange tops) { return scoreKey(k, {}, tops[0]); };
-      top = e.loop(first, sure, 1, top, mask);
-      top = {topOf(columns[0], sure, unsure, top[0])};
-      top = e.loop(unsure, last, 1, top, mask);
+      Value before = maskRun(u, s, lane, columns[0], first, sure, top[0]);
+      top = {maskRun(u, s, lane, columns[0], unsure, last, topOf(columns[0], sure, unsure, before))};
     } else if (along.empty()) {
       top = e.loop(first, last, 1, top, [&](Value k, ValueRange tops) { return scoreKey(k, {}, tops[0]); });
     } else {

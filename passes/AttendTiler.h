@@ -251,6 +251,7 @@ private:
   void emitLive(int64_t n);
   static bool inRuns(const Stratum &s);
   void emitLiveOfRun(const Uniform &u, int64_t n);
+  void emitLiveByKey(const Uniform &u, int64_t n);
   /// Packed pairs have no room for the scale: a constant one is left to softmax, also where pairs are dead.
   bool scalesLate(int64_t segment) { return pairs && !isScored(segment) && sig.segments[segment].scale.arg < 0; }
   /// Masking changes no key that all lanes have.
@@ -260,6 +261,17 @@ private:
     mlir::Value part = e.mul(e.floorDiv(e.floorMod(lane, kColumn), vl), liveWord());
     return e.at(in(u, fLive), e.add(column, part));
   }
+
+  //===--- LiveBoxes.cpp -----------------------------------------------------===//
+
+  /// Of each digit: its words in a tile, and the value of the first; whether the tile has them.
+  llvm::SmallVector<int64_t> fBoxWords, fBoxFirst;
+  int64_t fBoxed = 0;
+
+  bool inBoxes(const Stratum &s);
+  void layoutBoxes();
+  void emitBoxes(const Uniform &u, const Stratum &s, llvm::ArrayRef<LaneInterval> list, llvm::ArrayRef<Range> ranges);
+  void emitLiveOfBoxes(const Uniform &u, int64_t n);
 
   //===--- StagedValues.cpp --------------------------------------------------===//
 
@@ -279,6 +291,8 @@ private:
 
   void emitScore(int64_t n, bool masked, bool byLane);
   mlir::Value topOf(mlir::Value column, mlir::Value first, mlir::Value last, mlir::Value top);
+  mlir::Value maskRun(const Uniform &u, const Stratum &s, mlir::Value lane, mlir::Value column, mlir::Value first,
+                      mlir::Value last, mlir::Value top);
   /// Address of lanes [lane, lane + width) of the first key in S of dot `dot`.
   mlir::Value scoresOf(const Uniform &u, int64_t dot, mlir::Value lane) {
     mlir::Value column = e.mul(e.floorDiv(lane, kColumn), columnPitch());

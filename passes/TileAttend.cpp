@@ -135,6 +135,7 @@ void AttendTiler::layout() {
   if (!direct) {
     fSuper = frame.allocate(stateBytes(stateRows()));
   }
+  layoutBoxes();
   layoutRelative();
   layoutRows();
   layoutKept();

@@ -38,6 +38,35 @@ func.func @band(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?
 
 // -----
 
+// Masking a band compares positions; nothing is noted of single keys.
+// CHECK-LABEL: func.func private @attend_live_0
+// CHECK-NOT: llvm.bitcast
+// CHECK-LABEL: func.func private @attend_score_masked_0
+// CHECK: arith.cmpi ult
+func.func @runs(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>)
+    -> tensor<?x8x?x64xf32> {
+  %o = attn.attend %q segment(%k, %v) where(window(63, 0))
+     : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}
+
+// -----
+
+// In a grid, a key is live in the lanes that have its row and its column: one word of each.
+// CHECK-LABEL: func.func private @attend_live_0
+// CHECK: scf.if
+// CHECK: arith.andi %{{.*}}, %{{.*}} : i64
+// CHECK: llvm.intr.cttz
+// CHECK: llvm.intr.ctlz
+func.func @boxes(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>)
+    -> tensor<?x8x?x64xf32> {
+  %o = attn.attend %q segment(%k, %v) where(grid(64, window(6, 6), window(6, 6)))
+     : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}
+
+// -----
+
 func.func @computed_operand(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>)
     -> tensor<?x8x?x64xf32> {
   %o = attn.attend %q segment(%k, %v)

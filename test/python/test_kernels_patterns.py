@@ -68,6 +68,24 @@ def test_random_blocks_anywhere(where: str) -> None:
         compare_problem(cases.Problem(nq, nk, 24, 16, "f32", 3, "plain", where, offset))
 
 
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "grid(16, window(6, 6), window(5, 2))",
+        "grid(12, window(1, 3), window(2, 2)) & key_mod(5, 1, 4)",
+        "grid(200, window(2, 2), window(70, 71))",
+        "grid(300, window(2, 1), window(140, 140))",
+        "grid(4, grid(8, window(1, 1), window(2, 2)), window(1, 0))",
+        "grid(16, window(3, 3), window(9, 9)) | keys([0 to 3])",
+    ],
+)
+def test_boxes_of_digits(where: str, dtype: str) -> None:
+    """Tiles with few and with many values of a digit, and queries that fill them in part."""
+    for nq, nk, offset in [(700, 700, "zero"), (333, 450, "five"), (20, 300, "end")]:
+        compare_problem(cases.Problem(nq, nk, 24, 16, dtype, 3, "plain", where, offset))
+
+
 @pytest.mark.parametrize("name", cases.PRIMITIVES)
 def test_each_primitive_over_many_tiles(name: str) -> None:
     where = cases.PRIMITIVES[name]

@@ -8,6 +8,7 @@
 
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "passes/AttendTiler.h"
+#include "passes/BoxTest.h"
 #include "passes/StratumCost.h"
 
 using namespace mlir;
@@ -231,10 +232,22 @@ void AttendTiler::emitRun(const Uniform &u, int64_t n, Value base, Value lo, Val
     push(lo, steps(e.sub(hi, lo)), 0);
     return;
   }
+  Value allFrom = e.max(own.fullLo, e.sub(all.fullLo, base)), allUntil = e.min(own.fullHi, e.sub(all.fullHi, base));
+  if (hasBoxTest(s.residual)) {
+    emitBoxes(u, s, base, lo, hi, [&](Value from, Value until, Value must) {
+      if (s.key.size() > 1) { // `full` alone knows of the digits before
+        must = e.constant(e.i1, int64_t(0));
+      }
+      Value inside = e.both(e.le(allFrom, from), e.le(until, allUntil));
+      Value count = steps(e.sub(until, from)), whole = e.select(e.both(inside, e.either(full, must)), count, e.c(0));
+      push(from, whole, 0);
+      push(from, e.sub(count, whole), 1);
+    });
+    return;
+  }
   lo = e.sub(lo, e.select(e.lt(lo, hi), keysBefore(u, n, e.add(base, lo)), e.c(0)));
   Value total = steps(e.sub(hi, lo));
-  Value a = e.max(e.max(lo, own.fullLo), e.sub(all.fullLo, base));
-  Value b = e.min(e.min(hi, own.fullHi), e.sub(all.fullHi, base));
+  Value a = e.max(lo, allFrom), b = e.min(hi, allUntil);
   Value before = e.min(steps(e.sub(a, lo)), total);
   Value until = e.max(e.min(steps(e.sub(b, lo)), total), before);
   before = e.select(full, before, total);
@@ -242,6 +255,29 @@ void AttendTiler::emitRun(const Uniform &u, int64_t n, Value base, Value lo, Val
   push(lo, before, 1);
   push(e.add(lo, e.mul(before, d.step)), e.sub(until, before), 0);
   push(e.add(lo, e.mul(until, d.step)), e.sub(total, until), 1);
+}
+
+/// Calls push(first, end, must) for the boxes of a run in which some pair may meet the stratum's condition; `must`:
+/// all do.
+void AttendTiler::emitBoxes(const Uniform &u, const Stratum &s, Value base, Value lo, Value hi,
+                            llvm::function_ref<void(Value, Value, Value)> push) {
+  const int64_t box = kBoxKeys * s.key.back().step;
+  using Kind = vector::CombiningKind;
+  Type lanes = e.vec(e.i64);
+  Values span = e.loop(e.c(0), e.c(kLanes), vl, {e.constant(lanes, kFar), e.constant(lanes, -kFar)},
+                       [&](Value lane, ValueRange acc) {
+                         Value i = e.load(lanes, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+                         return Values{e.min(acc[0], i), e.max(acc[1], i)};
+                       });
+  auto reduce = [&](Kind kind, Value v) { return vector::ReductionOp::create(builder, e.loc, kind, v).getResult(); };
+  Between query{reduce(Kind::MINSI, span[0]), reduce(Kind::MAXSI, span[1])};
+  ExprScope uniform = scope(u, s.segment, {}, {});
+  e.loop(lo, hi, box, [&](Value from) {
+    Value until = e.min(e.add(from, box), hi);
+    Between key{e.add(base, from), e.add(e.add(base, until), -1)};
+    Truth holds = emitBoxTest(e, s.residual, uniform, query, key);
+    e.ifThen(holds.may, [&] { push(from, until, holds.must); });
+  });
 }
 
 /// push(args, scratch, b, h, first position, count, masked, step): appends keys to the chunk, flushing it when full.

@@ -4,8 +4,10 @@
 
 #include "dialect/LinearForm.h"
 #include "dialect/PatternMeaning.h"
+#include "passes/KnownRanges.h"
 
 #include <algorithm>
+#include <set>
 
 namespace heddle {
 
@@ -100,16 +102,26 @@ bool isKept(const Stratum &s, const ExprEnv &env) {
   return (s.keep.isNull() || evaluateBool(s.keep, env)) && (s.residual.isNull() || evaluateBool(s.residual, env));
 }
 
-/// Keys of a row that its conditions per pair let through.
-int64_t countLive(const Stratum &s, const KeyBox &box, ExprEnv &env) {
+/// The box of a key, where boxes are tested; their places in the tile's run are not known here.
+int64_t boxOf(const Stratum &s, int64_t key) {
+  return floorDivInt(key, kBoxKeys * std::max<int64_t>(s.key.back().step, 1));
+}
+
+/// Keys of a row that its conditions per pair let through, and their boxes.
+int64_t countLive(const Stratum &s, const KeyBox &box, ExprEnv &env, std::set<int64_t> *boxes) {
   if (box.empty || !hasPairCondition(s)) {
     return countKeys(s, box);
   }
-  int64_t live = 0;
+  int64_t live = 0, last = 0;
   forEachRun(s, box, 0, 0, [&](int64_t first, int64_t step, int64_t count) {
     for (int64_t n = 0; n < count; ++n) {
       env.j = first + n * step;
-      live += isKept(s, env);
+      if (isKept(s, env)) {
+        ++live;
+        if (boxes && (boxes->empty() || boxOf(s, env.j) != last)) {
+          boxes->insert(last = boxOf(s, env.j));
+        }
+      }
     }
   });
   return live;
@@ -209,10 +221,19 @@ struct Tile {
   double live = 0, runs = 0, rows = 0; ///< of its rows, each by itself; rows that have keys
   /// The boxes that any row of a column has; empty where no row has keys.
   std::vector<KeyBox> columns;
+  bool tested =
+      false; ///< keys are taken box by box, those boxes that have a live pair (about: a test may let more pass)
+  std::set<int64_t> boxes;
+
+  int64_t executedKeys(const Stratum &s) const {
+    const int64_t keys = countKeys(s, any);
+    return tested ? std::min(keys, static_cast<int64_t>(boxes.size()) * kBoxKeys) : keys;
+  }
 };
 
 Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t t, Span existing) {
   Tile tile;
+  tile.tested = hasBoxTest(s.residual);
   std::vector<int64_t> lanes;
   tile.positions = tiles.positions(t, &lanes);
   KeyBox unused;
@@ -230,7 +251,7 @@ Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t 
     join(column, unused, row, column.empty);
     join(tile.any, tile.all, row, tile.empty);
     tile.empty = false;
-    tile.live += static_cast<double>(countLive(s, row, env));
+    tile.live += static_cast<double>(countLive(s, row, env, tile.tested ? &tile.boxes : nullptr));
     tile.rows += 1;
     forEachRun(s, row, 0, 0, [&](int64_t, int64_t, int64_t) { tile.runs += 1; });
   }
@@ -413,7 +434,7 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
       cost.rows += static_cast<double>(tile.positions.size());
       continue;
     }
-    int64_t executed = countKeys(s, tile.any), full = tile.whole ? countKeys(s, tile.all) : 0;
+    int64_t executed = tile.executedKeys(s), full = tile.whole ? countKeys(s, tile.all) : 0;
     int64_t chunks = ceilDiv(executed, keyChunk), fullChunks = std::min(full / keyChunk, chunks);
     cost.live += tile.live;
     cost.ownRuns += tile.runs;
@@ -461,6 +482,9 @@ void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t ke
       if (!box.empty) {
         forEachRun(s, box, 0, 0, [&](int64_t first, int64_t step, int64_t count) {
           for (int64_t n = 0; n < count; ++n) {
+            if (tile.tested && !tile.boxes.contains(boxOf(s, first + n * step))) {
+              continue;
+            }
             for (int64_t i : tile.positions) {
               visit(i, first + n * step, masked);
             }

@@ -165,3 +165,27 @@ def test_condition_on_tables() -> None:
     operands = {"doc": docs.numpy()}
     compare(q, k, v, "holds(b, h, i, j : (%doc[i] == %doc[j]) & (i >= j))", operands=operands)
     compare(q, k, v, "holds(b, h, i, j : (%doc[i] <= %doc[j]) & (b == 1))", operands=operands)
+
+
+@pytest.mark.parametrize("nq, nk, offset", [(300, 300, 0), (70, 700, 500), (1, 400, 399), (130, 64, -9)])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "(keys([3 to 9, 600 to 640]) | queries([50 to 60])) - holds(b, h, i, j : ((j * 3) // 7 + i) // 5 % 3 == 0)",
+        "holds(b, h, i, j : ((i // 7 + j // 5) % 3 == 0) & ((j < 40) | (abs(i - 2 * j) < 9)))",
+        "~holds(b, h, i, j : ((i // 7 + j // 5) % 3 == 0) & ((i < 400) & (j > 500)))",
+        "holds(b, h, i, j : (max(-i, j - i) - min(i * -3, j * -2) > 70) != (j % 64 < 3))",
+    ],
+)
+def test_boxes_without_live_pairs(where: str, nq: int, nk: int, offset: int) -> None:
+    """Of a condition per pair, boxes of keys are left out, and others are full, by the ranges of its parts."""
+    q, k, v = (torch.randn(1, 2, n, 24, generator=torch.Generator().manual_seed(n)) for n in (nq, nk, nk))
+    compare(q, k, v, where, q_offset=offset, label=f"{nq} {nk} {offset}")
+
+
+def test_what_a_condition_per_pair_computes() -> None:
+    where = hd.parse("(keys([3 to 9]) | queries([50 to 60])) - holds(b, h, i, j : (j // 2 + i) // 5 % 3 == 0)")
+    kernel = hd.compile(hd.spec(where=where, heads=(1, 1), d=64, dtype="f32"))
+    (segment,) = kernel.explain(as_json=True, b=1, nq=4096, nk=4096)["segments"]
+    assert [s["kind"] for s in segment["strata"]] == ["masked"]
+    assert segment["executed_pairs"] < 0.05 * 4096 * 4096

@@ -1,0 +1,136 @@
+//===- BoxTest.cpp - What a condition may be on a box of pairs ------------===//
+
+#include "passes/BoxTest.h"
+
+#include "llvm/ADT/DenseMap.h"
+
+using namespace mlir;
+
+namespace heddle {
+
+namespace {
+
+class BoxEmitter {
+public:
+  BoxEmitter(Emitter &e, const ExprScope &uniform, Between query, Between key)
+      : e(e), uniform(uniform), query(query), key(key) {}
+
+  Truth truth(const Expr &x) {
+    if (auto seen = truths.find(&*x); seen != truths.end()) {
+      return seen->second;
+    }
+    Truth t = known.isKnown(x) ? computeTruth(x) : Truth{e.constant(e.i1, int64_t(1)), e.constant(e.i1, int64_t(0))};
+    return truths[&*x] = t;
+  }
+
+private:
+  Emitter &e;
+  const ExprScope &uniform;
+  Between query, key;
+  KnownRanges known;
+  llvm::DenseMap<const ExprNode *, Truth> truths;
+  llvm::DenseMap<const ExprNode *, Between> ranges;
+
+  Between range(const Expr &x) {
+    if (auto seen = ranges.find(&*x); seen != ranges.end()) {
+      return seen->second;
+    }
+    return ranges[&*x] = computeRange(x);
+  }
+
+  Truth computeTruth(const Expr &x) {
+    if (KnownRanges::isUniform(x)) {
+      Value v = emitExpr(e, x, uniform);
+      return {v, v};
+    }
+    const Expr &a = x->args[0], b = x->args.size() > 1 ? x->args[1] : Expr();
+    switch (x->kind) {
+    case ExprKind::And:
+      return {e.both(truth(a).may, truth(b).may), e.both(truth(a).must, truth(b).must)};
+    case ExprKind::Or:
+      return {e.either(truth(a).may, truth(b).may), e.either(truth(a).must, truth(b).must)};
+    case ExprKind::Not:
+      return {e.flip(truth(a).must), e.flip(truth(a).may)};
+    case ExprKind::Lt:
+      return less(range(a), range(b));
+    case ExprKind::Gt:
+      return less(range(b), range(a));
+    case ExprKind::Ge:
+      return negated(less(range(a), range(b)));
+    case ExprKind::Le:
+      return negated(less(range(b), range(a)));
+    case ExprKind::Eq:
+      return equal(range(a), range(b));
+    default:
+      return negated(equal(range(a), range(b))); // Ne
+    }
+  }
+
+  Truth negated(Truth t) { return {e.flip(t.must), e.flip(t.may)}; }
+  Truth less(Between x, Between y) { return {e.lt(x.first, y.last), e.lt(x.last, y.first)}; }
+  Truth equal(Between x, Between y) {
+    Value may = e.both(e.le(x.first, y.last), e.le(y.first, x.last));
+    return {may, e.both(e.eq(x.first, y.last), e.eq(x.last, y.first))};
+  }
+
+  Between computeRange(const Expr &x) {
+    if (KnownRanges::isUniform(x)) {
+      Value v = emitExpr(e, x, uniform);
+      return {v, v};
+    }
+    auto arg = [&](size_t n) { return range(x->args[n]); };
+    switch (x->kind) {
+    case ExprKind::Symbol:
+      switch (x->symbol) {
+      case Sym::Query:
+        return query;
+      case Sym::Key:
+        return key;
+      case Sym::QueryRow:
+        return {e.sub(query.first, uniform.qOffset), e.sub(query.last, uniform.qOffset)};
+      default:
+        return {e.sub(key.first, uniform.kOffset), e.sub(key.last, uniform.kOffset)};
+      }
+    case ExprKind::Add:
+      return {e.add(arg(0).first, arg(1).first), e.add(arg(0).last, arg(1).last)};
+    case ExprKind::Sub:
+      return {e.sub(arg(0).first, arg(1).last), e.sub(arg(0).last, arg(1).first)};
+    case ExprKind::Min:
+      return {e.min(arg(0).first, arg(1).first), e.min(arg(0).last, arg(1).last)};
+    case ExprKind::Max:
+      return {e.max(arg(0).first, arg(1).first), e.max(arg(0).last, arg(1).last)};
+    case ExprKind::Neg:
+      return times(arg(0), -1);
+    case ExprKind::Abs: {
+      Between v = arg(0), minus = times(v, -1);
+      return {e.max(e.max(v.first, minus.first), e.c(0)), e.max(v.last, minus.last)};
+    }
+    case ExprKind::Mul:
+      return x->args[0]->kind == ExprKind::Int ? times(arg(1), x->args[0]->value) : times(arg(0), x->args[1]->value);
+    case ExprKind::FloorDiv: {
+      const int64_t n = x->args[1]->value;
+      return {e.floorDiv(arg(0).first, n), e.floorDiv(arg(0).last, n)};
+    }
+    default: { // Mod
+      const int64_t n = x->args[1]->value;
+      Between v = arg(0);
+      Value turn = e.floorDiv(v.first, n), same = e.eq(turn, e.floorDiv(v.last, n));
+      Value base = e.mul(turn, n);
+      return {e.select(same, e.sub(v.first, base), e.c(0)), e.select(same, e.sub(v.last, base), e.c(n - 1))};
+    }
+    }
+  }
+
+  Between times(Between v, int64_t n) {
+    Between out{e.mul(v.first, n), e.mul(v.last, n)};
+    return n < 0 ? Between{out.last, out.first} : out;
+  }
+};
+
+} // namespace
+
+Truth emitBoxTest(Emitter &e, const Expr &condition, const ExprScope &uniform, Between query, Between key) {
+  return BoxEmitter(e, uniform, query, key).truth(condition);
+}
+
+} // namespace heddle

@@ -1,0 +1,43 @@
+//===- KnownRanges.h - Of what a condition's range can be computed --------===//
+//
+// What can be said of a condition on a box of pairs before any value is known:
+// which of its integers have ranges that follow from those of the query and the
+// key, and stay within 64 bits. Tile loops compute them (BoxTest.h). No MLIR.
+//
+//===----------------------------------------------------------------------===//
+#ifndef HEDDLE_PASSES_KNOWNRANGES_H
+#define HEDDLE_PASSES_KNOWNRANGES_H
+
+#include "dialect/Expr.h"
+
+#include <optional>
+#include <unordered_map>
+
+namespace heddle {
+
+/// Keys of a box.
+inline constexpr int64_t kBoxKeys = 48;
+
+class KnownRanges {
+public:
+  /// The largest absolute value of an integer whose range is computed; nullopt where it is not.
+  std::optional<double> most(const Expr &x);
+  /// True where something is known of a boolean.
+  bool isKnown(const Expr &x);
+  /// Neither query nor key occurs.
+  static bool isUniform(const Expr &x);
+
+private:
+  std::unordered_map<const ExprNode *, std::optional<double>> sizes;
+  std::unordered_map<const ExprNode *, bool> truths;
+
+  std::optional<double> compute(const Expr &x);
+  bool decide(const Expr &x);
+};
+
+/// True where something can be said of the condition (null: there is none), and that is worth a test.
+bool hasBoxTest(const Expr &condition);
+
+} // namespace heddle
+
+#endif // HEDDLE_PASSES_KNOWNRANGES_H

@@ -234,6 +234,7 @@ protected:
   Values dotOfPairs(size_t source, size_t number, mlir::Value table);
   Values scores(size_t source, mlir::Value stage, mlir::Value table);
   /// Scores from the dots of one segment's tile.
+  bool scoresAlike();
   Values scoresOf(size_t source, llvm::ArrayRef<Values> dots, mlir::Value table);
   Values liveWords(mlir::Value table, mlir::Value n);
   Values masked(Values s, const Values &words);

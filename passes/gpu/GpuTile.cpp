@@ -300,6 +300,15 @@ Values GpuKernel::dotOfPairs(size_t source, size_t number, Value table) {
   return out;
 }
 
+/// The segments' scores differ in nothing but the rows of keys, which lie in the stage.
+bool GpuKernel::scoresAlike() {
+  const DotSource &first = sig.segments[segmentsUsed[0]].dots[0];
+  return fused && llvm::all_of(segmentsUsed, [&](int64_t g) {
+           const DotSource &dot = sig.segments[g].dots[0];
+           return dot.q == first.q && dot.d == first.d && !dotBySums(shape, dot);
+         });
+}
+
 /// Scores of one segment's tile: in base 2 unless the scale is fused, natural where weights are no exponentials.
 Values GpuKernel::scores(size_t source, Value stage, Value table) {
   int64_t g = segmentsUsed[source];
@@ -506,7 +515,10 @@ void GpuKernel::step(Value tile, Values &state) {
   Value stage = e.add(e.mul(e.remu(tile, shape.stages), stageBytes), sRing);
   Value x = e.mul(e.sub(tile, descriptor(n, 0)), shape.keys);
   Value partial = e.invert(fullTile(n, x, table)), alive;
-  auto scoresOfTile = [&] { return perSegment(n, [&](size_t source) { return scores(source, stage, table); }); };
+  auto scoresOfTile = [&] {
+    return scoresAlike() ? scores(0, stage, table)
+                         : perSegment(n, [&](size_t source) { return scores(source, stage, table); });
+  };
   Values s;
   if (sparse()) {
     // Which pairs live is known before their scores: a warp without any leaves the tile out.

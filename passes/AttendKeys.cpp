@@ -234,7 +234,7 @@ void AttendTiler::emitRun(const Uniform &u, int64_t n, Value base, Value lo, Val
   }
   Value allFrom = e.max(own.fullLo, e.sub(all.fullLo, base)), allUntil = e.min(own.fullHi, e.sub(all.fullHi, base));
   if (hasBoxTest(s.residual)) {
-    emitBoxes(u, s, base, lo, hi, [&](Value from, Value until, Value must) {
+    emitTested(u, s, base, lo, hi, [&](Value from, Value until, Value must) {
       if (s.key.size() > 1) { // `full` alone knows of the digits before
         must = e.constant(e.i1, int64_t(0));
       }
@@ -259,8 +259,8 @@ void AttendTiler::emitRun(const Uniform &u, int64_t n, Value base, Value lo, Val
 
 /// Calls push(first, end, must) for the boxes of a run in which some pair may meet the stratum's condition; `must`:
 /// all do.
-void AttendTiler::emitBoxes(const Uniform &u, const Stratum &s, Value base, Value lo, Value hi,
-                            llvm::function_ref<void(Value, Value, Value)> push) {
+void AttendTiler::emitTested(const Uniform &u, const Stratum &s, Value base, Value lo, Value hi,
+                             llvm::function_ref<void(Value, Value, Value)> push) {
   const int64_t box = kBoxKeys * s.key.back().step;
   using Kind = vector::CombiningKind;
   Type lanes = e.vec(e.i64);

@@ -215,8 +215,8 @@ private:
                 llvm::ArrayRef<Range> ranges, llvm::ArrayRef<mlir::Value> phases);
   void emitRun(const Uniform &u, int64_t n, mlir::Value base, mlir::Value lo, mlir::Value hi, mlir::Value full,
                const Range &all, const Range &own);
-  void emitBoxes(const Uniform &u, const Stratum &s, mlir::Value base, mlir::Value lo, mlir::Value hi,
-                 llvm::function_ref<void(mlir::Value, mlir::Value, mlir::Value)> push);
+  void emitTested(const Uniform &u, const Stratum &s, mlir::Value base, mlir::Value lo, mlir::Value hi,
+                  llvm::function_ref<void(mlir::Value, mlir::Value, mlir::Value)> push);
   void emitPush(int64_t n);
 
   //===--- AttendResidual.cpp ------------------------------------------------===//

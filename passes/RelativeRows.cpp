@@ -77,7 +77,7 @@ void AttendTiler::emitRelative(int64_t n, size_t dot) {
 void AttendTiler::emitDistances(const Uniform &u, int64_t segment, size_t dot, Value least, Value span) {
   const DotSource &source = sig.segments[segment].dots[dot];
   int64_t record = sig.argSlot(source.k), d = source.d;
-  Value count = e.load(e.i64, in(u, fCount), 8), lanes = e.load(e.i64, in(u, fLanes), 8);
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
   Value table = in(u, fRelativeTable), stride = elementStride(u, record), buffer = in(u, fRelativeStage);
   Value base = headBase(u, record, true);
   e.loop(e.c(0), span, 1, [&](Value x) {

@@ -131,7 +131,8 @@ int64_t countLive(const Stratum &s, const KeyBox &box, ExprEnv &env, std::set<in
 /// offsets of the lanes.
 class QueryTiles {
 public:
-  QueryTiles(const Stratum &s, int64_t begin, int64_t end) : s(s), begin(begin), end(end) {
+  QueryTiles(const Stratum &s, int64_t begin, int64_t end)
+      : tested(hasBoxTest(s.residual)), s(s), begin(begin), end(end) {
     lanes = {0};
     for (const QueryDigit &digit : s.query) {
       std::vector<int64_t> next;
@@ -172,6 +173,8 @@ public:
     }
     return found;
   }
+  /// Keys are taken box by box.
+  const bool tested;
   int64_t laneCount() const { return static_cast<int64_t>(lanes.size()); }
 
 private:
@@ -221,9 +224,8 @@ struct Tile {
   double live = 0, runs = 0, rows = 0; ///< of its rows, each by itself; rows that have keys
   /// The boxes that any row of a column has; empty where no row has keys.
   std::vector<KeyBox> columns;
-  bool tested =
-      false; ///< keys are taken box by box, those boxes that have a live pair (about: a test may let more pass)
-  std::set<int64_t> boxes;
+  bool tested = false;     ///< keys are taken box by box
+  std::set<int64_t> boxes; ///< that have a live pair (about those that run: a test may let more pass)
 
   int64_t executedKeys(const Stratum &s) const {
     const int64_t keys = countKeys(s, any);
@@ -233,7 +235,7 @@ struct Tile {
 
 Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t t, Span existing) {
   Tile tile;
-  tile.tested = hasBoxTest(s.residual);
+  tile.tested = tiles.tested;
   std::vector<int64_t> lanes;
   tile.positions = tiles.positions(t, &lanes);
   KeyBox unused;

@@ -42,7 +42,8 @@ class Scalar:
     def __init__(self, value: Any) -> None:
         if isinstance(value, Scalar):
             value = value.value
-        if isinstance(value, bool) or not (hasattr(value, "__index__") or hasattr(value, "__float__")):
+        number = isinstance(value, (builtins.int, builtins.float)) or hasattr(value, "__index__")
+        if isinstance(value, builtins.bool) or not (number or hasattr(value, "__float__")):
             raise TypeError(f"expected an integer or a float for a scalar, but got {type(value).__name__}")
         self.value = value
 

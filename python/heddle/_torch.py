@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import operator
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ import torch
 from . import _pattern
 from ._attend import attend, plan_of
 from ._pattern import Pattern, Staged, Unbound, as_pattern, full
+from ._scalars import Scalar
 from ._spec import Call, Formula, Relative, Segment, offset_kind, prepare
 
 _registry: dict[str, _Frozen] = {}
@@ -56,6 +58,54 @@ def _keep(x: Any) -> int:
     return len(_table) - 1
 
 
+class _GraphScalar(Scalar):
+    """Stands for number `n` among the integers that patterns collected from the graph."""
+
+    __slots__ = ("n",)
+    known: ClassVar[dict[int, _GraphScalar]] = {}
+
+    def __init__(self, n: int) -> None:
+        super().__init__(0)
+        self.n = n
+
+    @classmethod
+    def of(cls, n: int) -> _GraphScalar:
+        return cls.known.setdefault(n, cls(n))
+
+
+_SCALAR = "%scalar"
+
+
+def _place(x: Any, scalars: list[Any]) -> Any:
+    """An argument without its `scalar`s, which are collected and stand as names with their numbers."""
+    if isinstance(x, Scalar):
+        if isinstance(x.value, float):
+            raise TypeError("expected an integer hd.scalar in a pattern, but got a float")
+        n = 0
+        for known in scalars:
+            if known is x:
+                break
+            n += 1
+        if n == len(scalars):
+            scalars.append(x)
+        return f"{_SCALAR}{n}"
+    if isinstance(x, int):
+        return operator.index(x)  # a literal is a constant of the graph, also where torch.compile would generalize it
+    if isinstance(x, (tuple, list)):
+        items = []
+        for item in x:
+            items.append(_place(item, scalars))
+        return tuple(items) if isinstance(x, tuple) else items
+    return x
+
+
+def _placed(x: Any) -> Any:
+    """What `_place` was given, with a `_GraphScalar` for each `scalar`."""
+    if isinstance(x, str) and x.startswith(_SCALAR):
+        return _GraphScalar.of(int(x[len(_SCALAR) :]))
+    return type(x)(_placed(item) for item in x) if isinstance(x, (tuple, list)) else x
+
+
 @constant
 def _given(pattern: Any) -> int:
     as_pattern(pattern)
@@ -69,7 +119,7 @@ def _full() -> int:
 
 @constant
 def _primitive(name: str, args: Any, kwargs: Any) -> int:
-    return _keep(getattr(_pattern, name)(*args, **kwargs))
+    return _keep(getattr(_pattern, name)(*_placed(args), **{k: _placed(v) for k, v in kwargs.items()}))
 
 
 @constant
@@ -98,15 +148,19 @@ def _combined(name: str, numbers: Any) -> int:
 @constant
 def _nested(name: str, before: Any, numbers: Any) -> int:
     children = [as_pattern(_table[n]) for n in numbers]
-    return _keep(_pattern.per_head(children) if name == "per_head" else getattr(_pattern, name)(*before, *children))
+    if name == "per_head":
+        return _keep(_pattern.per_head(children))
+    return _keep(getattr(_pattern, name)(*_placed(before), *children))
 
 
 _COMBINATIONS = ("__and__", "__or__", "__sub__", "__invert__", "__rand__", "__ror__", "__rsub__")
 _NESTED = ("coarse", "grid", "shift", "remap")
 
 
-def _freeze(p: Any, tensors: list[Any]) -> int:
-    """The number of a pattern in `_table`; tensors of the graph are collected and stand as %t0, %t1, ..."""
+def _freeze(p: Any, tensors: list[Any], scalars: list[Any]) -> int:
+    """The number of a pattern in `_table`; tensors of the graph are collected and stand as %t0, %t1, ..., and so are
+    run-time integers.
+    """
     if p is None:
         return _full()
     if not isinstance(p, Staged):
@@ -114,23 +168,23 @@ def _freeze(p: Any, tensors: list[Any]) -> int:
     if p.name in _COMBINATIONS:
         numbers = []
         for a in p.args:
-            numbers.append(_freeze(a, tensors))
+            numbers.append(_freeze(a, tensors, scalars))
         return _combined(p.name, tuple(numbers))
     if p.name == "holds":
-        return _freeze(p.args[0], tensors)
+        return _freeze(p.args[0], tensors, scalars)
     if p.name == "per_head":
         numbers = []
         for a in p.args[0]:
-            numbers.append(_freeze(a, tensors))
+            numbers.append(_freeze(a, tensors, scalars))
         return _nested("per_head", (), tuple(numbers))
     if p.name in _NESTED:
         before = []
         numbers = []
         for a in p.args:
-            if isinstance(a, (int, str)):
-                before.append(a)
+            if isinstance(a, (int, str, Scalar)):
+                before.append(_place(a, scalars))
             else:
-                numbers.append(_freeze(a, tensors))
+                numbers.append(_freeze(a, tensors, scalars))
         return _nested(p.name, tuple(before), tuple(numbers))
     if len(p.args) > 0 and isinstance(p.args[0], torch.Tensor):
         at = []
@@ -138,7 +192,7 @@ def _freeze(p: Any, tensors: list[Any]) -> int:
         child = None
         if p.name in ("positions", "packed"):
             if not isinstance(args[-1], torch.Tensor):
-                child = _freeze(args[-1], tensors)
+                child = _freeze(args[-1], tensors, scalars)
                 args = args[:-1]
             else:
                 child = _full()
@@ -150,7 +204,10 @@ def _freeze(p: Any, tensors: list[Any]) -> int:
         if child is not None:
             return _runtime_nested(p.name, tuple(at), child)
         return _runtime(p.name, tuple(at))
-    return _primitive(p.name, p.args, p.kwargs)
+    kwargs = {}
+    for key, a in p.kwargs.items():
+        kwargs[key] = _place(a, scalars)
+    return _primitive(p.name, _place(p.args, scalars), kwargs)
 
 
 class _Frozen:
@@ -159,10 +216,12 @@ class _Frozen:
     def __init__(self) -> None:
         self.segments: list[Segment] = []
         self.rest: dict[str, Any] = {}
+        self.offsets_from_tensors: tuple[bool, ...] = ()  # of those that are single integers
+        self.scalars_from_tensors: tuple[bool, ...] = ()
 
     def call(self) -> Call:
-        """The call with `_Hole` and `_GraphTensor` for tensors of the graph, and everything else as it is now."""
-        return prepare(_Hole(), self.segments, **self.rest)
+        """The call with `_Hole`, `_GraphTensor` and `_GraphScalar` for values of the graph, the rest as it is now."""
+        return prepare(_Hole(), self.segments, keep=True, **self.rest)
 
     def complete(
         self, tensors: Sequence[Any], ints: Sequence[int], floats: Sequence[float]
@@ -173,17 +232,18 @@ class _Frozen:
         t, n, f = iter(tensors), iter(ints), iter(floats)
         last = len(call.values) - (1 if formula.sink else 0)
         first = last - len(call.parts[3])
-        # A 0-d tensor may stand for an integer: then there are fewer integers than places for them.
-        spare = sum(kind == "index" for kind, _, _, _ in formula.arguments[:first]) - len(ints)
+        offsets = iter(self.offsets_from_tensors)
         values = []
         for at, (kind, _, _, _) in enumerate(formula.arguments):
-            if first <= at < last and not isinstance(call.values[at], _GraphTensor):
-                values.append(call.values[at])
-            elif kind == "index" and spare > 0:
-                spare -= 1
-                values.append(next(t))
+            value = call.values[at]
+            if first <= at < last and not isinstance(value, (_GraphTensor, _GraphScalar)):
+                values.append(value.get() if isinstance(value, Scalar) else value)
+            elif kind == "index":
+                # A 0-d tensor may stand for an integer.
+                tensor = self.scalars_from_tensors[value.n] if isinstance(value, _GraphScalar) else next(offsets)
+                values.append(next(t) if tensor else next(n))
             else:
-                values.append(next(n) if kind == "index" else next(f) if kind == "finite" else next(t))
+                values.append(next(f) if kind == "finite" else next(t))
         return formula, plan, tuple(values)
 
 
@@ -202,9 +262,13 @@ def _add(frozen: int, where: int, score: Any, dots: Any, k_offset: str, scale: b
 
 
 @constant
-def _end(frozen: int, scale: bool, sink: bool, normalizer: str, q_offset: str, lse: bool, rows_first: bool) -> str:
+def _end(
+    frozen: int, scale: bool, sink: bool, normalizer: str, q_offset: str, lse: bool, rows_first: bool, offsets: Any,
+    scalars: Any,
+) -> str:  # fmt: skip
     hole = _Hole()
     state: _Frozen = _table[frozen]
+    state.offsets_from_tensors, state.scalars_from_tensors = tuple(offsets), tuple(scalars)
     # Tensors of the graph are bound to holes, each of its own, so that a call can be taken apart.
     for s in state.segments:
         if isinstance(s.where, Pattern):
@@ -223,7 +287,10 @@ def _end(frozen: int, scale: bool, sink: bool, normalizer: str, q_offset: str, l
             if isinstance(x, torch.Tensor) and x.requires_grad:
                 raise ValueError(_NO_BACKWARD)
     # Calls with one formula share a name where they share patterns and functions, too.
-    identity = (call.key, tuple(id(x) for s in state.segments for x in (s.where, s.score)))
+    identity = (
+        call.key, state.offsets_from_tensors, state.scalars_from_tensors,
+        tuple(id(x) for s in state.segments for x in (s.where, s.score)),
+    )  # fmt: skip
     name = _names.get(identity)
     if name is None:
         of_key = hashlib.sha256(repr(call.key).encode()).hexdigest()[:24]
@@ -255,8 +322,10 @@ class _GraphTensor:
 
 
 @constant
-def _order_of_graph_tensors(frozen: int) -> tuple[int, ...]:
-    return tuple(x.n for x in _operands(_table[frozen].call()) if isinstance(x, _GraphTensor))
+def _order_of_graph_operands(frozen: int) -> tuple[tuple[bool, int], ...]:
+    """Of tensors (True) and integers (False) that patterns collected, the numbers in the order of the arguments."""
+    operands = _operands(_table[frozen].call())
+    return tuple((isinstance(x, _GraphTensor), x.n) for x in operands if isinstance(x, (_GraphTensor, _GraphScalar)))
 
 
 _NO_BACKWARD = (
@@ -268,7 +337,8 @@ attend_outside = torch.compiler.disable(
     attend,
     reason="expected where and score to be patterns, functions at module level or functions that come from outside of "
     "the compiled code, but got a bound method, or a function with variables of the compiled code (they are no "
-    "constants of the graph): the call runs outside of it",
+    "constants of the graph): the call runs outside of it, which fullgraph=True forbids; make such a function outside "
+    "of the compiled code, with run-time numbers as hd.scalar and arrays as hd.tensor",
 )
 
 
@@ -282,6 +352,8 @@ def _is_outside(fn: Any, arguments: int) -> bool:
         return any(_is_outside(part, 4) for part in (fn.args[0] if fn.name == "per_head" else fn.args))
     if isinstance(fn, types.MethodType):
         return True
+    if isinstance(fn, (int, float, str)):  # not asked for attributes: torch.compile may hold a symbol
+        return False
     code = getattr(fn, "__code__", None)
     if code is None:
         return False
@@ -333,6 +405,7 @@ def attend_compiling(
     floats: list[Any] = []
     offsets: list[Any] = []
     collected: list[Any] = []
+    scalars: list[Any] = []
     frozen = _begin()
     for s in segments:
         tensors.append(s.k)
@@ -346,13 +419,21 @@ def attend_compiling(
         kind = "none"
         if not (isinstance(s.k_offset, int) and s.k_offset == 0):
             kind = _kind(s.k_offset, "k_offset")
-            offsets.append(s.k_offset)
-        _add(frozen, _freeze(s.where, collected), s.score, shifts, kind, s.scale is not None)
+            offsets.append(s.k_offset.value if isinstance(s.k_offset, Scalar) else s.k_offset)
+        _add(frozen, _freeze(s.where, collected, scalars), s.score, shifts, kind, s.scale is not None)
     q_kind = _kind(q_offset, "q_offset")
-    name = _end(frozen, scale is not None, sink is not None, normalizer, q_kind, return_lse, layout == "bnhd")
-    tensors.extend(dots)
     if q_kind in ("index", "tensor"):
-        offsets.insert(0, q_offset)
+        offsets.insert(0, q_offset.value if isinstance(q_offset, Scalar) else q_offset)
+    single = []
+    for x in offsets:
+        if not isinstance(x, torch.Tensor) or x.dim() == 0:
+            single.append(isinstance(x, torch.Tensor))
+    given_scalars = [isinstance(x.value, torch.Tensor) for x in scalars]
+    name = _end(
+        frozen, scale is not None, sink is not None, normalizer, q_kind, return_lse, layout == "bnhd", tuple(single),
+        tuple(given_scalars),
+    )  # fmt: skip
+    tensors.extend(dots)
     for x in offsets:
         if isinstance(x, torch.Tensor):
             tensors.append(x if x.dim() == 0 else x.long())
@@ -363,8 +444,13 @@ def attend_compiling(
     for s in segments:
         if s.scale is not None:
             floats.append(s.scale)
-    for n in _order_of_graph_tensors(frozen):
-        tensors.append(collected[n])
+    for is_tensor, n in _order_of_graph_operands(frozen):
+        if is_tensor:
+            tensors.append(collected[n])
+        elif given_scalars[n]:
+            tensors.append(scalars[n].value)
+        else:
+            ints.append(scalars[n].value)
     if sink is not None:
         tensors.append(sink)
     results = torch.ops.heddle.attend(tensors, ints, floats, name)

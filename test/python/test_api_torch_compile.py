@@ -248,3 +248,60 @@ def test_arguments_that_have_no_meaning_are_refused(given: dict[str, object], te
 def test_torch_jit_trace_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a call outside of torch"):
         torch.jit.trace(lambda q, k, v: hd.attend(q, k, v), tensors(), check_trace=False)
+
+
+def with_number(q, k, v, n):
+    return hd.attend(q, k, v, where=hd.window(hd.scalar(n), 0))
+
+
+def with_object(q, k, v, n):
+    return hd.attend(q, k, v, where=hd.causal(hd.scalar(n - 3)) | hd.window(left=WIDTH, right=WIDTH))
+
+
+def with_tensor(q, k, v, n):
+    return hd.attend(q, k, v, where=hd.keys([(0, hd.scalar(torch.tensor(n))), 9]) & hd.causal)
+
+
+def with_nested(q, k, v, n):
+    ids = torch.arange(24)[None] // 10
+    own = hd.same(ids, ids) & hd.shift(hd.scalar(n), hd.block(8))
+    return hd.attend(
+        q, k, v, where=own | hd.per_head([hd.causal(hd.scalar(n)), hd.parent(2)]), q_offset=hd.scalar(n)
+    )
+
+
+def with_offsets(q, k, v, n):
+    near = hd.segment(k, v, hd.window(WIDTH, 1), k_offset=torch.tensor(2))
+    return hd.attend(q, segments=[near, hd.segment(k, v, hd.causal, k_offset=n)], q_offset=torch.tensor(1))
+
+
+def with_literal(q, k, v, n):
+    return hd.attend(q, k, v, where=hd.window(n, 0), q_offset=n, k_offset=torch.tensor(3))
+
+
+@pytest.mark.parametrize("f", [with_number, with_object, with_tensor, with_nested, with_offsets, with_literal])
+def test_runtime_integers_inside(f) -> None:
+    args = tensors()
+    run = compiled(f)
+    kept = WIDTH.value
+    try:
+        for n in (3, 7, 1, 9):
+            WIDTH.value = n + 2
+            same(run(*args, n), f(*args, n))
+    finally:
+        WIDTH.value = kept
+
+
+def test_runtime_integers_inside_do_not_recompile() -> None:
+    args = tensors()
+    run = compiled(with_number)
+    run(*args, 2)
+    before = hd.compile_count()
+    for n in (4, 6, 8):
+        run(*args, n)
+    assert hd.compile_count() == before
+
+
+def test_float_of_a_pattern_inside_is_an_error() -> None:
+    with pytest.raises(Exception, match=r"expected an integer hd\.scalar in a pattern, but got a float"):
+        compiled(with_number)(*tensors(), 2.5)

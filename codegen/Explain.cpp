@@ -66,6 +66,8 @@ public:
     return found == values.end() ? otherwise : found->second;
   }
   bool has(const std::string &name) const { return values.count(name) != 0; }
+  /// Callers name theirs: a process may have a runtime beside this library's, with another number.
+  int64_t threads() const { return std::max<int64_t>(has("threads") ? get("threads", 1) : heddle_num_threads(), 1); }
   /// Dimension `dim` of a tensor, which the user may only repeat.
   int64_t dimension(const std::string &name, Value tensor, int64_t dim, int64_t otherwise) const {
     int64_t fixed = cast<RankedTensorType>(tensor.getType()).getDimSize(dim);
@@ -130,7 +132,7 @@ public:
     d = sizes.dimension("d", op.getQ(), 3, 64);
     dv = sizes.dimension("dv", op.getValues()[0], 3, d);
     model = MachineModel::load(typeName(cast<RankedTensorType>(op.getQ().getType()).getElementType()));
-    threads = std::max<int64_t>(sizes.get("threads", heddle_num_threads()), 1);
+    threads = sizes.threads();
   }
 
   json::Object explain() {
@@ -666,7 +668,7 @@ json::Array opsOf(func::FuncOp function, const Sizes &sizes, const std::map<Oper
     const int64_t rows = queries.contains(v) && !keys.contains(v) ? nq : nk;
     return std::array{sizes.get("b", 1), sizes.get("h", 8), rows, d}[static_cast<size_t>(axis)];
   });
-  const int64_t threads = std::max<int64_t>(sizes.get("threads", heddle_num_threads()), 1);
+  const int64_t threads = sizes.threads();
   json::Array ops;
   for (Operation &op : function.getBody().front().without_terminator()) {
     json::Array types;

@@ -206,6 +206,19 @@ std::pair<double, double> roundoff(heddle_dtype dtype) {
   }
 }
 
+/// The largest unit roundoff of the 16-bit values of score regions, 0 where they have none.
+double roundoffOfScores(attn::AttendOp attend) {
+  double most = 0;
+  attend->walk([&](Operation *inner) {
+    for (Type type : inner->getResultTypes()) {
+      if (inner != attend && isa<Float16Type, BFloat16Type>(type)) {
+        most = std::max(most, roundoff(type.isF16() ? HEDDLE_F16 : HEDDLE_BF16).first);
+      }
+    }
+  });
+  return most;
+}
+
 /// Works out the tolerances of one problem.
 class Tolerances {
 public:
@@ -257,11 +270,13 @@ private:
     }
     auto [unit, least] = roundoff(args[cast<BlockArgument>(attend.getQ()).getArgNumber()].dtype);
     double sums = 2e-6 * std::sqrt(keys), logKeys = std::log(std::max(keys, 1.0));
+    double scores = roundoffOfScores(attend);
     auto *data = static_cast<double *>(result.data);
     forEachElement(result, [&, unit = unit, least = least](int64_t flat, const int64_t *index) {
       double row = softmax ? std::fabs(elementAt(lse.view, index)) : INFINITY;
       double score = std::isfinite(row) ? row + logKeys : 0;
-      double relative = sums + 4 * std::ldexp(1.0, -24) * score;
+      // A score next to a tie of a 16-bit type may be rounded to either side: a difference of 2 u of it.
+      double relative = sums + 4 * std::ldexp(1.0, -24) * score + 2 * scores * std::max(score, 1.0);
       // P and the result are rounded to the storage type: 2 u, allowed twice.
       data[flat] = isOut ? (relative + 4 * unit) * magnitude.data[static_cast<size_t>(flat)] + 2 * least
                          : relative + std::ldexp(1.0, -23) * score;

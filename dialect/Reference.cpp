@@ -765,8 +765,12 @@ bool Interpreter::bind(Value argument, const heddle_tensor &view, const std::str
   if (!type.isIntOrIndexOrFloat() || view.rank != 0 || !view.data) {
     return fail("expected " + name + " to be a scalar of rank 0, but got rank " + std::to_string(view.rank));
   }
-  env.scalars[argument] = isa<FloatType>(type) ? Scalar::of(*static_cast<const double *>(view.data))
-                                               : Scalar::of(*static_cast<const int64_t *>(view.data));
+  if (auto number = dyn_cast<FloatType>(type)) {
+    double given = *static_cast<const double *>(view.data);
+    env.scalars[argument] = Scalar::of(number.getWidth() < 32 ? roundTo(number.getFloatSemantics(), given) : given);
+  } else {
+    env.scalars[argument] = Scalar::of(*static_cast<const int64_t *>(view.data));
+  }
   return true;
 }
 

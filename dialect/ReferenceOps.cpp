@@ -441,7 +441,7 @@ private:
       return fail("expected elementwise glue whose sizes are those of its operands, but got another linalg.generic");
     }
     Block &body = op.getRegion().front();
-    ScalarCode code;
+    ScalarCode code(ScalarCode::Halves::Exact);
     std::vector<int64_t> arguments;
     std::vector<std::pair<int64_t, int64_t>> indices; // register, loop
     std::vector<std::pair<int64_t, Scalar>> given;

@@ -277,6 +277,13 @@ ScalarCode::Function ScalarCode::functionOf(Operation *op, int64_t &parameter) {
   return table().lookup(op->getName().getStringRef());
 }
 
+double heddle::roundTo(const llvm::fltSemantics &type, double v) {
+  llvm::APFloat rounded(v);
+  bool loses = false;
+  rounded.convert(type, llvm::APFloat::rmNearestTiesToEven, &loses);
+  return rounded.convertToDouble();
+}
+
 bool ScalarCode::knows(Operation *op) {
   int64_t parameter = 0;
   return op->getNumResults() == 1 && op->getNumRegions() == 0 && op->getNumOperands() <= 3 &&
@@ -327,6 +334,10 @@ bool ScalarCode::add(Operation *op, const std::function<int64_t(Value)> &tensorN
       return false;
     }
     instruction.function = functionOf(op, instruction.parameter);
+    auto type = dyn_cast<FloatType>(op->getResult(0).getType());
+    if (halves == Halves::Rounded && type && type.getWidth() < 32) {
+      instruction.roundedTo = &type.getFloatSemantics();
+    }
   }
   for (Value operand : operands) {
     int64_t from = operandRegister(operand, error);
@@ -351,7 +362,9 @@ void ScalarCode::run(Scalar *file, const ScalarLoad &load) const {
       for (auto [n, from] : llvm::enumerate(instruction.operands)) {
         operands[n] = file[from];
       }
-      file[instruction.result] = instruction.function(operands, instruction.parameter);
+      Scalar result = instruction.function(operands, instruction.parameter);
+      file[instruction.result] =
+          instruction.roundedTo ? Scalar::of(roundTo(*instruction.roundedTo, result.number)) : result;
       continue;
     }
     indices.clear();

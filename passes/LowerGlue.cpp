@@ -10,6 +10,7 @@
 #include "mlir/IR/IRMapping.h"
 #include "passes/KernelSignature.h"
 #include "passes/OpKernel.h"
+#include "passes/ScalarOps.h"
 
 using namespace mlir;
 
@@ -202,6 +203,9 @@ Value Glue::clone(Operation &inner, IRMapping &map, Value col, bool vector) {
     for (Value &v : operands) {
       v = k.splat(v);
     }
+  }
+  if (Value made = emitScalarOp(k.b, k.loc, inner, operands)) {
+    return give(made);
   }
   OperationState state(k.loc, inner.getName(), operands, {}, inner.getAttrs());
   Type type = lowered(inner.getResult(0).getType());

@@ -20,9 +20,7 @@ int runExplain(const ExplainOptions &options) {
     sizes += (sizes.empty() ? "threads=" : ",threads=") + std::to_string(options.threads);
   }
   Progress progress("explaining");
-  char *text = nullptr;
-  check(compiler().explain(spec.text.c_str(), sizes.c_str(), options.json, &text), &spec);
-  std::string out = take(text);
+  std::string out = explain(spec, sizes, options.json);
   if (!options.target.empty()) {
     nlohmann::json kernels = gpuKernels(spec, options.target);
     if (options.json) {

@@ -15,9 +15,7 @@ OperandResolver Explained::argumentResolver() const {
 }
 
 Explained::Explained(const Spec &spec, const std::string &sizes) {
-  char *text = nullptr;
-  check(compiler().explain(spec.text.c_str(), sizes.c_str(), 1, &text), &spec);
-  json = nlohmann::json::parse(take(text));
+  json = nlohmann::json::parse(explain(spec, sizes, true));
   for (const nlohmann::json &segment : json["segments"]) {
     auto parsed = parsePattern(segment.value("pattern", "full"), argumentResolver());
     const Pattern *pattern = std::get_if<Pattern>(&parsed);

@@ -162,11 +162,7 @@ struct Call {
 
 } // namespace
 
-bool isProgram(const Spec &spec) {
-  char *text = nullptr;
-  check(compiler().explain(spec.text.c_str(), "", 1, &text), &spec);
-  return nlohmann::json::parse(take(text)).contains("ops");
-}
+bool isProgram(const Spec &spec) { return nlohmann::json::parse(explain(spec, "", true)).contains("ops"); }
 
 int runProgram(const Spec &spec, const RunOptions &options) {
   const auto began = Clock::now();
@@ -196,7 +192,8 @@ int runProgram(const Spec &spec, const RunOptions &options) {
       {"cached", !kernel.compiled},
       {"time", {{"median_seconds", median}, {"best_seconds", times.front()}, {"runs", times.size()}}}};
   if (!options.json) {
-    line("spec", spec.name + ", " + std::to_string(steps) + " ops, target " + options.target);
+    line("spec",
+         spec.name + ", " + std::to_string(steps) + (steps == 1 ? " op" : " ops") + ", target " + options.target);
     line("sizes", call.sizes);
     line("kernel", (kernel.compiled ? "compiled in " : "from the cache in ") + seconds(compileSeconds));
     if (!kernel.remarks.empty()) {
@@ -209,8 +206,10 @@ int runProgram(const Spec &spec, const RunOptions &options) {
   if (options.check) {
     Progress progress("checking against the reference interpreter");
     bool half = false;
-    for (const nlohmann::json &a : manifest["args"]) {
-      half |= a.value("type", "") == "f16" || a.value("type", "") == "bf16";
+    for (const char *side : {"args", "results"}) {
+      for (const nlohmann::json &slot : manifest[side]) {
+        half |= slot.value("type", "") == "f16" || slot.value("type", "") == "bf16";
+      }
     }
     // There is no tolerance for chains of ops: a few roundings of what is stored between them.
     const double error = call.error(), allowed = half ? 3e-2 : 1e-4;

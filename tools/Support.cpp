@@ -104,6 +104,15 @@ std::string take(char *text) {
   return copy;
 }
 
+std::string explain(const Spec &spec, std::string sizes, bool json) {
+  if (("," + sizes).find(",threads=") == std::string::npos) {
+    sizes += (sizes.empty() ? "threads=" : ",threads=") + std::to_string(heddle_num_threads());
+  }
+  char *text = nullptr;
+  check(compiler().explain(spec.text.c_str(), sizes.c_str(), json, &text), &spec);
+  return take(text);
+}
+
 /// Puts the compiler's build into the cache's keys, without loading it.
 static void identifyCompiler() {
   static const bool done = [] {

@@ -69,6 +69,9 @@ void check(heddle_error *error, const Spec *spec = nullptr);
 /// Frees a malloc'ed string of the C interfaces.
 std::string take(char *text);
 
+/// What the compiler says about a spec, at sizes as "b=1,h=8"; with this process's threads where they name none.
+std::string explain(const Spec &spec, std::string sizes, bool json);
+
 /// The kernel of a spec, from the cache or compiled.
 struct Kernel {
   Kernel(const Spec &spec, const std::string &target);

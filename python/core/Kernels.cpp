@@ -292,7 +292,10 @@ void bindKernels(py::module_ &m) {
     check(error);
     return take(text);
   });
-  m.def("explain", [](const std::string &spec, const std::string &sizes, bool json) {
+  m.def("explain", [](const std::string &spec, std::string sizes, bool json) {
+    if (("," + sizes).find(",threads=") == std::string::npos) {
+      sizes += (sizes.empty() ? "threads=" : ",threads=") + std::to_string(heddle_num_threads());
+    }
     char *text = nullptr;
     check(compiler()->explain(spec.c_str(), sizes.c_str(), json ? 1 : 0, &text));
     return take(text);

@@ -9,6 +9,7 @@
 
 #include "codegen/Compile.h"
 #include "codegen/Compiler.h"
+#include "codegen/Dump.h"
 #include "codegen/Explain.h"
 
 #include <algorithm>
@@ -50,6 +51,9 @@ static heddle_error *compile(const char *spec, const char *target, void **artifa
   return guarded([&]() -> heddle_error * {
     std::string bytes, notes;
     heddle_error *error = compileModule(spec, target, bytes, notes);
+    if (const std::string folder = dumpFolder(); !folder.empty()) {
+      dumpStages(folder, spec, target, notes);
+    }
     if (remarks) {
       *remarks = copyText(notes);
     }

@@ -127,7 +127,7 @@ protected:
 
   // Shared-memory offsets.
   int64_t size = 0, sRow = 0, sPosition = 0, sPartial = 0, sDescriptor = 0, sTable = 0, sRing = 0, partials = 0,
-          sHead = -1, sOut = 0, sWeights = -1, sRelative = -1, sOwner = -1, sScan = -1;
+          sHead = -1, sBlock = -1, sOut = 0, sWeights = -1, sRelative = -1, sOwner = -1, sScan = -1;
   llvm::SmallVector<int64_t> sQuery;
   int64_t stageBytes = 0, keyBytes = 0;
   int64_t blockThreads = 0; ///< that the block's barrier counts
@@ -154,8 +154,17 @@ protected:
   Rows rowsOf(int64_t record, bool keyHead, int64_t d);
   mlir::Value scaleOf(int64_t segment, bool base2);
   ExprScope scope(int64_t segment, mlir::Value query, mlir::Value key);
-  /// Names of the thread.
   void begin(mlir::LLVM::LLVMFuncOp function, mlir::LLVM::GlobalOp sharedMemory);
+  /// Names of the thread: its lane, warp, ..
+  void nameThread(mlir::Value number);
+  bool tight() const;
+  /// Where registers are short: the block's batch, head, part of the columns and split, to shared memory.
+  void keepBlock();
+  /// Names of the thread and the block anew, from there: what was computed from the old ones ends where it was last
+  /// used, and takes no register of the loop in between.
+  void findBlock();
+  /// Positions and numbers of the segments' keys.
+  void findPositions();
   /// Spans of the leading digit that the queries touch, heads (of all batches, several that share a tile counted once)
   /// and blocks of one span of a head; heads of one batch, counted alike; i32.
   struct Extent {

@@ -159,6 +159,7 @@ void GpuKernel::layoutTables() {
       sOwner = 0;
     }
   }
+  sBlock = tight() ? allocate(4 * 4) : -1;
   sPartial = allocate(partials * 16);
   sDescriptor = allocate(int64_t(members.size()) * descriptorWords() * 4);
   sTable = allocate((shape.stages + 1) * shape.keys * 4);
@@ -667,25 +668,51 @@ void GpuKernel::begin(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
   builder.setInsertionPointToStart(function.addEntryBlock(builder));
   args = function.getArgument(0);
   e.smem = LLVM::AddressOfOp::create(builder, e.loc, e.shared, sharedMemory.getSymName());
-  tid = e.threadId();
+  nameThread(e.threadId());
+  heads = slot(1);
+  nq = slot(2);
+}
+
+void GpuKernel::nameThread(Value number) {
+  tid = number;
   lane = e.bitAnd(tid, 31);
   warp = e.shr(tid, 5);
   quad = e.bitAnd(tid, 3);
   group8 = e.shr(lane, 2);
-  heads = slot(1);
-  nq = slot(2);
+}
+
+/// Whether the accumulators leave no registers for what the end alone needs.
+bool GpuKernel::tight() const { return shape.columns > 128; }
+
+void GpuKernel::keepBlock() {
+  if (!tight()) {
+    return;
+  }
+  e.ifThen(e.eq(tid, 0), [&] {
+    for (auto [n, v] : llvm::enumerate(Values{e.narrow(b), e.narrow(h), chunk, split})) {
+      e.storeShared(v, e.k(sBlock + 4 * int64_t(n)), 4);
+    }
+  });
+}
+
+void GpuKernel::findBlock() {
+  if (!tight()) {
+    return;
+  }
+  nameThread(e.threadIdAgain());
+  auto kept = [&](int64_t n) { return e.loadShared(e.i32, e.k(sBlock + 4 * n), 4); };
+  b = e.wide(kept(0));
+  h = e.wide(kept(1));
+  chunk = kept(2);
+  split = kept(3);
 }
 
 Value GpuKernel::emitRows() {
   SmallVector<Value> corner;
   Value sub, valid, head;
   decodeBlock(corner, sub);
-  for (int64_t g : segmentsUsed) {
-    Source source;
-    source.kOffset = batchNumber(sig.kOffsetSlot(g));
-    source.count = slot(sig.argSlot(sig.segments[g].v) + 3);
-    sources.push_back(std::move(source));
-  }
+  keepBlock();
+  findPositions();
   Value position = emitPositions(sub, corner, valid, head);
   Value row = e.mul(e.remu(tid, shape.rows), 4);
   Value queryRow = e.narrow(e.sub(position, qOffset));
@@ -701,6 +728,16 @@ Value GpuKernel::emitRows() {
   }
   e.barrier();
   return reduced(0, true);
+}
+
+void GpuKernel::findPositions() {
+  sources.clear();
+  for (int64_t g : segmentsUsed) {
+    Source source;
+    source.kOffset = batchNumber(sig.kOffsetSlot(g));
+    source.count = slot(sig.argSlot(sig.segments[g].v) + 3);
+    sources.push_back(std::move(source));
+  }
 }
 
 void GpuKernel::emitSources() {
@@ -727,6 +764,7 @@ void GpuKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
   Value anyPosition = emitRows();
   e.ifThen(e.lt(anyPosition, kFar), [&] {
     Values state = compute(anyPosition);
+    findBlock();
     if (storesState) {
       return storeState(state);
     }

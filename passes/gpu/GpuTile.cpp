@@ -302,11 +302,14 @@ Values GpuKernel::dotOfPairs(size_t source, size_t number, Value table) {
 
 /// The segments' scores differ in nothing but the rows of keys, which lie in the stage.
 bool GpuKernel::scoresAlike() {
+  if (!fused) {
+    return false; // a segment may have no dot
+  }
   const DotSource &first = sig.segments[segmentsUsed[0]].dots[0];
-  return fused && llvm::all_of(segmentsUsed, [&](int64_t g) {
-           const DotSource &dot = sig.segments[g].dots[0];
-           return dot.q == first.q && dot.d == first.d && !dotBySums(shape, dot);
-         });
+  return llvm::all_of(segmentsUsed, [&](int64_t g) {
+    const DotSource &dot = sig.segments[g].dots[0];
+    return dot.q == first.q && dot.d == first.d && !dotBySums(shape, dot);
+  });
 }
 
 /// Scores of one segment's tile: in base 2 unless the scale is fused, natural where weights are no exponentials.

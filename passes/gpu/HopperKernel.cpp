@@ -615,6 +615,7 @@ Value HopperKernel::emitFast() {
   Values state = initialState(), before = state;
   SmallVector<Type> types(state.size(), e.f32);
   state = e.ifElse(e.lt(e.k(0), tiles), types, [&] { return pipeline(before); }, [&] { return before; });
+  findBlock();
   bool dead = scored();
   for (size_t m = 0; m < members.size(); ++m) {
     dead |= maskable(m);
@@ -656,6 +657,10 @@ Value HopperKernel::emitFast() {
 
 /// GpuKernel's program by the consumers' threads.
 void HopperKernel::emitSlow() {
+  findBlock();
+  if (tight()) {
+    findPositions();
+  }
   layoutSlow();
   slow = true;
   blockThreads = kConsumers;

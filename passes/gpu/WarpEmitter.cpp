@@ -69,6 +69,12 @@ Value WarpEmitter::barrierAny(Value predicate) {
 }
 
 Value WarpEmitter::threadId() { return NVVM::ThreadIdXOp::create(b, loc, i32); }
+Value WarpEmitter::threadIdAgain() {
+  return LLVM::InlineAsmOp::create(b, loc, TypeRange{i32}, ValueRange{}, "mov.u32 $0, %tid.x;", "=r,~{memory}",
+                                   /*has_side_effects=*/true, /*is_align_stack=*/false, LLVM::TailCallKind::None,
+                                   LLVM::AsmDialectAttr(), ArrayAttr())
+      .getRes();
+}
 Value WarpEmitter::blockId() { return NVVM::BlockIdXOp::create(b, loc, i32); }
 
 Value WarpEmitter::shuffleXor(Value v, int64_t mask) {

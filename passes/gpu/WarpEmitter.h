@@ -67,6 +67,8 @@ public:
   //===--- The warp -----------------------------------------------------------===//
 
   mlir::Value threadId();
+  /// The thread's number as a value of its own, which no expression of an earlier one is taken for.
+  mlir::Value threadIdAgain();
   mlir::Value blockId();
   mlir::Value shuffleXor(mlir::Value v, int64_t mask);
   /// Whether any lane's predicate holds.

@@ -103,10 +103,14 @@ def test_lengths(nk: int, where: str) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("where", ["causal", "window(20, 0)", "stride(9)", "grid(8, window(1, 1), full)"])
-def test_dead_keys_do_not_reach_a_row(where: str, value: float) -> None:
+@pytest.mark.parametrize(
+    ("where", "d"),
+    [*((w, 32) for w in ("causal", "window(20, 0)", "stride(9)", "grid(8, window(1, 1), full)")),
+     ("causal & (window(20, 0) | stride(9))", 256)],
+)  # fmt: skip
+def test_dead_keys_do_not_reach_a_row(where: str, d: int, value: float) -> None:
     g = torch.Generator().manual_seed(2)
-    q, k, v = (torch.randn(1, 2, 260, 32, generator=g).to(torch.bfloat16) for _ in range(3))
+    q, k, v = (torch.randn(1, 2, 260, d, generator=g).to(torch.bfloat16) for _ in range(3))
     v[:, :, 200] = value
     k[:, :, 201] = value
     compare(q, k, v, where, dtype="bf16", q_offset=0)
@@ -133,7 +137,7 @@ def hot(where: str, d: int, kind: str = "bf16") -> str:
 @pytest.mark.parametrize(
     "where",
     ["full", "causal", "causal & window(1023, 0)", "window(255, 0, dilation = 8)", "causal & stride(128)",
-     "grid(256, neighborhood(80, 256), neighborhood(80, 256))"],
+     "grid(256, neighborhood(80, 256), neighborhood(80, 256))", "causal & (window(63, 0) | stride(64))"],
 )  # fmt: skip
 def test_hot_kernels_assemble(where: str, d: int, tmp_path: Path) -> None:
     """No spills, no serialised products, the registers that the block's warpgroups share."""
@@ -147,9 +151,7 @@ def test_hot_kernels_assemble(where: str, d: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "serialized" not in done.stderr, done.stderr
     assert "warning" not in done.stderr, done.stderr
-    # At d = 256 kernels of lattices give up a few registers.
-    spilled = [int(n) for n in re.findall(r"(\d+) bytes spill stores", done.stderr)]
-    assert max(spilled) <= (48 if d == 256 and ("dilation" in where or "stride" in where) else 0), done.stderr
+    assert all(int(n) == 0 for n in re.findall(r"(\d+) bytes spill", done.stderr)), done.stderr
     used = re.search(r"heddle_tma_0.*?Used (\d+) registers", done.stderr, re.S)
     assert used and int(used.group(1)) <= 168, done.stderr
     kernel = kernels["heddle_tma_0"]

@@ -16,6 +16,7 @@ PATTERNS = [
     "full",
     "causal",
     "window(50, 3)",
+    "window(63, 0)",
     "stride(7)",
     "causal & (window(15, 0) | stride(16))",
     "block(48) | keys([0 to 5])",

@@ -47,6 +47,15 @@ def test_all_lengths_with_one_kernel(dtype: str, where: str) -> None:
             compare_problem(cases.Problem(nq, nk, 40, 24, dtype, 2, "plain", where, "end", b=1))
 
 
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize(
+    "where", ["window(127, 0)", "window(40, 0)", "window(7, 31)", "causal & window(70, 9) & stride(3)"]
+)
+def test_groups_of_keys_that_few_columns_see(dtype: str, where: str) -> None:
+    for d in (40, 64, 200):  # 200 in two parts
+        compare_problem(cases.Problem(333, 350, d, 24, dtype, 2, "plain", where, "five", b=1))
+
+
 @pytest.mark.parametrize("name", ["f32", "f16"])
 def test_numpy_inputs_and_negative_strides(name: str) -> None:
     rng = np.random.default_rng(0)

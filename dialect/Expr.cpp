@@ -91,7 +91,7 @@ int64_t floorModulo(int64_t a, int64_t b) {
 int64_t shiftLeft(int64_t a, int64_t n) {
   return n < 0 || n > 63 ? 0 : static_cast<int64_t>(static_cast<uint64_t>(a) << n);
 }
-int64_t shiftRight(int64_t a, int64_t n) { return n < 0 || n > 63 ? (a < 0 ? -1 : 0) : a >> n; }
+int64_t shiftRight(int64_t a, int64_t n) { return n < 0 || n > 63 ? 0 : a >> n; }
 
 int64_t toInt(double v) {
   if (std::isnan(v)) {

@@ -197,7 +197,7 @@ struct ExprEnv {
 };
 
 /// Evaluates in 64-bit integers (which wrap) and doubles; booleans are 0 and 1.
-/// Division of integers by zero gives 0, and so does the modulus.
+/// Division of integers by zero gives 0, and so do the modulus and shifts by less than 0 or by more than 63.
 double evaluate(const Expr &e, const ExprEnv &env);
 /// The same as an integer (exact past 2^53; floats are cut off) and as a truth value.
 int64_t evaluateInt(const Expr &e, const ExprEnv &env);

@@ -542,14 +542,13 @@ Value ExprEmitter::compute(const Expr &expr) {
       x = e.splat(x);
       y = e.splat(y);
     }
-    // Bits shifted out are gone: 0 from the left, the sign from the right, as evaluate() has it.
+    // Shifts that processors do not know give 0, as evaluate() has it.
     int64_t width = Emitter::elementType(y).getIntOrFloatBitWidth();
     Value inside = e.cmp(arith::CmpIPredicate::ult, y, e.constant(y.getType(), width));
-    y = e.select(inside, y, e.constant(y.getType(), width - 1));
-    if (n.kind == ExprKind::Shr) {
-      return arith::ShRSIOp::create(e.b, e.loc, x, y);
-    }
-    return e.select(inside, arith::ShLIOp::create(e.b, e.loc, x, y), e.constant(x.getType(), int64_t(0)));
+    Value zero = e.constant(x.getType(), int64_t(0)), count = e.select(inside, y, e.constant(y.getType(), int64_t(0)));
+    Value shifted = n.kind == ExprKind::Shr ? arith::ShRSIOp::create(e.b, e.loc, x, count).getResult()
+                                            : arith::ShLIOp::create(e.b, e.loc, x, count).getResult();
+    return e.select(inside, shifted, zero);
   }
   case ExprKind::Lt:
   case ExprKind::Le:

@@ -173,7 +173,12 @@ class _Emitter:
         if op == "mod":  # the floor modulus
             quotient = self.line(f"arith.floordivsi {x}, {args[1]} : index", "index")
             product = self.line(f"arith.muli {quotient}, {args[1]} : index", "index")
-            return self.line(f"arith.subi {x}, {product} : index", "index")
+            rest = self.line(f"arith.subi {x}, {product} : index", "index")
+            if node.args[1].op == "const":
+                return rest
+            zero = self.constant(0, "int")
+            undefined = self.line(f"arith.cmpi eq, {args[1]}, {zero} : index", "i1")
+            return self.line(f"arith.select {undefined}, {zero}, {rest} : index", "index")
         if op == "neg" and kind == "float":
             return self.line(f"arith.negf {x} : f32", "f32")
         if op == "neg":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -293,10 +295,10 @@ def _shift(a: np.ndarray, n: np.ndarray, left: bool) -> np.ndarray:
     return np.where(inside, a << amount if left else a >> amount, 0)
 
 
-# Beside each: floor division by 0 is 0, and so are shifts by a negative number or by more than 63.
+# Beside each: floor division and modulus by 0 are 0, and so are shifts by a negative number or by more than 63.
 INTEGER_SCORES = {
     "divide": (lambda i, j, t: i // j, lambda i, j, t: np.where(j != 0, i // np.where(j == 0, 1, j), 0)),
-    "remainder": (lambda i, j, t: j % (i - 3), lambda i, j, t: np.where(i != 3, j % np.where(i == 3, 1, i - 3), j)),
+    "remainder": (lambda i, j, t: j % (i - 3), lambda i, j, t: np.where(i != 3, j % np.where(i == 3, 1, i - 3), 0)),
     "table": (lambda i, j, t: (i - 9) // t, lambda i, j, t: np.where(t != 0, (i - 9) // np.where(t == 0, 1, t), 0)),
     "selected": (
         lambda i, j, t: hd.select(t > 0, i // t, j),
@@ -304,6 +306,7 @@ INTEGER_SCORES = {
     ),
     "left": (lambda i, j, t: (1 << (j - 5)) % 97, lambda i, j, t: _shift(np.int64(1), j - 5, True) % 97),
     "right": (lambda i, j, t: (i + 40) >> t, lambda i, j, t: _shift(i + 40, t, False)),
+    "of negatives": (lambda i, j, t: (i - 40) >> t, lambda i, j, t: _shift(i - 40, t, False)),
 }
 
 
@@ -322,6 +325,23 @@ def test_integer_arithmetic_has_a_result_for_all_operands(name: str) -> None:
     np.testing.assert_allclose(out[0], p @ v[0] / p.sum(-1, keepdims=True), atol=3e-6)
 
 
+def test_integer_arithmetic_is_one_in_masks_and_scores() -> None:
+    """A mask, and the same numbers made a score of -inf where they are 0."""
+    q, k, v = (x.numpy() for x in tensors(33, (1, 1, 30, 8), (1, 1, 90, 8), (1, 1, 90, 8)))
+    codes = (
+        lambda i, j: j % (i - 5),
+        lambda i, j: (i - 9) // (j - 4) + (i - 9) % (j - 4),
+        lambda i, j: (i - 9) >> (j - 6),
+        lambda i, j: (i - 9) << (j - 6),
+    )
+    for code in codes:
+        masked = hd.attend(q, k, v, where=lambda b, h, i, j, code=code: code(i, j) != 0, q_offset=0)
+        scored = hd.attend(
+            q, k, v, score=lambda s, b, h, i, j, code=code: hd.select(code(i, j) != 0, s, -math.inf), q_offset=0
+        )
+        np.testing.assert_allclose(masked, scored, atol=2e-6)
+
+
 @pytest.mark.parametrize("shift", ["left", "right"])
 def test_shifts_in_masks_have_a_result_for_all_operands(shift: str) -> None:
     q, k, v = (x.numpy() for x in tensors(32, (1, 1, 20, 8), (1, 1, 90, 8), (1, 1, 90, 8)))
@@ -330,10 +350,7 @@ def test_shifts_in_masks_have_a_result_for_all_operands(shift: str) -> None:
         q, k, v, where=lambda b, h, i, j: ((1 << (j - 9)) if left else ((i - 9) >> (j - 9))) % 3 == 1, q_offset=0
     )
     i, j = np.ogrid[:20, :90]
-    outside = (j < 9) | (j > 72)
-    bits = (
-        _shift(np.int64(1), j - 9, True) if left else np.where(outside, (i - 9) >> 63, (i - 9) >> np.clip(j - 9, 0, 63))
-    )
+    bits = _shift(np.int64(1), j - 9, True) if left else _shift(i - 9, j - 9, False)
     s = np.where(bits % 3 == 1, np.einsum("id,jd->ij", q[0, 0].astype(float), k[0, 0]) / np.sqrt(8), -np.inf)
     with np.errstate(invalid="ignore"):
         p = np.nan_to_num(np.exp(s - s.max(-1, keepdims=True)))

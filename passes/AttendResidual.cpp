@@ -8,6 +8,7 @@
 
 #include "dialect/ListKeys.h"
 #include "passes/AttendTiler.h"
+#include "passes/IntervalTable.h"
 
 using namespace mlir;
 
@@ -27,8 +28,10 @@ static void collectHoistable(const Expr &x, SmallVectorImpl<Expr> &out) {
     }
     return;
   }
-  for (const Expr &arg : x->args) {
-    collectHoistable(arg, out);
+  // The ends of a long list of intervals are a table.
+  std::optional<IntervalTable> table = intervalTableOf(x);
+  for (const Expr &part : table ? table->rest : x->args) {
+    collectHoistable(part, out);
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include "passes/BoxTest.h"
 
+#include "passes/IntervalTable.h"
+
 #include "llvm/ADT/DenseMap.h"
 
 using namespace mlir;
@@ -43,6 +45,9 @@ private:
       Value v = emitExpr(e, x, uniform);
       return {v, v};
     }
+    if (std::optional<IntervalTable> table = intervalTableOf(x); table && known.most(table->x)) {
+      return intervals(*table);
+    }
     const Expr &a = x->args[0], b = x->args.size() > 1 ? x->args[1] : Expr();
     switch (x->kind) {
     case ExprKind::And:
@@ -64,6 +69,19 @@ private:
     default:
       return negated(equal(range(a), range(b))); // Ne
     }
+  }
+
+  /// Between two neighboring ends all integers are alike.
+  Truth intervals(const IntervalTable &table) {
+    Between x = range(table.x);
+    Value first = emitEndsUpTo(e, uniform.module, table.ends, x.first);
+    Value same = e.eq(first, emitEndsUpTo(e, uniform.module, table.ends, x.last)), odd = e.toInt(first, e.i1);
+    Truth all{e.either(e.flip(same), odd), e.both(same, odd)};
+    for (const Expr &other : table.rest) {
+      Truth t = truth(other);
+      all = {e.either(all.may, t.may), e.either(all.must, t.must)};
+    }
+    return all;
   }
 
   Truth negated(Truth t) { return {e.flip(t.must), e.flip(t.may)}; }

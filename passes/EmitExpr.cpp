@@ -3,6 +3,7 @@
 #include "passes/EmitExpr.h"
 
 #include "passes/EmitDraws.h"
+#include "passes/IntervalTable.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
 
@@ -112,6 +113,7 @@ private:
   Value index(const Expr &arg, const OperandRecord &record, size_t dim);
   Value size(const OperandRecord &record, int64_t fromBack);
   Value search(const ExprNode &n);
+  Value intervals(const Expr &expr);
   Value asInt(Value v) { return Emitter::elementType(v).isInteger(64) ? v : e.toInt(v, e.i64); }
   Value asFloat(Value v);
   Value asBool(Value v);
@@ -230,6 +232,20 @@ Value ExprEmitter::search(const ExprNode &n) {
     Value hit = e.both(e.lt(t, hi), e.eq(entry(t), x));
     return Values{e.either(v[0], lanes ? e.splat(hit) : hit)};
   })[0];
+}
+
+/// A disjunction of many intervals, by their table; null for everything else. GPU kernels have no data of their own.
+Value ExprEmitter::intervals(const Expr &expr) {
+  std::optional<IntervalTable> table = e.target.width > 1 ? intervalTableOf(expr) : std::nullopt;
+  if (!table) {
+    return {};
+  }
+  Value count = emitEndsUpTo(e, scope.module, table->ends, asInt(emit(table->x)));
+  Value holds = e.toInt(count, e.i1); // where it is odd
+  for (const Expr &other : table->rest) {
+    holds = e.either(holds, asBool(emit(other)));
+  }
+  return holds;
 }
 
 Value ExprEmitter::load(const ExprNode &n) {
@@ -454,6 +470,9 @@ Value ExprEmitter::compute(const Expr &expr) {
     return size(scope.operands[n.args[0]->value], n.args[1]->value);
   default:
     break;
+  }
+  if (Value member = intervals(expr)) {
+    return member;
   }
   SmallVector<Value> v;
   for (const Expr &arg : n.args) {

@@ -110,3 +110,15 @@ func.func @matrix(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor
        operands(tensor<?x?xf32>) -> tensor<?x8x?x64xf32>
   return %o : tensor<?x8x?x64xf32>
 }
+
+// -----
+
+// Many intervals of one integer are a table and a bisection, not a comparison each.
+// CHECK: llvm.mlir.global internal constant @[[TABLE:attend_ends_.*_table]]({{.*}}) {{.*}}!llvm.array<127 x i64>
+// CHECK: func.func private @attend_ends_
+// CHECK: llvm.mlir.addressof @[[TABLE]]
+func.func @long_list(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32> {
+  %o = attn.attend %q segment(%k, %v) where(keys([1, 5, 9, 20, 23, 29, 34, 41, 47, 58, 63, 71, 77, 90, 99, 120, 131, 140, 151, 163, 170, 181, 192, 200, 211, 222, 230, 240, 251, 262, 275, 281, 293, 300]))
+    : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}

@@ -355,3 +355,26 @@ def test_shifts_in_masks_have_a_result_for_all_operands(shift: str) -> None:
     with np.errstate(invalid="ignore"):
         p = np.nan_to_num(np.exp(s - s.max(-1, keepdims=True)))
     np.testing.assert_allclose(out[0, 0], p @ v[0, 0] / np.maximum(p.sum(-1, keepdims=True), 1e-9), atol=3e-6)
+
+
+def scattered(seed: int, count: int, lo: int, hi: int) -> list[int]:
+    return sorted(int(x) for x in np.random.default_rng(seed).choice(np.arange(lo, hi), count, replace=False))
+
+
+# Conditions with more intervals of one integer than are compared one by one.
+LONG_LISTS = {
+    "offsets": f"offsets({scattered(0, 70, -40, 500)})",
+    "complement": f"~offsets({scattered(1, 60, -20, 300)}) & window(220, 9)",
+    "keys": f"causal & keys({scattered(2, 60, 0, 330)})",
+    "queries": f"queries({scattered(3, 50, 0, 330)}) - window(5, 0)",
+    "intervals": " | ".join(f"causal({n}) - causal({n + 3})" for n in scattered(4, 40, -30, 400)[::2]),
+    "blocks": f"coarse(3, offsets({scattered(5, 40, -9, 90)})) - stride(4)",
+    "heads": f"per_head([offsets({scattered(6, 40, 0, 300)}), keys({scattered(7, 45, 0, 330)})])",
+    "both sides": f"offsets({scattered(8, 50, 0, 300)}) & keys({scattered(9, 90, 0, 330)}) | global_tokens([0 to 2])",
+}
+
+
+@pytest.mark.parametrize("name", LONG_LISTS)
+def test_long_lists_of_intervals(name: str) -> None:
+    q, k, v = tensors(34, (1, 2, 290, 16), (1, 2, 330, 16), (1, 2, 330, 24))
+    compare(q, k, v, LONG_LISTS[name], q_offset=17, label=name)

@@ -125,7 +125,9 @@ bool TextParser::atEnd() {
 
 void TextParser::expectEnd() {
   if (!atEnd()) {
-    failExpected("the end of the text");
+    const std::string word = peekWord();
+    const bool spelled = word == "and" || word == "or" || word == "not";
+    failExpected(spelled ? "&, |, - or the end of the text" : "the end of the text");
   }
 }
 
@@ -139,9 +141,16 @@ std::string TextParser::describeNext() {
       ++end;
     }
   }
-  std::string token = text.substr(pos, end - pos);
-  if (!std::isprint(static_cast<unsigned char>(token[0]))) {
-    return "byte " + std::to_string(static_cast<unsigned char>(token[0]));
+  // A letter beyond ASCII is shown as a whole.
+  auto lead = static_cast<unsigned char>(text[pos]);
+  size_t length = lead >= 0xF0 && lead < 0xF8 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC2 ? 2 : 1;
+  auto continues = [&](char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; };
+  bool whole = length > 1 && lead < 0xF8 && pos + length <= text.size() &&
+               std::all_of(text.begin() + static_cast<ptrdiff_t>(pos) + 1,
+                           text.begin() + static_cast<ptrdiff_t>(pos + length), continues);
+  std::string token = text.substr(pos, whole ? length : end - pos);
+  if (!whole && !std::isprint(lead)) {
+    return "byte " + std::to_string(lead);
   }
   return "'" + token + "'";
 }

@@ -204,7 +204,8 @@ private:
     if (isTorch(value)) {
       refuseGrad(value, name);
     }
-    PyObject *f = PyNumber_Float(value.ptr());
+    // A text is no number, though float() takes one.
+    PyObject *f = PyUnicode_Check(value.ptr()) || PyBytes_Check(value.ptr()) ? nullptr : PyNumber_Float(value.ptr());
     if (!f) {
       PyErr_Clear();
       throw py::type_error("expected a number for " + name + ", but got " +

@@ -327,7 +327,14 @@ class Pattern:
         numpy.ndarray
             Booleans ``[nq, nk]``.
         """
-        return self._core.mask(*_places_of(nq, nk, q_offset, k_offset, b, h), self._values(tensors))
+        places = _places_of(nq, nk, q_offset, k_offset, b, h)
+        try:
+            return self._core.mask(*places, self._values(tensors))
+        except MemoryError:
+            raise MemoryError(
+                f"expected a mask that fits the memory, but got one of {places[0]} x {places[1]} pairs; "
+                "P.count counts them without it"
+            ) from None
 
     def count(
         self, nq: int, nk: int | None = None, q_offset: Any = 0, h: int = 0, *, b: int = 0, k_offset: int = 0,

@@ -230,7 +230,12 @@ def run_traced(fn: Callable[..., Any], kind: str, dots: builtins.int = 1) -> Tra
     _check_parameters(fn, kind, len(args))
     with torch_mode():
         result = fn(*args)
+    what = "condition" if kind == "mask" else "number"
+    if result is None:
+        raise TypeError(f"expected a {kind} function that returns a {what}, but got None; does it lack a return?")
     root = as_traced(result)
+    if kind == "mask" and root.type == "float":
+        raise TypeError("expected a mask function that returns a condition, but got a float; write x != 0, or score=")
     captures = _captures(root)
     root, structure = _finish(root, captures)
     trace = Trace(root, captures, structure)

@@ -327,6 +327,8 @@ ERRORS = [
         {"where": hd.keys(list(range(0, 40000, 3)) + list(range(1, 40000, 7)))}, ValueError,
         r"take at most 20000 operations, but got \d+; a long list can be a run-time one, as in keys\(%flags\)",
     ),
+    ({"scale": "1"}, TypeError, "expected a number for scale, but got str"),
+    ({"score": lambda s, b, h, i, j: None}, TypeError, "expected a score function that returns a number, but got None"),
     ({"max_waste": "much"}, TypeError, "expected a number for max_waste, but got str"),
     (
         {"score": lambda s, b, h, i, j: s + hd.tensor(np.zeros(5, np.float32))[5]}, IndexError,

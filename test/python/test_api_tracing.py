@@ -388,6 +388,8 @@ def test_float_literals_round_trip() -> None:
         (lambda b, h, i, j: torch.fft.fft(i), TypeError, "can be traced"),
         (lambda b, h, i, j: torch.zeros(3) > i, TypeError, "expected a scalar"),
         (lambda b, h, i, j: "yes", TypeError, "expected a number"),
+        (lambda b, h, i, j: None, TypeError, "returns a condition, but got None"),
+        (lambda b, h, i, j: i * 0.5, TypeError, "returns a condition, but got a float"),
     ],
 )
 def test_what_cannot_be_traced_is_refused(fn, error, text: str) -> None:

@@ -28,6 +28,10 @@ void AttendTiler::emitFlush(int64_t n) {
   c.pitch = e.c(columnPitch());
   emitRanges(u, n, c);
   bool scored = isScored(s.segment);
+  if (mayLeak(s)) {
+    auto leaks = [&] { e.store(e.c(1), in(u, fLeaks), 8); };
+    scored ? leaks() : e.ifThen(c.masked, leaks);
+  }
   // Dots find the greatest score of each lane where nothing is to change it.
   Value tops = in(u, fTops), unused = in(u, fUnusedTops);
   e.loop(e.c(0), e.c(kLanes), vl,
@@ -121,63 +125,33 @@ Value AttendTiler::newKeys(const Uniform &u, const Stratum &s) {
 /// queries are.
 void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
   Value record = in(u, fFetch), rows = e.load(e.i64, in(u, fRowsAhead), 8), toNext = e.load(e.i64, in(u, fToNext), 8);
-  Value none = e.c(0);
-  struct Kind {
-    int64_t table;
-    Value away, count;
+  e.store(e.c(0), in(u, fRowsAhead), 8); // once a tile
+  int64_t kinds = 0;
+  auto kind = [&](int64_t table, Value away, Value rows) {
+    Value at = e.at(record, 8 + kinds++ * fetch::kKindBytes);
+    e.store(in(u, table), e.at(at, fetch::kTable), 8);
+    e.store(away, e.at(at, fetch::kAway), 8);
+    e.store(rows, e.at(at, fetch::kRows), 8);
   };
-  SmallVector<Kind> kinds;
-  e.store(none, in(u, fRowsAhead), 8); // once a tile
+  auto away = [&](int64_t stride) { return e.mul(toNext, e.load(e.i64, in(u, stride), 8)); };
+  kind(fRows, e.load(e.i64, in(u, fQueriesAway), 8), rows);
+  if (direct) {
+    kind(fOutRows, e.c(0), rows);
+  }
+  Value wanted = e.select(e.lt(e.c(0), rows), e.c(kinds), e.c(0));
   // Values that are read for this tile alone are asked for by each other, but the first.
   Value fresh = e.load(e.i64, in(u, fNewKeys), 8), asked = e.min(fresh, c.count);
-  e.store(e.max(e.sub(fresh, c.count), none), in(u, fNewKeys), 8);
-  if (c.once) {
-    asked = e.select(c.once, e.min(e.c(2 * kNarrowKeys), c.count), asked);
-  }
+  e.store(e.max(e.sub(fresh, c.count), e.c(0)), in(u, fNewKeys), 8);
+  kind(fValueTable, e.c(0), c.once ? e.select(c.once, e.c(2 * kNarrowKeys), asked) : asked);
   Value few = longStrata[n] ? onlyTile(u) : e.constant(e.i1, int64_t(1));
-  kinds.push_back({fValueTable, none, e.select(few, asked, none)});
   if (longStrata[n] && c.ahead) {
     // So are the next chunk's keys, if they lie as these do.
-    kinds.push_back({fKeyTable[0], c.ahead, e.select(few, c.count, none)});
+    kind(fKeyTable[0], c.ahead, e.select(few, c.count, e.c(0)));
   }
-  Value moved = e.select(c.far, c.count, none);
-  auto away = [&](int64_t stride) { return e.mul(toNext, e.load(e.i64, in(u, stride), 8)); };
-  kinds.push_back({fKeyTable[0], away(fKeyStride[0]), moved});
-  kinds.push_back({fValueTable, away(fValueStride), moved});
-  kinds.push_back({fRows, e.load(e.i64, in(u, fQueriesAway), 8), rows});
-  if (direct) {
-    kinds.push_back({fOutRows, none, rows});
-  }
-  // A register of each kind in turn.
-  Value most = none;
-  for (const Kind &kind : kinds) {
-    most = e.max(most, kind.count);
-  }
-  Value found = e.loop(none, most, vl, {none}, [&](Value t, ValueRange before) {
-    Value number = before[0];
-    for (const Kind &kind : kinds) {
-      Value from = e.select(e.lt(t, kind.count), t, none);
-      Value row = e.load(e.vec(e.i64), e.at(in(u, kind.table), e.mul(from, 8)), 8);
-      e.store(e.add(row, e.splat(kind.away)), e.at(record, e.add(e.mul(number, 8), fetch::kRows)), 8);
-      number = e.add(number, e.max(e.min(e.sub(kind.count, t), e.c(vl)), none));
-    }
-    return Values{number};
-  })[0];
-  // The columns of all groups ask for like shares.
-  Value parts = e.mul(found, fetch::partsOf(sig.dv * bytes()));
-  e.store(parts, e.at(record, fetch::kParts), 8);
-  e.store(none, e.at(record, fetch::kShare), 8);
-  e.store(none, e.at(record, fetch::kNext), 8);
-  e.ifThen(e.lt(none, parts), [&] {
-    Value groups = e.floorDiv(e.add(c.count, kKeyGroup - 1), kKeyGroup);
-    Value columns = e.loop(none, groups, 1, {e.c32(0)}, [&](Value g, ValueRange sum) {
-      Value at = e.at(c.groups, e.mul(g, 8));
-      Value width = e.sub(e.load(e.i32, e.at(at, 4), 4), e.load(e.i32, at, 4));
-      return Values{e.add(sum[0], e.max(width, e.c32(0)))};
-    })[0];
-    Value of = e.max(e.toInt(columns, e.i64), e.c(1));
-    e.store(e.floorDiv(e.add(parts, e.add(of, -1)), of), e.at(record, fetch::kShare), 8);
-  });
+  wanted = e.select(few, e.c(kinds), wanted);
+  kind(fKeyTable[0], away(fKeyStride[0]), c.count);
+  kind(fValueTable, away(fValueStride), c.count);
+  e.store(e.select(c.far, e.c(kinds), wanted), record, 8);
 }
 
 /// S := K Q of one dot.
@@ -212,9 +186,7 @@ void AttendTiler::emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk 
     if (dot == 0) {
       setFetch(u, n, c);
     } else {
-      for (int64_t word : {fetch::kParts, fetch::kShare, fetch::kNext}) {
-        e.store(e.c(0), in(u, fFetch + word), 8);
-      }
+      e.store(e.c(0), in(u, fFetch), 8);
     }
     Values more(operands);
     more.push_back(in(u, fFetch));

@@ -315,14 +315,17 @@ void AttendTiler::emitStrata(const Uniform &u, const Strata &group, Value split,
     visit();
     return;
   }
-  // Where acc is not finite, perhaps by a value that some lane may not see, the tile is done again with care.
+  // Where some pair was dead and acc is not finite, perhaps by a value that some lane may not see, the tile is done
+  // again with care.
   scf::WhileOp::create(
       builder, e.loc, TypeRange{e.i64}, ValueRange{e.c(0)},
       [&](OpBuilder &, Location, ValueRange v) {
         e.store(v[0], in(u, fCareful), 8);
+        e.store(e.c(0), in(u, fLeaks), 8);
         visit();
+        Value leaks = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fLeaks), 8), e.c(0));
         Value again = e.ifElse(
-            e.eq(v[0], e.c(0)), e.i1, [&] { return Values{notFinite(u)}; },
+            e.both(leaks, e.eq(v[0], e.c(0))), e.i1, [&] { return Values{notFinite(u)}; },
             [&] { return Values{e.constant(e.i1, int64_t(0))}; })[0];
         scf::ConditionOp::create(builder, e.loc, again, ValueRange{e.c(1)});
       },

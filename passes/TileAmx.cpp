@@ -155,12 +155,8 @@ void TileBody::dotsTiles(int64_t fetch) {
         });
       }
       if (part.fresh && fetch > 0) {
-        auto [first, end] = rangeOf(group);
-        Asked asked = takeAsked(sub(end, first));
-        ifThen(lt(asked.from, asked.until), [&] {
-          loop(c(0), c(turns()), 1,
-               [&](Value turn) { askBeside(turn, mul(group, kKeyGroup), kKeyGroup, asked, fetch); });
-        });
+        ifThen(lt(c(0), load(i64, args[7], 8)),
+               [&] { loop(c(0), c(turns()), 1, [&](Value turn) { askBeside(turn, mul(group, kKeyGroup), fetch); }); });
       }
     };
     loop(c(0), count, kBlock, [&](Value key) {

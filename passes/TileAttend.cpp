@@ -80,21 +80,21 @@ void AttendTiler::layout() {
   fMasked = frame.allocate(8);
   fChoice = frame.allocate(8);
   fCareful = frame.allocate(8);
+  fLeaks = frame.allocate(8);
   fKeys = frame.allocate(keys * 4);
   fRanks = frame.allocate(keys * 4);
   fValueTable = frame.allocate(keys * 8);
   fValueBase = frame.allocate(8);
   fValueStride = frame.allocate(8);
   fLanes = frame.allocate(8);
-  fRows = frame.allocate((kLanes + 2 * kKeyGroup) * 8);
-  fOutRows = frame.allocate((kLanes + 2 * kKeyGroup) * 8);
+  fRows = frame.allocate((kLanes + kKeyGroup) * 8);
+  fOutRows = frame.allocate((kLanes + kKeyGroup) * 8);
   fToNext = frame.allocate(8);
   fRowsAhead = frame.allocate(8);
   fCame = frame.allocate(8);
   fNewKeys = frame.allocate(8);
   fQueriesAway = frame.allocate(8);
-  // Queries, output rows, a chunk's keys and values, and those of the next.
-  fFetch = frame.allocate(fetch::kRows + (2 * kLanes + 4 * keys + vl) * 8);
+  fFetch = frame.allocate(fetch::kBytes);
   fPositions = frame.allocate(kLanes * 8);
   fHeads = frame.allocate(kLanes * 8);
   fState = frame.allocate(kLanes * 8);

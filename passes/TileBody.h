@@ -70,13 +70,7 @@ private:
   void inPieces(int64_t from, int64_t end, int64_t step, llvm::function_ref<void(mlir::Value)> body);
   /// Emits the requests of one turn of a group's loop.
   using Ask = std::function<void(mlir::Value)>;
-  /// Parts of rows [from, until) that a group asks for, so many a turn.
-  struct Asked {
-    mlir::Value from, until, each;
-  };
-  Asked takeAsked(mlir::Value width);
-  void askBeside(mlir::Value turn, mlir::Value key, int64_t keys, const Asked &asked, int64_t fetch);
-  static constexpr int64_t kJoined = 2; ///< columns up to which two groups of keys are multiplied at once
+  void askBeside(mlir::Value turn, mlir::Value key, int64_t fetch);
   /// Turns of the first part of the rows.
   int64_t turns() const {
     int64_t n = words(), parts = (n + kStep - 1) / kStep;

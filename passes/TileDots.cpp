@@ -34,27 +34,20 @@ void TileBody::dotsPass(Value from, Value until, bool fresh, bool last, int64_t 
   loop(c(0), c(kLanes), 64, [&](Value lane) {
     Value half = kLanes == 64 ? qt : at(qt, mul(floorDiv(lane, 64), words() * 256));
     Value base = floorDiv(lane, kColumn);
-    // A group with few columns has few sums in flight, and joins the next one where that has the same.
-    auto joins = [&](Value group) {
-      Value range = at(groups, mul(group, 8)), next = add(group, 1);
-      Value following = select(lt(next, groupCount), load(i64, at(range, 8), 8), c(-1));
-      return eq(load(i64, range, 8), following);
-    };
-    auto eachGroup = [&](Value group) {
+    loop(c(0), groupCount, 1, [&](Value group) {
       Value key = mul(group, kKeyGroup), range = at(groups, mul(group, 8));
       auto bound = [&](int64_t offset) {
         Value column = sub(toInt(load(i32, at(range, offset), 4), i64), base);
         return max(min(column, c(64 / kColumn)), c(0));
       };
       Value first = bound(0), width = sub(bound(4), first);
-      Value pair = both(le(width, c(kJoined)), joins(group));
       SmallVector<Value> rows;
       for (int64_t i = 0; i < kKeyGroup; ++i) {
         rows.push_back(rowAddress(table, add(key, i)));
       }
       // Requests go beside the multiplications of one pass where there are many, else before them.
       bool spread = fresh && fetch > 0 && this->target.registers >= 32;
-      Value many = spread ? lt(c(0), load(i64, at(args[7], fetch::kParts), 8)) : constant(i1, int64_t(0));
+      Value many = spread ? lt(c(0), load(i64, args[7], 8)) : constant(i1, int64_t(0));
       if (fresh) {
         ifElse(
             many, [] {},
@@ -64,21 +57,16 @@ void TileBody::dotsPass(Value from, Value until, bool fresh, bool last, int64_t 
               }
             });
       }
-      auto block = [&](Value column, int64_t columns, bool asks, int64_t keys = kKeyGroup) {
+      auto block = [&](Value column, int64_t columns, bool asks) {
         Value s = at(scores, add(mul(add(base, column), pitch), mul(key, kRow)));
         Value top = at(tops, mul(add(base, column), kColumn * 4));
-        Asked asked = asks ? takeAsked(c(columns * keys / kKeyGroup)) : Asked();
-        auto ask = [&](Value turn) { askBeside(turn, key, keys, asked, fetch); };
-        SmallVector<Value> all(rows);
-        for (int64_t i = kKeyGroup; i < keys; ++i) {
-          all.push_back(rowAddress(table, add(key, i)));
-        }
-        dotsBlock(all, at(half, mul(column, kColumn * 4)), s, top, columns, from, until, fresh, last,
+        auto ask = [&](Value turn) { askBeside(turn, key, fetch); };
+        dotsBlock(rows, at(half, mul(column, kColumn * 4)), s, top, columns, from, until, fresh, last,
                   asks ? Ask(ask) : nullptr);
       };
       if (this->target.registers < 32) {
         loop(first, add(first, width), 1, [&](Value column) { block(column, 1, false); });
-        return c(1);
+        return;
       }
       std::function<void(int64_t)> choose = [&](int64_t columns) {
         if (columns > 0) {
@@ -87,10 +75,6 @@ void TileBody::dotsPass(Value from, Value until, bool fresh, bool last, int64_t 
               [&] {
                 if (spread && columns == 64 / kColumn) {
                   ifElse(many, [&] { block(first, columns, true); }, [&] { block(first, columns, false); });
-                } else if (columns <= kJoined) {
-                  ifElse(
-                      pair, [&] { block(first, columns, spread, 2 * kKeyGroup); },
-                      [&] { block(first, columns, spread); });
                 } else {
                   block(first, columns, spread);
                 }
@@ -99,43 +83,32 @@ void TileBody::dotsPass(Value from, Value until, bool fresh, bool last, int64_t 
         }
       };
       choose(64 / kColumn);
-      return select(pair, c(2), c(1));
-    };
-    scf::WhileOp::create(
-        b, loc, TypeRange{i64}, ValueRange{c(0)},
-        [&](OpBuilder &, Location, ValueRange v) { scf::ConditionOp::create(b, loc, lt(v[0], groupCount), v); },
-        [&](OpBuilder &, Location, ValueRange v) {
-          scf::YieldOp::create(b, loc, ValueRange{add(v[0], eachGroup(v[0]))});
-        });
+    });
   });
 }
 
-/// The part of the record that `width` columns of groups ask for: as much of it as of the multiplications.
-TileBody::Asked TileBody::takeAsked(Value width) {
-  Value record = args[7], next = at(record, fetch::kNext), from = load(i64, next, 8);
-  Value share = mul(width, load(i64, at(record, fetch::kShare), 8));
-  Value until = min(add(from, share), load(i64, record, 8));
-  store(until, next, 8);
-  return {from, until, floorDiv(add(sub(until, from), turns() - 1), turns())};
-}
-
-/// One turn's share of the requests for the keys after these and for what the record names.
-void TileBody::askBeside(Value turn, Value key, int64_t keys, const Asked &asked, int64_t fetch) {
-  Value table = at(args[0], mul(add(key, keys), 8)), record = args[7];
-  int64_t count = (d * bytes + 63) / 64, wanted = keys * count, perTurn = (wanted + turns() - 1) / turns();
-  Value line = mul(turn, perTurn);
-  for (int64_t n = 0; n < perTurn; ++n) {
-    Value number = add(line, n);
-    if (perTurn * turns() > wanted) {
-      number = min(number, c(wanted - 1));
+/// One turn's share of the requests for the next group's keys and for what the record names.
+void TileBody::askBeside(Value turn, Value key, int64_t fetch) {
+  Value table = args[0], record = args[7];
+  auto lines = [&](Value rows, Value away, int64_t bytes, int level) {
+    int64_t count = (bytes + 63) / 64, wanted = kKeyGroup * count, perTurn = (wanted + turns() - 1) / turns();
+    Value line = mul(turn, perTurn);
+    for (int64_t n = 0; n < perTurn; ++n) {
+      Value number = add(line, n);
+      if (perTurn * turns() > wanted) {
+        number = min(number, c(wanted - 1));
+      }
+      Value offset = mul(floorMod(number, count), 64);
+      prefetch(at(rowAddress(rows, floorDiv(number, count)), away ? add(offset, away) : offset), 64, level);
     }
-    prefetch(at(rowAddress(table, floorDiv(number, count)), mul(floorMod(number, count), 64)), 64);
-  }
-  Value rows = at(record, fetch::kRows), first = add(asked.from, mul(turn, asked.each));
-  int64_t parts = fetch::partsOf(fetch), lines = ((fetch + 63) / 64 + parts - 1) / parts;
-  loop(first, min(add(first, asked.each), asked.until), 1, [&](Value part) {
-    Value row = rowAddress(rows, floorDiv(part, parts));
-    prefetch(parts > 1 ? at(row, mul(floorMod(part, parts), lines * 64)) : row, lines * 64, 2);
+  };
+  lines(at(table, mul(add(key, kKeyGroup), 8)), {}, d * bytes, 1);
+  loop(c(0), load(i64, record, 8), 1, [&](Value kind) {
+    Value of = at(record, add(mul(kind, fetch::kKindBytes), 8));
+    ifThen(lt(key, load(i64, at(of, fetch::kRows), 8)), [&] {
+      Value rows = at(load(ptr, at(of, fetch::kTable), 8), mul(key, 8));
+      lines(rows, load(i64, at(of, fetch::kAway), 8), fetch, 2);
+    });
   });
 }
 

@@ -46,7 +46,7 @@ enum class TileKernel {
   StagePairs, ///< (table, count, stride of d, buffer, block pitch): V for the native Accumulate
   StageRows,  ///< (table, count, stride of d, buffer): 16-bit rows of even length; table then points there
   Dots,       ///< (table, count, groups, Qt, S, column pitch, tops, record): S, and tops = max(tops, S) of each lane;
-              ///< asks for `fetch` bytes (0: no record) of each row that the record (see fetch) names
+              ///< asks for `fetch` bytes (0: no record) of each of the rows that the record (see fetch) names
   Narrow,     ///< (Qt, lanes, N): N[d][lane] = Qt[d][lane] of the first kNarrow lanes, if there are no more
   DotsFew,    ///< (table, count, N, Qt, S, lanes, tops, table of V): the dots of one column and all keys, with the same
               ///< bits; asks for the next keys and the first of V
@@ -61,12 +61,13 @@ enum class TileKernel {
   Finish,          ///< (acc row, factor, out, stride of d): out[d] = acc[d] * factor in the storage type
 };
 
-/// What Dots fetches beside the next keys: rows of `fetch` bytes, wherever they lie. A record is the number of parts of
-/// rows, those that a column of a group of keys asks for, the first that nobody asked for yet, and the rows' addresses.
+/// What Dots fetches beside the next keys: for each kind of rows, those with the numbers of a group's keys. A record is
+/// a count, then a table of addresses, the bytes from them to what is fetched, and the rows that there are, of each
+/// kind.
 namespace fetch {
-inline constexpr int64_t kParts = 0, kShare = 8, kNext = 16, kRows = 64;
-inline constexpr int64_t kPartLines = 4; ///< lines of a part of a row
-inline int64_t partsOf(int64_t bytes) { return (bytes + kPartLines * 64 - 1) / (kPartLines * 64); }
+inline constexpr int64_t kKinds = 6; ///< at most
+inline constexpr int64_t kTable = 0, kAway = 8, kRows = 16, kKindBytes = 24;
+inline constexpr int64_t kBytes = 8 + kKinds * kKindBytes;
 } // namespace fetch
 
 /// Keys that the register tile of DotsFew takes at once: two groups; or, for up to kNarrow lanes, as many as a register

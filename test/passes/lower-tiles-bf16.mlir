@@ -4,7 +4,7 @@
 // Where the target multiplies pairs of bf16, dots take 36 pairs of a row of 72; without, rows are widened first.
 // CHECK-LABEL: func.func private @tile_dots_d72_bf16
 // CHECK: %[[END:.*]] = arith.constant 36 : i64
-// CHECK-COUNT-120: "llvm.x86.avx512bf16.dpbf16ps.512"
+// CHECK-COUNT-84: "llvm.x86.avx512bf16.dpbf16ps.512"
 // CHECK-NOT: dpbf16ps
 // CHECK: return
 // P of two keys becomes one register of pairs.

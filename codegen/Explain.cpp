@@ -13,6 +13,7 @@
 #include "codegen/SpecParser.h"
 #include "dialect/Attn.h"
 #include "dialect/PatternMeaning.h"
+#include "passes/KnownRanges.h"
 #include "passes/Passes.h"
 #include "passes/SplitProgram.h"
 #include "passes/TileKernels.h"
@@ -441,6 +442,8 @@ private:
     }
     out["live_pairs"] = total.live;
     out["executed_pairs"] = total.executed;
+    // Boxes with a live pair are counted; ranges of the query and the key may let others through.
+    out["executed_at_least"] = !s.byRow && hasBoxTest(s.residual);
     out["unmasked_pairs"] = total.unmasked;
     out["tiles"] =
         json::Object{{"full", total.fullTiles}, {"partial", total.partialTiles}, {"query", total.queryTiles}};
@@ -499,7 +502,7 @@ private:
   /// take.
   void shareTiles(StratumCost &cost) const {
     const int64_t together = headsPerTile(), lanes = nq * together;
-    if (lanes > kLanes || (together == 1 && nq > kNarrow)) {
+    if (nq == 0 || lanes > kLanes || (together == 1 && nq > kNarrow)) {
       return;
     }
     auto columns = [](int64_t n) { return (n + kColumn - 1) / kColumn; };

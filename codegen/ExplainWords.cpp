@@ -160,7 +160,8 @@ void writeStratum(llvm::raw_ostream &os, const json::Object &s, size_t number) {
   if (std::optional<double> live = s.getNumber("live_pairs")) {
     double executed = *s.getNumber("executed_pairs");
     const json::Object &tiles = *s.getObject("tiles");
-    os << "    live pairs    " << grouped(*live) << "; executed " << grouped(executed) << ", "
+    os << "    live pairs    " << grouped(*live) << "; executed "
+       << (s.getBoolean("executed_at_least").value_or(false) ? "at least " : "") << grouped(executed) << ", "
        << percent(*s.getNumber("unmasked_pairs"), executed) << " of them without a mask\n";
     if (!byRow) {
       os << "    tiles         " << grouped(*tiles.getNumber("full")) << " full, "

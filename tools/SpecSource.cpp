@@ -4,6 +4,7 @@
 #include "tools/Support.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -148,7 +149,7 @@ Spec readSpec(const SpecSource &source) {
     spec.text.assign(std::istreambuf_iterator<char>(std::cin), {});
   } else {
     std::ifstream file(source.path, std::ios::binary);
-    if (!file) {
+    if (!file || std::filesystem::is_directory(source.path)) {
       throw Failure(2, "expected a readable spec file, but got '" + source.path + "'");
     }
     spec.text.assign(std::istreambuf_iterator<char>(file), {});

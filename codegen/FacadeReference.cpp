@@ -12,6 +12,7 @@
 #include "codegen/SpecParser.h"
 #include "dialect/Attn.h"
 #include "dialect/Reference.h"
+#include "dialect/TensorViews.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -309,25 +310,6 @@ private:
   attn::AttendOp attend;
 };
 
-double fromBits(const llvm::fltSemantics &type, uint16_t bits) {
-  return llvm::APFloat(type, llvm::APInt(16, bits)).convertToDouble();
-}
-
-double readElement(const heddle_tensor &t, int64_t at) {
-  switch (t.dtype) {
-  case HEDDLE_F32:
-    return static_cast<const float *>(t.data)[at];
-  case HEDDLE_F64:
-    return static_cast<const double *>(t.data)[at];
-  case HEDDLE_F16:
-    return fromBits(llvm::APFloat::IEEEhalf(), static_cast<const uint16_t *>(t.data)[at]);
-  case HEDDLE_BF16:
-    return fromBits(llvm::APFloat::BFloat(), static_cast<const uint16_t *>(t.data)[at]);
-  default:
-    return 0;
-  }
-}
-
 Buffer Tolerances::changedValues(const heddle_tensor &v, Variant variant) {
   Buffer changed(v);
   forEachElement(v, [&](int64_t flat, const int64_t *index) {
@@ -335,7 +317,7 @@ Buffer Tolerances::changedValues(const heddle_tensor &v, Variant variant) {
     for (int32_t n = 0; n < v.rank; ++n) {
       at += index[n] * v.strides[n];
     }
-    changed.data[static_cast<size_t>(flat)] = variant == Variant::WeightTotal ? 1 : std::fabs(readElement(v, at));
+    changed.data[static_cast<size_t>(flat)] = variant == Variant::WeightTotal ? 1 : std::fabs(readFloat(v, at));
   });
   return changed;
 }

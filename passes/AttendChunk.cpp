@@ -135,8 +135,13 @@ void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
   };
   auto away = [&](int64_t stride) { return e.mul(toNext, e.load(e.i64, in(u, stride), 8)); };
   kind(fRows, e.load(e.i64, in(u, fQueriesAway), 8), rows);
-  if (direct) {
+  if (llvm::is_contained(groups.back().members, n)) {
     kind(fOutRows, e.c(0), rows);
+  }
+  // A row of the state is up to two of 16 bits.
+  int64_t line = 64, row = (sig.dv * bytes() + line - 1) / line * line;
+  for (int64_t part = 0; !direct && part < accRow(); part += row) {
+    kind(fStateRows, e.c(part), rows);
   }
   Value wanted = e.select(e.lt(e.c(0), rows), e.c(kinds), e.c(0));
   // Values that are read for this tile alone are asked for by each other, but the first.

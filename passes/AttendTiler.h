@@ -102,7 +102,7 @@ private:
           fRows = 0, fPositions = 0, fHeads = 0, fState = 0, fStageV = 0, fTile = 0, fTotal = 0, fSuper = 0,
           fTouched = 0, fGroups = 0, fColumns = 0, fSure = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0,
           fCareful = 0, fToNext = 0, fRowsAhead = 0, fCame = 0, fNewKeys = 0, fQueriesAway = 0, fFetch = 0,
-          fOutRows = 0, fLeaks = 0;
+          fOutRows = 0, fStateRows = 0, fLeaks = 0;
   // A state is m of its rows, l, then acc.
   int64_t sumsAt(int64_t rows) const { return rows * 4; }
   int64_t accAt(int64_t rows) const { return rows * 8; }
@@ -176,7 +176,9 @@ private:
   mlir::Value shiftLanes(const Uniform &u, mlir::Value empty, mlir::Value highest);
   mlir::Value shareLanes(const Uniform &u, const Work &work, mlir::Value highest);
   int64_t packQueries(const Uniform &u, const Strata &group);
-  void noteAhead(const Uniform &u, int64_t packed, mlir::Value toNext);
+  void noteAhead(const Uniform &u, const Strata &group, int64_t packed, mlir::Value toNext, mlir::Value memory);
+  /// The group writes results.
+  bool finishes(const Strata &group) const { return &group == &groups.back(); }
   void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, mlir::Value minPosition,
                       mlir::Value toNext);
   void emitStrata(const Uniform &u, const Strata &group, mlir::Value split, mlir::Value minPosition);

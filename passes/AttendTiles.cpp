@@ -128,7 +128,7 @@ void AttendTiler::emitTile(const Uniform &u, int64_t n, Value corner, ArrayRef<V
       emitDirectTile(u, group, work, lowest, toNext);
       return;
     }
-    noteAhead(u, packQueries(u, group), toNext);
+    noteAhead(u, group, packQueries(u, group), toNext, work.memory);
     emitStrata(u, group, work.split, lowest);
     mergeState(u, work.memory, n == 0);
     if (size_t(n + 1) == groups.size()) {
@@ -225,17 +225,23 @@ int64_t AttendTiler::packQueries(const Uniform &u, const Strata &group) {
   return last;
 }
 
-/// Notes what the tile's first dots fetch: its output rows, which are written when it is done, and the queries of the
-/// next tile (`packed`: their record, or -1).
-void AttendTiler::noteAhead(const Uniform &u, int64_t packed, Value toNext) {
+/// Notes what the tile's first dots fetch: its output rows and those of the super-tile's state at `memory`, which are
+/// written when it is done, and the queries of the next tile (`packed`: their record, or -1).
+void AttendTiler::noteAhead(const Uniform &u, const Strata &group, int64_t packed, Value toNext, Value memory) {
   Value lanes = e.load(e.i64, in(u, fLanes), 8);
-  if (direct) {
+  auto note = [&](int64_t numbers, Value stride, Value base, int64_t table) {
+    e.loop(e.c(0), lanes, vl, [&](Value lane) {
+      Value number = e.load(e.vec(e.i64), e.at(in(u, numbers), e.mul(lane, 8)), 8);
+      e.store(e.add(e.mul(number, e.splat(stride)), e.splat(base)), e.at(in(u, table), e.mul(lane, 8)), 8);
+    });
+  };
+  if (finishes(group)) {
     int64_t record = sig.resultSlot(sig.out);
     Value stride = rowStride(u, record), base = e.sub(headBase(u, record, false), e.mul(u.qOffset, stride));
-    e.loop(e.c(0), lanes, vl, [&](Value lane) {
-      Value position = e.load(e.vec(e.i64), e.at(in(u, fPositions), e.mul(lane, 8)), 8);
-      e.store(e.add(e.mul(position, e.splat(stride)), e.splat(base)), e.at(in(u, fOutRows), e.mul(lane, 8)), 8);
-    });
+    note(fPositions, stride, base, fOutRows);
+  }
+  if (!direct) {
+    note(fState, e.c(accRow()), e.add(e.toInt(memory), accAt(stateRows())), fStateRows);
   }
   e.store(e.load(e.i64, in(u, fToNext), 8), in(u, fCame), 8);
   e.store(toNext, in(u, fToNext), 8);
@@ -249,7 +255,7 @@ void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Wo
                                  Value toNext) {
   Value tile = in(u, fTile);
   if (!splitKeys) {
-    noteAhead(u, packQueries(u, group), toNext);
+    noteAhead(u, group, packQueries(u, group), toNext, {});
     emitStrata(u, group, work.split, minPosition);
     finishLanes(u, tile, {});
     return;
@@ -260,7 +266,7 @@ void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Wo
   Value alone = e.eq(splits, e.c(1));
   Value lanes = e.load(e.i64, in(u, fLanes), 8);
   e.ifThen(e.cmp(arith::CmpIPredicate::ne, phaseNow, e.c(phase::kMerge)),
-           [&] { noteAhead(u, packQueries(u, group), toNext); });
+           [&] { noteAhead(u, group, packQueries(u, group), toNext, {}); });
   e.ifThen(arith::XOrIOp::create(builder, e.loc, e.either(partial, alone), e.constant(e.i1, int64_t(1))),
            [&] { clearState(u, total); });
   Value from = e.select(partial, work.split, e.c(0)), to = e.select(partial, e.add(work.split, 1), splits);

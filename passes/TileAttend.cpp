@@ -89,6 +89,7 @@ void AttendTiler::layout() {
   fLanes = frame.allocate(8);
   fRows = frame.allocate((kLanes + kKeyGroup) * 8);
   fOutRows = frame.allocate((kLanes + kKeyGroup) * 8);
+  fStateRows = frame.allocate((kLanes + kKeyGroup) * 8);
   fToNext = frame.allocate(8);
   fRowsAhead = frame.allocate(8);
   fCame = frame.allocate(8);

@@ -65,7 +65,7 @@ enum class TileKernel {
 /// a count, then a table of addresses, the bytes from them to what is fetched, and the rows that there are, of each
 /// kind.
 namespace fetch {
-inline constexpr int64_t kKinds = 6; ///< at most
+inline constexpr int64_t kKinds = 8; ///< at most
 inline constexpr int64_t kTable = 0, kAway = 8, kRows = 16, kKindBytes = 24;
 inline constexpr int64_t kBytes = 8 + kKinds * kKindBytes;
 } // namespace fetch

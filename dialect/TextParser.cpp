@@ -7,6 +7,8 @@
 //===----------------------------------------------------------------------===//
 #include "dialect/TextParser.h"
 
+#include "dialect/ExprArithmetic.h"
+
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
@@ -91,8 +93,6 @@ constexpr FunctionText functionTexts[] = {
     {"search", ExprKind::Search, -2}, {"size", ExprKind::Size, -2},      {"draw", ExprKind::Draw, 4},
     {"drawn", ExprKind::Drawn, 5},
 };
-
-bool isCompare(ExprKind k) { return k >= ExprKind::Lt && k <= ExprKind::Ne; }
 
 } // namespace
 
@@ -323,7 +323,7 @@ Expr TextParser::parseBinary(int precedence) {
     size_t at = pos;
     pos += op->length;
     Expr right = parseBinary(op->precedence + 1);
-    if (isCompare(op->kind)) {
+    if (isComparison(op->kind)) {
       Expr condition = combine(op->kind, previous ? previous : left, right, at);
       left = previous ? combine(ExprKind::And, left, condition, at) : condition;
       previous = right;

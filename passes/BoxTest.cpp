@@ -66,8 +66,10 @@ private:
       return negated(less(range(b), range(a)));
     case ExprKind::Eq:
       return equal(range(a), range(b));
+    case ExprKind::Ne:
+      return negated(equal(range(a), range(b)));
     default:
-      return negated(equal(range(a), range(b))); // Ne
+      llvm_unreachable("a condition of which KnownRanges knows nothing");
     }
   }
 
@@ -106,8 +108,10 @@ private:
         return key;
       case Sym::QueryRow:
         return {e.sub(query.first, uniform.qOffset), e.sub(query.last, uniform.qOffset)};
-      default:
+      case Sym::KeyRow:
         return {e.sub(key.first, uniform.kOffset), e.sub(key.last, uniform.kOffset)};
+      default:
+        llvm_unreachable("a symbol whose range KnownRanges does not know");
       }
     case ExprKind::Add:
       return {e.add(arg(0).first, arg(1).first), e.add(arg(0).last, arg(1).last)};
@@ -129,13 +133,15 @@ private:
       const int64_t n = x->args[1]->value;
       return {e.floorDiv(arg(0).first, n), e.floorDiv(arg(0).last, n)};
     }
-    default: { // Mod
+    case ExprKind::Mod: {
       const int64_t n = x->args[1]->value;
       Between v = arg(0);
       Value turn = e.floorDiv(v.first, n), same = e.eq(turn, e.floorDiv(v.last, n));
       Value base = e.mul(turn, n);
       return {e.select(same, e.sub(v.first, base), e.c(0)), e.select(same, e.sub(v.last, base), e.c(n - 1))};
     }
+    default:
+      llvm_unreachable("an integer whose range KnownRanges does not know");
     }
   }
 

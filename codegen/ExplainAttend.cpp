@@ -331,7 +331,7 @@ private:
     return total;
   }
 
-  json::Object explainStratum(const Stratum &s, ExprEnv env, int64_t keys, bool known, bool &exact) {
+  json::Object explainStratum(const Stratum &s, const ExprEnv &env, int64_t keys, bool known, bool &exact) {
     json::Object out{{"kind", kindName(s.kind)}, {"note", withNames(s.note)}};
     json::Array queryDigits, keyDigits, bounds;
     for (const QueryDigit &digit : s.query) {
@@ -350,7 +350,7 @@ private:
     out["key_digits"] = std::move(keyDigits);
     out["lower"] = texts(s.lower);
     out["upper"] = texts(s.upper);
-    for (auto [label, condition] :
+    for (const auto &[label, condition] :
          {std::pair("guard", s.guard), std::pair("keep", s.keep), std::pair("residual", s.residual)}) {
       if (!condition.isNull()) {
         out[label] = textOf(condition);

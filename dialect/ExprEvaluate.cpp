@@ -57,6 +57,7 @@ int64_t symbolValue(Sym s, const ExprEnv &env) {
 
 Value evalLoad(const ExprNode &n, const ExprEnv &env) {
   std::vector<int64_t> indices;
+  indices.reserve(n.args.size());
   for (const Expr &a : n.args) {
     indices.push_back(eval(a, env).asInt());
   }

@@ -10,31 +10,31 @@ namespace mlir {
 class OpPassManager;
 namespace arith {
 class ArithDialect;
-}
+} // namespace arith
 namespace func {
 class FuncDialect;
-}
+} // namespace func
 namespace gpu {
 class GPUDialect;
-}
+} // namespace gpu
 namespace LLVM {
 class LLVMDialect;
-}
+} // namespace LLVM
 namespace math {
 class MathDialect;
-}
+} // namespace math
 namespace NVVM {
 class NVVMDialect;
-}
+} // namespace NVVM
 namespace scf {
 class SCFDialect;
-}
+} // namespace scf
 namespace tensor {
 class TensorDialect;
-}
+} // namespace tensor
 namespace vector {
 class VectorDialect;
-}
+} // namespace vector
 } // namespace mlir
 
 namespace heddle {

@@ -4,10 +4,9 @@
     tools/dev bench gpu/compile [--target sm_90a] [--repeat 3] [--only REGEX] [--write]
 
 The specs are the examples, the systems of the zoo, the timed rows of check.py, and patterns of two and three kernels
-in wide heads. Three files of each are made: LLVM IR (what comes before
-LLVM), PTX, and the bundle with its cubins; so the differences are LLVM's and ptxas's shares of the time that passes.
-The kernels of a module are compiled side by side, so the number of cores is part of a result. `--write` saves it in
-bench/results/gpu-compile.json.
+in wide heads. Three files of each are made: LLVM IR (what comes before LLVM), PTX, and the bundle with its cubins; so
+the differences are LLVM's and ptxas's shares of the time that passes. The kernels of a module are compiled side by
+side, so the number of cores is part of a result. `--write` saves it in bench/results/gpu-compile.json.
 """
 
 from __future__ import annotations

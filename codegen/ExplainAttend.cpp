@@ -26,28 +26,6 @@ namespace heddle {
 
 namespace {
 
-llvm::StringRef kindName(StratumKind kind) {
-  switch (kind) {
-  case StratumKind::Band:
-    return "band";
-  case StratumKind::Lattice:
-    return "lattice";
-  case StratumKind::Block:
-    return "block";
-  case StratumKind::Grid:
-    return "grid";
-  case StratumKind::Columns:
-    return "columns";
-  case StratumKind::Rows:
-    return "rows";
-  case StratumKind::Gathered:
-    return "gathered";
-  case StratumKind::Masked:
-    return "masked";
-  }
-  return "unknown";
-}
-
 /// Gathers the facts about one attend op.
 class Explainer {
 public:

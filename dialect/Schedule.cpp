@@ -68,9 +68,12 @@ size_t Schedule::hash() const {
   return h;
 }
 
-namespace {
+static constexpr const char *kindNames[] = {"band",    "lattice", "block",    "grid",
+                                            "columns", "rows",    "gathered", "masked"};
 
-constexpr const char *kindNames[] = {"band", "lattice", "block", "grid", "columns", "rows", "gathered", "masked"};
+const char *kindName(StratumKind kind) { return kindNames[static_cast<size_t>(kind)]; }
+
+namespace {
 
 bool within(const std::vector<Expr> &lower, const std::vector<Expr> &upper, int64_t value, const ExprEnv &env) {
   return std::all_of(lower.begin(), lower.end(), [&](const Expr &e) { return evaluateInt(e, env) <= value; }) &&
@@ -182,7 +185,7 @@ struct Printer {
   }
 
   void stratum(const Stratum &s) {
-    out += kindNames[static_cast<size_t>(s.kind)];
+    out += kindName(s.kind);
     out += " {";
     first = true;
     integer("segment", s.segment, 0);

@@ -46,6 +46,9 @@ struct KeyDigit {
 
 enum class StratumKind : uint8_t { Band, Lattice, Block, Grid, Columns, Rows, Gathered, Masked };
 
+/// "band", "lattice", ..: as a schedule's text has it.
+const char *kindName(StratumKind kind);
+
 struct Stratum {
   StratumKind kind = StratumKind::Band;
   int64_t segment = 0;

@@ -70,7 +70,6 @@ int64_t readInteger(const heddle_tensor &t, int64_t offset) {
   }
 }
 
-/// Rounds once, to nearest even.
 void writeFloat(const heddle_tensor &t, int64_t offset, double value) {
   auto store = [&](auto v) { std::memcpy(static_cast<char *>(t.data) + offset * sizeof(v), &v, sizeof(v)); };
   switch (t.dtype) {
@@ -100,7 +99,6 @@ void writeInteger(const heddle_tensor &t, int64_t offset, int64_t value) {
   }
 }
 
-/// An element at indices clamped to the tensor; 0 where it has none.
 Scalar readClamped(const heddle_tensor &t, ArrayRef<int64_t> indices) {
   int64_t offset = 0;
   for (auto [n, index] : llvm::enumerate(indices)) {

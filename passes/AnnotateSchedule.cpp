@@ -23,28 +23,6 @@ namespace heddle {
 #define GEN_PASS_DEF_ANNOTATESCHEDULEPASS
 #include "passes/Passes.h.inc"
 
-static StringRef kindName(StratumKind kind) {
-  switch (kind) {
-  case StratumKind::Band:
-    return "band";
-  case StratumKind::Lattice:
-    return "lattice";
-  case StratumKind::Block:
-    return "block";
-  case StratumKind::Grid:
-    return "grid";
-  case StratumKind::Columns:
-    return "columns";
-  case StratumKind::Rows:
-    return "rows";
-  case StratumKind::Gathered:
-    return "gathered";
-  case StratumKind::Masked:
-    return "masked";
-  }
-  llvm_unreachable("a stratum without a kind");
-}
-
 /// Query positions whose accumulators (dv f32 each, padded) fit half of a common L2 cache.
 static int64_t superTileCap(int64_t dv) {
   int64_t rows = (int64_t(1) << 20) / (4 * ((dv + 15) / 16 * 16));

@@ -7,9 +7,10 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 
-#include "llvm/ADT/Hashing.h"
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/MathExtras.h"
+#include "llvm/Support/xxhash.h"
 
 #include <algorithm>
 
@@ -152,8 +153,8 @@ static LLVM::GlobalOp declareTable(Emitter &e, ModuleOp module, StringRef name, 
 
 Value emitEndsUpTo(Emitter &e, ModuleOp module, const std::vector<int64_t> &ends, Value x) {
   const bool lanes = Emitter::isVector(x);
-  std::string name =
-      "attend_ends_" + llvm::utohexstr(llvm::hash_combine_range(ends.begin(), ends.end())) + (lanes ? "_lanes" : "");
+  ArrayRef bytes(reinterpret_cast<const uint8_t *>(ends.data()), ends.size() * sizeof(int64_t));
+  std::string name = "attend_ends_" + llvm::utohexstr(llvm::xxh3_64bits(bytes)) + (lanes ? "_lanes" : "");
   if (!module.lookupSymbol(name)) {
     OpBuilder::InsertionGuard guard(e.b);
     const int64_t size = static_cast<int64_t>(llvm::NextPowerOf2(ends.size())) - 1;

@@ -105,9 +105,8 @@ std::string take(char *text) {
 }
 
 std::string explain(const Spec &spec, std::string sizes, bool json) {
-  if (("," + sizes).find(",threads=") == std::string::npos) {
-    sizes += (sizes.empty() ? "threads=" : ",threads=") + std::to_string(heddle_num_threads());
-  }
+  // Of a size that is named twice, the last counts.
+  sizes = "threads=" + std::to_string(heddle_num_threads()) + (sizes.empty() ? "" : "," + sizes);
   char *text = nullptr;
   check(compiler().explain(spec.text.c_str(), sizes.c_str(), json, &text), &spec);
   return take(text);

@@ -293,9 +293,8 @@ void bindKernels(py::module_ &m) {
     return take(text);
   });
   m.def("explain", [](const std::string &spec, std::string sizes, bool json) {
-    if (("," + sizes).find(",threads=") == std::string::npos) {
-      sizes += (sizes.empty() ? "threads=" : ",threads=") + std::to_string(heddle_num_threads());
-    }
+    // Of a size that is named twice, the last counts.
+    sizes = "threads=" + std::to_string(heddle_num_threads()) + (sizes.empty() ? "" : "," + sizes);
     char *text = nullptr;
     check(compiler()->explain(spec.c_str(), sizes.c_str(), json ? 1 : 0, &text));
     return take(text);

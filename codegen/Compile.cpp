@@ -37,6 +37,15 @@ static heddle_error *fail(heddle_code code, const llvm::Twine &message) {
 
 namespace {
 
+/// One kernel on its way to an artefact.
+struct Pending {
+  ModuleOp step;
+  json::Object manifest;
+  GpuAssembly assembly;     ///< a GPU's code, which helpers make
+  SmallVector<char> object; ///< a CPU's
+  std::string remarks;
+};
+
 /// One compilation: a context, a module and its diagnostics.
 class Compilation {
 public:
@@ -54,17 +63,19 @@ public:
   /// Parses; then `run` adds passes.
   heddle_error *parse();
   heddle_error *run(ModuleOp on, llvm::function_ref<void(OpPassManager &)> build);
-  /// From a module of one kernel to its artefact.
-  heddle_error *kernel(ModuleOp step, std::string &artifact);
+  /// From modules of one kernel each to their artefacts; the error of the first that has one.
+  heddle_error *kernels(ArrayRef<ModuleOp> steps, SmallVectorImpl<std::string> &artifacts);
+  /// From a module of one kernel to a CPU's object, or to the code that a GPU's helpers are making.
+  heddle_error *lower(ModuleOp step, Pending &out, Helpers &gpuHelpers);
   /// From a spec of several ops to one artefact with all their kernels.
   heddle_error *program(std::string &artifact);
   heddle_error *translate(ModuleOp lowered);
-  heddle_error *readGpu(ModuleOp lowered);
+  heddle_error *readGpu(ModuleOp lowered, OwnModule &out);
   heddle_error *translateGpu(ModuleOp lowered);
   /// The object of a kernel whose micro-kernels are elsewhere.
   heddle_error *cpuObject(ModuleOp lowered, const TileObjects &tiles, Helpers &helpers, SmallVectorImpl<char> &out);
   /// PTX, and behind it the cubins where ptxas is found; fills the manifest's "gpu".
-  heddle_error *gpuObject(ModuleOp lowered, json::Object &manifest, SmallVectorImpl<char> &out);
+  heddle_error *gpuObject(Pending &kernel);
   heddle_error *pack(json::Object manifest, StringRef object, std::string &artifact);
   void markTarget(ModuleOp step);
   /// From a GPU's attend, a CPU's tile loops or an op to LLVM.
@@ -79,8 +90,7 @@ public:
   std::optional<X86Target> target;
   OwningOpRef<ModuleOp> module;
   std::string remarks;
-  llvm::LLVMContext llvmContext;
-  std::unique_ptr<llvm::Module> llvmModule;
+  OwnModule translated; ///< by `translate`
   std::unique_ptr<llvm::TargetMachine> machine;
 };
 
@@ -124,8 +134,8 @@ heddle_error *Compilation::translate(ModuleOp lowered) {
   registerBuiltinDialectTranslation(*context);
   registerLLVMDialectTranslation(*context);
   DiagnosticCollector collector(*context, text);
-  llvmModule = translateModuleToLLVMIR(lowered, llvmContext, "heddle");
-  if (!llvmModule) {
+  translated.module = translateModuleToLLVMIR(lowered, *translated.context, "heddle");
+  if (!translated.module) {
     return fail(HEDDLE_COMPILE_FAILED, "translation to LLVM failed: " + collector.errors);
   }
   std::string error;
@@ -133,23 +143,23 @@ heddle_error *Compilation::translate(ModuleOp lowered) {
   if (!machine) {
     return fail(HEDDLE_SYSTEM, "expected LLVM with the X86 target, but got: " + error);
   }
-  optimize(*llvmModule, *machine, *target, kEntry, Others::Internal);
+  optimize(*translated.module, *machine, *target, kEntry, Others::Internal);
   return nullptr;
 }
 
-heddle_error *Compilation::readGpu(ModuleOp lowered) {
+heddle_error *Compilation::readGpu(ModuleOp lowered, OwnModule &out) {
   registerBuiltinDialectTranslation(*context);
   registerLLVMDialectTranslation(*context);
   registerGPUDialectTranslation(*context);
   registerNVVMDialectTranslation(*context);
   DiagnosticCollector collector(*context, text);
   auto kernels = *lowered.getOps<gpu::GPUModuleOp>().begin();
-  llvmModule = translateModuleToLLVMIR(kernels, llvmContext, "heddle");
-  return llvmModule ? nullptr : fail(HEDDLE_COMPILE_FAILED, "translation to LLVM failed: " + collector.errors);
+  out.module = translateModuleToLLVMIR(kernels, *out.context, "heddle");
+  return out.module ? nullptr : fail(HEDDLE_COMPILE_FAILED, "translation to LLVM failed: " + collector.errors);
 }
 
 heddle_error *Compilation::translateGpu(ModuleOp lowered) {
-  if (heddle_error *e = readGpu(lowered)) {
+  if (heddle_error *e = readGpu(lowered, translated)) {
     return e;
   }
   std::string error;
@@ -157,7 +167,7 @@ heddle_error *Compilation::translateGpu(ModuleOp lowered) {
   if (!machine) {
     return fail(HEDDLE_SYSTEM, "expected LLVM with the NVPTX target, but got: " + error);
   }
-  optimize(*llvmModule, *machine, *gpu);
+  optimize(*translated.module, *machine, *gpu);
   return nullptr;
 }
 
@@ -200,13 +210,12 @@ static json::Value describeKernels(Attribute kernels, const GpuCode &code) {
   return list;
 }
 
-heddle_error *Compilation::gpuObject(ModuleOp lowered, json::Object &manifest, SmallVectorImpl<char> &out) {
-  if (heddle_error *e = readGpu(lowered)) {
-    return e;
-  }
+heddle_error *Compilation::gpuObject(Pending &kernel) {
+  ModuleOp lowered = kernel.step;
+  SmallVectorImpl<char> &out = kernel.object;
   GpuCode code;
   std::string message;
-  if (!emitGpuCode(std::move(llvmModule), *gpu, code, message)) {
+  if (!kernel.assembly.end(code, message)) {
     return fail(HEDDLE_SYSTEM, message);
   }
   out.append(code.ptx.begin(), code.ptx.end());
@@ -235,7 +244,7 @@ heddle_error *Compilation::gpuObject(ModuleOp lowered, json::Object &manifest, S
     described["tensor_maps"] = toJson(maps);
     described["tensor_kernels"] = describeKernels(lowered->getAttr("heddle.gpu.tensor_kernels"), code);
   }
-  manifest["gpu"] = std::move(described);
+  kernel.manifest["gpu"] = std::move(described);
   return nullptr;
 }
 
@@ -250,10 +259,11 @@ static bool isAttendStep(func::FuncOp fn) {
   return llvm::any_of(fn.getBody().front(), [](Operation &op) { return isa<attn::AttendOp>(op); });
 }
 
-heddle_error *Compilation::kernel(ModuleOp step, std::string &artifact) {
+heddle_error *Compilation::lower(ModuleOp step, Pending &out, Helpers &gpuHelpers) {
   func::FuncOp fn = specFunction(step);
   bool isAttend = isAttendStep(fn);
-  json::Object manifest;
+  json::Object &manifest = out.manifest;
+  out.step = step;
   if (isAttend) {
     DiagnosticCollector collector(*context, text);
     FailureOr<KernelSignature> signature = KernelSignature::read(fn);
@@ -304,11 +314,59 @@ heddle_error *Compilation::kernel(ModuleOp step, std::string &artifact) {
   if (!isAttend) {
     describeLaunch(step, manifest);
   }
-  SmallVector<char> bytes;
-  if (heddle_error *e = gpu ? gpuObject(step, manifest, bytes) : cpuObject(step, tiles, helpers, bytes)) {
+  if (!gpu) {
+    return cpuObject(step, tiles, helpers, out.object);
+  }
+  OwnModule code;
+  if (heddle_error *e = readGpu(step, code)) {
     return e;
   }
-  return pack(std::move(manifest), {bytes.data(), bytes.size()}, artifact);
+  out.assembly.begin(std::move(code), *gpu, gpuHelpers);
+  return nullptr;
+}
+
+heddle_error *Compilation::kernels(ArrayRef<ModuleOp> steps, SmallVectorImpl<std::string> &artifacts) {
+  std::vector<Pending> all(steps.size());
+  // A GPU's kernels are assembled while the next ones are lowered: the longest first.
+  SmallVector<size_t> order = llvm::to_vector(llvm::seq<size_t>(0, steps.size()));
+  if (gpu) {
+    llvm::stable_sort(order, [&](size_t x, size_t y) {
+      return isAttendStep(specFunction(steps[x])) && !isAttendStep(specFunction(steps[y]));
+    });
+  }
+  // The first kernel that cannot be lowered ends the list; of later ones nothing is asked.
+  heddle_error *error = nullptr;
+  size_t end = steps.size();
+  {
+    Helpers helpers;
+    for (size_t n : order) {
+      if (n >= end) {
+        continue;
+      }
+      std::string before = std::exchange(remarks, "");
+      if (heddle_error *e = lower(steps[n], all[n], helpers)) {
+        heddle_error_free(error);
+        error = e;
+        end = n;
+      }
+      all[n].remarks = std::exchange(remarks, std::move(before));
+    }
+  }
+  for (Pending &kernel : MutableArrayRef(all).take_front(end)) {
+    remarks += kernel.remarks;
+    heddle_error *e = gpu ? gpuObject(kernel) : nullptr;
+    if (!e) {
+      e = pack(std::move(kernel.manifest), {kernel.object.data(), kernel.object.size()}, artifacts.emplace_back());
+    }
+    if (e) {
+      heddle_error_free(error);
+      return e;
+    }
+  }
+  if (error) {
+    remarks += all[end].remarks;
+  }
+  return error;
 }
 
 heddle_error *Compilation::cpuObject(ModuleOp lowered, const TileObjects &tiles, Helpers &helpers,
@@ -370,24 +428,28 @@ heddle_error *Compilation::program(std::string &artifact) {
   }
   // Steps with one text share a kernel.
   llvm::StringMap<int64_t> known;
-  SmallVector<int64_t> kernels, sizes;
-  std::string all;
-  for (ModuleOp step : SmallVector<ModuleOp>(module->getOps<ModuleOp>())) {
+  SmallVector<ModuleOp> distinct;
+  SmallVector<int64_t> kernelOf, sizes;
+  for (ModuleOp step : module->getOps<ModuleOp>()) {
     std::string key;
     llvm::raw_string_ostream os(key);
     specFunction(step).print(os);
-    auto [entry, isNew] = known.try_emplace(key, int64_t(sizes.size()));
-    kernels.push_back(entry->second);
+    auto [entry, isNew] = known.try_emplace(key, int64_t(distinct.size()));
+    kernelOf.push_back(entry->second);
     if (isNew) {
-      std::string part;
-      if (heddle_error *e = kernel(step, part)) {
-        return e;
-      }
-      sizes.push_back(int64_t(part.size()));
-      all += part;
+      distinct.push_back(step);
     }
   }
-  json::Object manifest = describeProgram(*module, kernels, sizes);
+  SmallVector<std::string> parts;
+  if (heddle_error *e = kernels(distinct, parts)) {
+    return e;
+  }
+  std::string all;
+  for (const std::string &part : parts) {
+    sizes.push_back(int64_t(part.size()));
+    all += part;
+  }
+  json::Object manifest = describeProgram(*module, kernelOf, sizes);
   manifest["target"] = name;
   manifest["features"] = target->features;
   if (gpu) {
@@ -408,7 +470,14 @@ heddle_error *compileModule(const char *spec, const char *target, std::string &a
   if (heddle_error *e = c.run(*c.module, prepare)) {
     return e;
   }
-  heddle_error *e = isProgram(specFunction(*c.module)) ? c.program(artifact) : c.kernel(*c.module, artifact);
+  heddle_error *e = nullptr;
+  if (isProgram(specFunction(*c.module))) {
+    e = c.program(artifact);
+  } else {
+    SmallVector<std::string> one;
+    e = c.kernels(*c.module, one);
+    artifact = e ? "" : std::move(one.front());
+  }
   remarks = c.remarks;
   return e;
 }
@@ -492,19 +561,19 @@ heddle_error *Compilation::printStep(ModuleOp step, StringRef stage, llvm::raw_o
     return e;
   }
   if (stage == "llvm-ir") {
-    os << *llvmModule;
+    os << *translated.module;
     return nullptr;
   }
   if (gpu) {
     std::string ptx;
-    if (!emitPtx(*llvmModule, *machine, ptx)) {
+    if (!emitPtx(*translated.module, *machine, ptx)) {
       return fail(HEDDLE_SYSTEM, "LLVM cannot emit code for " + name);
     }
     os << ptx;
     return nullptr;
   }
   SmallVector<char> assembly;
-  if (!emit(*llvmModule, *machine, /*assembly=*/true, assembly)) {
+  if (!emit(*translated.module, *machine, /*assembly=*/true, assembly)) {
     return fail(HEDDLE_SYSTEM, "LLVM cannot emit code for " + name);
   }
   os.write(assembly.data(), assembly.size());

@@ -2,8 +2,6 @@
 
 #include "codegen/nvptx/GpuCode.h"
 
-#include "codegen/Helpers.h"
-
 #include "llvm/ADT/StringSet.h"
 #include "llvm/Bitcode/BitcodeReader.h"
 #include "llvm/Bitcode/BitcodeWriter.h"
@@ -21,24 +19,22 @@ static constexpr size_t kMostParts = 4;
 /// Parameters of a kernel: in any version of PTX, and from 8.1 on.
 static constexpr uint64_t kUsualParameterBytes = 4096, kMostParameterBytes = 32764;
 
-namespace {
-struct Part {
+struct GpuAssembly::Part {
   StringSet<> kernels;
   size_t instructions = 0;
-  LLVMContext context;
-  std::unique_ptr<Module> module;
+  OwnModule own;
   std::string ptx, cubin, error;
   StringMap<KernelUsage> usage;
 
   /// Reads the module and drops what other parts have.
   void read(MemoryBufferRef bitcode) {
-    Expected<std::unique_ptr<Module>> whole = parseBitcodeFile(bitcode, context);
+    Expected<std::unique_ptr<Module>> whole = parseBitcodeFile(bitcode, *own.context);
     if (!whole) {
       error = "expected to read a module that was written, but got: " + toString(whole.takeError());
       return;
     }
-    module = std::move(*whole);
-    for (Function &f : make_early_inc_range(*module)) {
+    own.module = std::move(*whole);
+    for (Function &f : make_early_inc_range(*own.module)) {
       if (f.getCallingConv() == CallingConv::PTX_Kernel && !kernels.contains(f.getName())) {
         f.eraseFromParent();
       }
@@ -52,19 +48,21 @@ struct Part {
       error = "expected LLVM with the NVPTX target, but got: " + why;
       return;
     }
-    optimize(*module, *machine, target);
-    if (!emitPtx(*module, *machine, ptx)) {
+    optimize(*own.module, *machine, target);
+    if (!emitPtx(*own.module, *machine, ptx)) {
       error = "expected LLVM to emit code for " + target.chip + ", but it cannot";
       return;
     }
-    module.reset();
+    own.module.reset();
     assemble(ptx, target, cubin, &usage, error);
   }
 };
-} // namespace
+
+GpuAssembly::GpuAssembly() = default;
+GpuAssembly::~GpuAssembly() = default;
 
 /// Deals out the kernels, the largest first and each to the part that has least; the first part is the largest.
-static std::vector<std::unique_ptr<Part>> dealOut(Module &module) {
+template <typename Part> static std::vector<std::unique_ptr<Part>> dealOut(Module &module) {
   SmallVector<Function *> kernels;
   for (Function &f : module) {
     if (f.getCallingConv() == CallingConv::PTX_Kernel) {
@@ -114,51 +112,47 @@ static uint64_t parameterBytes(const Module &module) {
   return most;
 }
 
-bool emitGpuCode(std::unique_ptr<Module> module, const NvptxTarget &chip, GpuCode &out, std::string &error) {
+void GpuAssembly::begin(OwnModule whole, const NvptxTarget &chip, Helpers &helpers) {
   NvptxTarget target = chip;
-  uint64_t bytes = parameterBytes(*module);
+  uint64_t bytes = parameterBytes(*whole.module);
   if (bytes > kMostParameterBytes) {
     error = "expected arguments whose records take at most " + std::to_string(kMostParameterBytes) +
             " bytes of kernel parameters, but got " + std::to_string(bytes);
-    return false;
+    return;
   }
   if (bytes > kUsualParameterBytes) {
     target.ptxFeature = "+ptx81";
   }
-  std::vector<std::unique_ptr<Part>> parts = dealOut(*module);
-  SmallVector<char> bitcode;
+  parts = dealOut<Part>(*whole.module);
+  if (parts.empty()) {
+    error = "expected a kernel in the module, but got none";
+    return;
+  }
   if (parts.size() > 1) {
     raw_svector_ostream os(bitcode);
-    WriteBitcodeToFile(*module, os);
-    module.reset();
-  } else if (parts.empty()) {
-    error = "expected a kernel in the module, but got none";
-    return false;
+    WriteBitcodeToFile(*whole.module, os);
   } else {
-    parts[0]->module = std::move(module);
+    parts[0]->own = std::move(whole);
   }
-  auto work = [&](Part &part) {
-    if (!part.module) {
-      part.read({StringRef(bitcode.data(), bitcode.size()), "heddle"});
-    }
-    if (part.error.empty()) {
-      part.compile(target);
-    }
-  };
-  {
-    Helpers helpers;
-    for (std::unique_ptr<Part> &part : drop_begin(parts)) {
-      helpers.add([&work, &part = *part] { work(part); });
-    }
-    work(*parts[0]);
+  for (std::unique_ptr<Part> &each : parts) {
+    helpers.add([this, target, &part = *each] {
+      if (!part.own.module) {
+        part.read({StringRef(bitcode.data(), bitcode.size()), "heddle"});
+      }
+      if (part.error.empty()) {
+        part.compile(target);
+      }
+    });
   }
+}
+
+bool GpuAssembly::end(GpuCode &out, std::string &why) {
   for (auto [n, part] : enumerate(parts)) {
-    if (!part->error.empty()) {
+    if (error.empty()) {
       error = part->error;
-      return false;
     }
     if (n == 0) {
-      out.ptx = part->ptx;
+      out.ptx = std::move(part->ptx);
     } else {
       join(out.ptx, part->ptx);
     }
@@ -172,7 +166,8 @@ bool emitGpuCode(std::unique_ptr<Module> module, const NvptxTarget &chip, GpuCod
       }
     }
   }
-  return true;
+  why = error;
+  return error.empty();
 }
 
 } // namespace heddle

@@ -10,10 +10,14 @@
 #ifndef HEDDLE_CODEGEN_NVPTX_GPUCODE_H
 #define HEDDLE_CODEGEN_NVPTX_GPUCODE_H
 
+#include "codegen/Helpers.h"
 #include "codegen/nvptx/NvptxTarget.h"
 
+#include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringMap.h"
+#include "llvm/IR/LLVMContext.h"
 
+#include <memory>
 #include <vector>
 
 namespace heddle {
@@ -25,8 +29,32 @@ struct GpuCode {
   llvm::StringMap<KernelUsage> usage;
 };
 
-/// The code of a module as translated, not optimized yet; false with `error`.
-bool emitGpuCode(std::unique_ptr<llvm::Module> module, const NvptxTarget &target, GpuCode &out, std::string &error);
+/// A module and the context that it alone is in.
+struct OwnModule {
+  std::unique_ptr<llvm::LLVMContext> context = std::make_unique<llvm::LLVMContext>();
+  std::unique_ptr<llvm::Module> module;
+};
+
+/// A module's kernels while helpers make code of them: `begin`, then what else the caller has to do, then, when the
+/// helpers have finished, `end`.
+class GpuAssembly {
+public:
+  GpuAssembly();
+  ~GpuAssembly();
+
+  /// Deals out the kernels of a module as translated, not optimized yet, to tasks of `helpers`, which must finish
+  /// before this goes. Errors are told by `end`.
+  void begin(OwnModule whole, const NvptxTarget &target, Helpers &helpers);
+  /// The code, whichever thread made which part of it when; false with `error`.
+  bool end(GpuCode &out, std::string &error);
+
+private:
+  struct Part;
+
+  std::string error;
+  llvm::SmallVector<char> bitcode; ///< of the whole module, where parts read it
+  std::vector<std::unique_ptr<Part>> parts;
+};
 
 } // namespace heddle
 

@@ -29,9 +29,14 @@ class _Api(ctypes.Structure):
 
 
 @functools.lru_cache(None)
-def _compiler() -> Callable[..., Any]:
+def _library() -> ctypes.CDLL:
     build = Path(__file__).resolve().parents[2] / "build" / "lib" / "libheddle-compiler.so"
-    library = ctypes.CDLL(os.environ.get("HEDDLE_COMPILER_LIBRARY", str(build)))
+    return ctypes.CDLL(os.environ.get("HEDDLE_COMPILER_LIBRARY", str(build)))
+
+
+@functools.lru_cache(None)
+def _compiler() -> Callable[..., Any]:
+    library = _library()
     library.heddle_compiler.restype = ctypes.POINTER(_Api)
     p = ctypes.POINTER
     kind = ctypes.CFUNCTYPE(
@@ -44,18 +49,28 @@ class CompileError(ValueError):
     """What the compiler said."""
 
 
+def compile_bytes(text: str, target: str) -> tuple[bytes, str]:
+    """The artefact of a spec, compiled anew, or nothing and what the compiler said."""
+    data, size = ctypes.c_void_p(), ctypes.c_size_t()
+    error = _compiler()(text.encode(), target.encode(), ctypes.byref(data), ctypes.byref(size), None)
+    if error:
+        message = _library().heddle_error_message
+        message.restype, message.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
+        return b"", message(error).decode()
+    return ctypes.string_at(data, size.value), ""
+
+
 @functools.lru_cache(64)
 def compile_bundle(text: str, target: str = "sm_80") -> _gpu.Bundle:
     """The bundle of a spec, without ptxas."""
-    data, size = ctypes.c_void_p(), ctypes.c_size_t()
     os.environ["HEDDLE_PTXAS"] = ""
     try:
-        error = _compiler()(text.encode(), target.encode(), ctypes.byref(data), ctypes.byref(size), None)
+        data, message = compile_bytes(text, target)
     finally:
         del os.environ["HEDDLE_PTXAS"]
-    if error:
-        raise CompileError(f"{target}: the compiler refuses\n{text}")
-    return _gpu.Bundle.parse(ctypes.string_at(data, size.value))
+    if message:
+        raise CompileError(f"{target}: the compiler refuses: {message}\n{text}")
+    return _gpu.Bundle.parse(data)
 
 
 @functools.lru_cache(64)

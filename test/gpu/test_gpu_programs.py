@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,3 +40,35 @@ def test_each_system(name: str) -> None:
         out = zoo.by_spec(example, kernel, inputs, settings)
         limit = max(TOLERANCE, getattr(example, "TOLERANCE", 0))
         assert zoo.compare(out, oracle.oracle(*inputs, **settings)) <= limit, n
+
+
+PROGRAM = ROOT / "examples" / "compressive" / "spec.mlir"
+"""Two pools and an attend, which is lowered first and takes longest."""
+
+
+def assembled(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> tuple[bytes, str]:
+    """The artefact of PROGRAM with this program for ptxas, and what the compiler says where it refuses."""
+    stub = folder / "ptxas"
+    stub.write_text(f"#!/bin/sh\nfor input; do :; done\n{script}\n")
+    stub.chmod(0o755)
+    monkeypatch.setenv("HEDDLE_PTXAS", str(stub))
+    return run.compile_bytes(PROGRAM.read_text(), "sm_80")
+
+
+@pytest.mark.skipif(shutil.which("ptxas") is None, reason="no ptxas")
+def test_code_does_not_depend_on_when_it_is_assembled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Kernels that come late, the small ones or the large one, stand where they stood."""
+    call = 'exec ptxas "$@"'
+    size = '[ $(wc -c < "$input") {} 50000 ] && sleep 1; '
+    made = [assembled(monkeypatch, tmp_path, size.format(op) + call)[0] for op in ("-lt", "-gt")]
+    assert made[0]
+    assert made[0] == made[1]
+
+
+def test_the_error_is_the_first_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whichever is assembled first: a block of an op has 256 threads, of attend 128."""
+    tell = 'grep maxntid "$input" | sort -u; exit 1'
+    for wait in ("", '[ $(wc -c < "$input") -lt 50000 ] && sleep 1; '):
+        said = assembled(monkeypatch, tmp_path, wait + tell)[1]
+        assert "256" in said
+        assert "128" not in said

@@ -316,17 +316,29 @@ Expr TextParser::parseBinary(int precedence) {
   Nest nest(*this);
   Expr left = parseUnary();
   Expr previous; // Right operand of the comparison just taken, for chains.
+  std::optional<size_t> previousBits, ownBits;
   while (std::optional<Operator> op = peekOperator()) {
     if (op->precedence < precedence) {
       break;
     }
     size_t at = pos;
     pos += op->length;
+    if (op->length == 1 && (text[at] == '&' || text[at] == '|') && text.compare(pos, 1, text, at, 1) == 0) {
+      fail(at, std::string("expected '") + (text[at] == '&' ? "and" : "or") + "' between conditions, but got '" +
+                   text.substr(at, 2) + "'");
+    }
     Expr right = parseBinary(op->precedence + 1);
+    const std::optional<size_t> rightBits = bits;
     if (isComparison(op->kind)) {
+      if (previous && previousBits) {
+        fail(*previousBits, std::string("expected 'and', 'or' or parentheses between two comparisons, but got '") +
+                                text[*previousBits] + "', which binds tighter than they do");
+      }
+      previousBits = rightBits;
       Expr condition = combine(op->kind, previous ? previous : left, right, at);
       left = previous ? combine(ExprKind::And, left, condition, at) : condition;
       previous = right;
+      ownBits.reset();
       continue;
     }
     previous = Expr();
@@ -336,7 +348,10 @@ Expr TextParser::parseBinary(int precedence) {
       right = truth(std::move(right));
     }
     left = combine(op->kind, std::move(left), std::move(right), at);
+    const bool isBits = op->precedence >= PrecBitOr && op->precedence <= PrecBitAnd;
+    ownBits = isBits ? std::optional(at) : std::nullopt;
   }
+  bits = ownBits;
   return left;
 }
 
@@ -517,6 +532,9 @@ Expr TextParser::parsePrimary() {
     return parseOperandExpr(ExprType::Int);
   }
   std::string word = takeWord();
+  if (word.empty() && peek("!")) {
+    fail(at, "expected 'not' in front of a condition, but got '!'");
+  }
   if (word.empty()) {
     failExpected("an expression");
   }

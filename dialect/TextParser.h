@@ -89,6 +89,7 @@ private:
 
   const std::map<std::string, Expr> *names = nullptr;
   bool affine = false;
+  std::optional<size_t> bits; ///< where the expression just parsed has its `&` or `|`, unless parentheses close it
 };
 
 } // namespace heddle

@@ -121,6 +121,8 @@ bool isSampled(const Expr &e) {
   return std::all_of(e->args.begin(), e->args.end(), isSampled);
 }
 
+bool canSample(const Expr &e) { return isSampled(e) && !isLargerThan(e, 400); }
+
 struct Span {
   int64_t lo, hi;
   int64_t size() const { return std::max<int64_t>(hi - lo, 0); }
@@ -141,7 +143,7 @@ Span spanAt(const std::vector<Expr> &lower, const std::vector<Expr> &upper, Span
 class WasteCounter {
 public:
   WasteCounter(const Stratum &s, int64_t lanes)
-      : s(s), lanes(lanes), hasGuard(!s.guard.isNull() && isSampled(s.guard) && !isLargerThan(s.guard, 400)) {}
+      : s(s), lanes(lanes), hasGuard(!s.guard.isNull() && canSample(s.guard)) {}
 
   /// Lanes times keys walked, per query.
   double cost(const std::vector<QueryDigit> &query) {
@@ -352,15 +354,16 @@ bool chooseQueryDigits(Stratum &s, const std::vector<QuerySlice> &uniform, const
   std::vector<Expr> bounds = expressionsOf(s);
   // Sample positions stay far from the ends of 64 bits.
   constexpr int64_t kLargest = int64_t(1) << 40;
-  const bool canSample =
-      *forced.rbegin() < kLargest &&
-      std::all_of(bounds.begin(), bounds.end(), [](const Expr &e) { return isSampled(e) && !isLargerThan(e, 400); });
-  TileSearch search(s, limits.lanes, canSample);
+  const bool sampled = *forced.rbegin() < kLargest && std::all_of(bounds.begin(), bounds.end(), canSample);
+  TileSearch search(s, limits.lanes, sampled);
   search.search(digitsOf(forced, fixed));
   std::set<int64_t> radices, wide = forced;
-  if (canSample) {
+  if (sampled) {
     for (const Expr &e : bounds) {
       collectRadices(e, radices);
+    }
+    if (!s.guard.isNull() && canSample(s.guard)) {
+      collectRadices(s.guard, radices); // queries of one class side by side
     }
     std::erase_if(radices, [](int64_t r) { return r >= kLargest; });
   }

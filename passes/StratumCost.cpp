@@ -133,12 +133,14 @@ class QueryTiles {
 public:
   QueryTiles(const Stratum &s, int64_t begin, int64_t end)
       : tested(hasBoxTest(s.residual)), s(s), begin(begin), end(end) {
-    lanes = {0};
+    lanes = {{}};
     for (const QueryDigit &digit : s.query) {
-      std::vector<int64_t> next;
-      for (int64_t base : lanes) {
+      std::vector<Lane> next;
+      for (const Lane &base : lanes) {
         for (int64_t t = 0; t < std::max<int64_t>(digit.tile, 1); ++t) {
-          next.push_back(base + t * digit.radix);
+          next.push_back(base);
+          next.back().offset += t * digit.radix;
+          next.back().digits.push_back(t);
         }
       }
       lanes = std::move(next);
@@ -157,15 +159,26 @@ public:
   /// Positions of tile t's lanes that exist, and their lanes.
   std::vector<int64_t> positions(int64_t t, std::vector<int64_t> *numbers = nullptr) const {
     int64_t base = (first + t / inner) * s.query[0].radix * s.query[0].tile, rest = t % inner;
+    std::vector<int64_t> digits(s.query.size());
     for (size_t n = s.query.size(); n-- > 1;) {
       int64_t tiles = tilesOf(s.query[n]);
-      base += rest % tiles * s.query[n].tile * s.query[n].radix;
+      digits[n] = rest % tiles * s.query[n].tile;
+      base += digits[n] * s.query[n].radix;
       rest /= tiles;
     }
+    // The last tile of a digit may pass its end.
+    auto exists = [&](const Lane &lane) {
+      for (size_t n = 1; n < digits.size(); ++n) {
+        if (digits[n] + lane.digits[n] >= s.query[n].extent) {
+          return false;
+        }
+      }
+      return base + lane.offset >= begin && base + lane.offset < end;
+    };
     std::vector<int64_t> found;
     for (size_t n = 0; n < lanes.size(); ++n) {
-      if (base + lanes[n] >= begin && base + lanes[n] < end) {
-        found.push_back(base + lanes[n]);
+      if (exists(lanes[n])) {
+        found.push_back(base + lanes[n].offset);
         if (numbers) {
           numbers->push_back(static_cast<int64_t>(n));
         }
@@ -184,7 +197,11 @@ private:
   }
   const Stratum &s;
   int64_t begin, end, first = 0, leading = 0, inner = 1;
-  std::vector<int64_t> lanes;
+  struct Lane {
+    int64_t offset = 0;
+    std::vector<int64_t> digits; ///< of the offset
+  };
+  std::vector<Lane> lanes;
 };
 
 /// Extends `any` to hold `row`, and cuts `all` to what `row` has too.

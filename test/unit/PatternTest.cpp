@@ -154,6 +154,16 @@ TEST(PatternText, Errors) {
             "23: expected a product with a constant, but got a product of two variables");
   EXPECT_EQ(errorOf("holds(b, h, i, j : i + 0.5)"), "19: expected a condition, but got a floating-point value");
   EXPECT_EQ(errorOf("holds(b, h, i, j : i + k)").substr(0, 4), "23: ");
+  EXPECT_EQ(errorOf("holds(b, h, i, j : i >= j && j > 3)"), "26: expected 'and' between conditions, but got '&&'");
+  EXPECT_EQ(errorOf("holds(b, h, i, j : i >= j || j > 3)"), "26: expected 'or' between conditions, but got '||'");
+  EXPECT_EQ(errorOf("holds(b, h, i, j : !(i > j))"), "19: expected 'not' in front of a condition, but got '!'");
+  // Python's precedence, which is rarely what is meant here.
+  EXPECT_EQ(errorOf("holds(b, h, i, j : i >= j & i - j < 8)"),
+            "26: expected 'and', 'or' or parentheses between two comparisons, but got '&', which binds tighter than "
+            "they do");
+  EXPECT_EQ(errorOf("holds(b, h, i, j : 0 <= (i & 7) < 4)"), "parses");
+  EXPECT_EQ(errorOf("holds(b, h, i, j : i & 7 == j & 7)"), "parses");
+  EXPECT_EQ(errorOf("holds(b, h, i, j : 0 < max(i & 7, j) < 4)"), "parses");
   EXPECT_NE(errorOf(std::string(100000, '(')).find("nesting"), std::string::npos);
   EXPECT_NE(errorOf(std::string(100000, '~')).find("nesting"), std::string::npos);
   EXPECT_NE(errorOf("holds(b, h, i, j : " + std::string(100000, '-')).find("nesting"), std::string::npos);

@@ -212,6 +212,14 @@ TEST(Strata, StridedSparseIsABandAndOneLattice) {
   EXPECT_EQ(superTileFor(s), 4096);
 }
 
+TEST(Strata, QueriesOfOneClassShareTiles) {
+  std::vector<Stratum> s = buildStrata(parsed("query_mod(4, 0, 1) | window(31, 0)"), 0);
+  ASSERT_EQ(s.size(), 3u) << textOf(s);
+  for (const Stratum &rows : {s[1], s[2]}) {
+    EXPECT_EQ(rows.query, (std::vector<QueryDigit>{{4, 0, 64}, {1, 4, 1}})) << textOf(s);
+  }
+}
+
 TEST(Strata, FixedSparseIsABlockBandAndColumns) {
   std::vector<Stratum> s = buildStrata(parsed("causal & (block(128) | key_mod(128, 120, 128))"), 0);
   ASSERT_EQ(s.size(), 2u) << textOf(s);

@@ -92,7 +92,8 @@ TEST(StratumCost, NamedPatterns) {
   for (const char *text : {"full", "causal", "window(5, 3)", "stride(7)", "causal & (window(7, 0) | stride(8))",
                            "window(4, 4, 3)", "block(16)", "keys([0 to 4, 9])", "queries([3])", "coarse(8, causal(1))",
                            "grid(10, window(2, 2), window(1, 1))", "key_mod(8, 2, 5)", "parent(4)", "past_blocks(4)",
-                           "neighborhood(7, 100)", "offsets([0, 1, 2, 4, 8])", "causal - window(3, 0)"}) {
+                           "neighborhood(7, 100)", "offsets([0, 1, 2, 4, 8])", "causal - window(3, 0)",
+                           "query_mod(5, 0, 4) & key_mod(7, 1, 3)"}) {
     for (const Rows &r : kShapes) {
       expectCountsOf(text, r);
     }

@@ -10,8 +10,12 @@
 #include "dialect/Condition.h"
 
 #include "dialect/Affine.h"
+#include "dialect/LinearForm.h"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
+#include <stdexcept>
 
 namespace heddle {
 
@@ -163,6 +167,88 @@ Trend trendOf(const Expr &e, const Expr &node) {
   }
 }
 
+/// k with a = k * b; 0 where there is none.
+int64_t ratioOf(const LinearForm &a, const LinearForm &b) {
+  if (a.terms.empty() || b.terms.empty() || a.terms.begin()->second.factor % b.terms.begin()->second.factor != 0) {
+    return 0;
+  }
+  const int64_t k = a.terms.begin()->second.factor / b.terms.begin()->second.factor;
+  return std::abs(k) < (1 << 20) && a == b * k ? k : 0;
+}
+
+/// x and f with e = f * x * x; f is 0 where e is no square.
+std::pair<int64_t, Expr> squareOf(const Expr &e) {
+  if (e->kind != ExprKind::Mul) {
+    return {0, e};
+  }
+  try {
+    const LinearForm a = LinearForm::of(e->args[0]), b = LinearForm::of(e->args[1]);
+    const int64_t k = ratioOf(a, b);
+    return k != 0 ? std::pair(k, e->args[1]) : std::pair(ratioOf(b, a), e->args[0]);
+  } catch (const std::overflow_error &) { // of constants
+    return {0, e};
+  }
+}
+
+/// `constant` and terms, each with its factor: of |x| (isSquare false), of x * x, or of anything else (x null).
+struct SumTerm {
+  int64_t factor;
+  Expr x;
+  bool isSquare;
+};
+struct Sum {
+  int64_t constant = 0;
+  std::vector<SumTerm> terms;
+};
+
+/// Adds factor * e; false past 64 bits or kMaxTerms.
+bool addTo(Sum &sum, const Expr &e, int64_t factor) {
+  constexpr size_t kMaxTerms = 8;
+  switch (e->kind) {
+  case ExprKind::Int: {
+    int64_t value = 0;
+    return !__builtin_mul_overflow(e->value, factor, &value) &&
+           !__builtin_add_overflow(sum.constant, value, &sum.constant);
+  }
+  case ExprKind::Add:
+    return addTo(sum, e->args[0], factor) && addTo(sum, e->args[1], factor);
+  case ExprKind::Sub:
+    return addTo(sum, e->args[0], factor) && addTo(sum, e->args[1], -factor);
+  case ExprKind::Neg:
+    return addTo(sum, e->args[0], -factor);
+  case ExprKind::Mul:
+    for (size_t k : {0, 1}) {
+      if (e->args[k]->kind == ExprKind::Int) {
+        int64_t value = 0;
+        return !__builtin_mul_overflow(e->args[k]->value, factor, &value) && addTo(sum, e->args[1 - k], value);
+      }
+    }
+    break;
+  default:
+    break;
+  }
+  const auto [square, root] = squareOf(e);
+  if (square != 0 && __builtin_mul_overflow(factor, square, &factor)) {
+    return false;
+  }
+  sum.terms.push_back({factor, square != 0 ? root : e->kind == ExprKind::Abs ? e->args[0] : Expr(), square != 0});
+  return sum.terms.size() <= kMaxTerms && factor > INT32_MIN && factor < INT32_MAX;
+}
+
+/// The largest s with s * s <= n, n >= 0.
+int64_t squareRoot(int64_t n) {
+  auto s = static_cast<int64_t>(std::sqrt(static_cast<double>(n)));
+  constexpr int64_t kLargest = 3037000499; // its square is the last in 64 bits
+  s = std::min(s, kLargest);
+  while (s * s > n) {
+    --s;
+  }
+  while (s < kLargest && (s + 1) * (s + 1) <= n) {
+    ++s;
+  }
+  return s;
+}
+
 class Splitter {
 public:
   Condition split(const Expr &e, bool negated);
@@ -172,6 +258,8 @@ private:
   Condition comparison(const Expr &e, bool negated);
   Condition affine(const Expr &e, bool equality);
   Condition cases(const Expr &e, const Expr &node, bool equality);
+  std::optional<Condition> square(const Expr &e, bool equality);
+  Condition boundsOf(const Expr &e);
   bool isSupported(const Expr &e) const;
 
   int atoms = 0, steps = 0;
@@ -242,6 +330,58 @@ Condition Splitter::cases(const Expr &e, const Expr &node, bool equality) {
   return either(isMin ? x <= y : x >= y, x, y);
 }
 
+/// c - f * x * x >= 0 (or == 0) as bounds of x; nullopt where e is another form.
+std::optional<Condition> Splitter::square(const Expr &e, bool equality) {
+  Sum sum;
+  if (!addTo(sum, e, 1) || sum.terms.size() != 1 || sum.terms[0].factor == 0 || !sum.terms[0].isSquare) {
+    return std::nullopt;
+  }
+  if (equality) {
+    return nary(Condition::And, *square(e, false), *square(Expr(0) - e, false));
+  }
+  const Expr &x = sum.terms[0].x;
+  const int64_t c = sum.constant, f = std::abs(sum.terms[0].factor);
+  if (sum.terms[0].factor < 0) { // f * x * x <= c
+    if (c < 0) {
+      return constant(false);
+    }
+    const Expr most(squareRoot(c / f));
+    return nary(Condition::And, affine(most - x, false), affine(most + x, false));
+  }
+  if (c >= 0) {
+    return constant(true);
+  }
+  // f * x * x >= -c, which is more than 0.
+  const Expr least(squareRoot((-(c + 1)) / f) + 1);
+  return nary(Condition::Or, affine(x - least, false), affine(Expr(0) - x - least, false));
+}
+
+/// What e >= 0 says of each x, where e is c - a |x| - b y * y - ..: a |x| <= c, b y * y <= c. Two sides of a digit
+/// that only their sum bounds would not be seen in it.
+Condition Splitter::boundsOf(const Expr &e) {
+  Sum sum;
+  const bool isSum =
+      addTo(sum, e, 1) && sum.terms.size() > 1 && sum.constant >= 0 &&
+      std::all_of(sum.terms.begin(), sum.terms.end(), [](const SumTerm &t) { return t.factor < 0 && !t.x.isNull(); });
+  Condition all = constant(true);
+  const int atomsBefore = atoms;
+  const bool overflowBefore = overflow;
+  for (const auto &[factor, x, isSquare] : sum.terms) {
+    if (!isSum || overflow) {
+      break;
+    }
+    const int64_t c = sum.constant / -factor;
+    const Expr most(isSquare ? squareRoot(c) : c);
+    all = nary(Condition::And, std::move(all), nary(Condition::And, affine(most - x, false), affine(most + x, false)));
+  }
+  if (overflow) { // they only help
+    overflow = overflowBefore;
+    atoms = atomsBefore;
+    return constant(true);
+  }
+  return all;
+}
+
 /// e >= 0, or e == 0.
 Condition Splitter::affine(const Expr &e, bool equality) {
   if (atoms > maxAtoms || ++steps > maxSteps || e->depth > Expr::maxHeight) {
@@ -250,6 +390,9 @@ Condition Splitter::affine(const Expr &e, bool equality) {
   }
   if (e->kind == ExprKind::Int) {
     return constant(equality ? e->value == 0 : e->value >= 0);
+  }
+  if (std::optional<Condition> bounds = square(e, equality)) {
+    return *bounds;
   }
   if (Expr node = findPiecewise(e)) {
     if (equality && node->kind != ExprKind::Select && trendOf(e, node) != Trend::Unknown) {
@@ -286,39 +429,24 @@ Condition Splitter::comparison(const Expr &original, bool negated) {
   int atomsBefore = atoms;
   bool overflowBefore = overflow;
   overflow = false;
-  Condition result;
   // Everything as e >= 0 or e == 0.
   if (negated) {
     constexpr ExprKind flipped[] = {ExprKind::Ge, ExprKind::Gt, ExprKind::Le, ExprKind::Lt, ExprKind::Ne, ExprKind::Eq};
     kind = flipped[static_cast<size_t>(kind) - static_cast<size_t>(ExprKind::Lt)];
   }
-  switch (kind) {
-  case ExprKind::Lt:
-    result = affine(b - a - Expr(1), false);
-    break;
-  case ExprKind::Le:
-    result = affine(b - a, false);
-    break;
-  case ExprKind::Gt:
-    result = affine(a - b - Expr(1), false);
-    break;
-  case ExprKind::Ge:
-    result = affine(a - b, false);
-    break;
-  case ExprKind::Eq:
-    result = affine(a - b, true);
-    break;
-  default:
-    result = nary(Condition::Or, affine(a - b - Expr(1), false), affine(b - a - Expr(1), false));
-    break;
-  }
-  if (overflow) {
-    atoms = atomsBefore;
-    overflow = overflowBefore;
-    return opaque(original, negated);
-  }
+  const bool strict = kind == ExprKind::Lt || kind == ExprKind::Gt;
+  const bool falls = kind == ExprKind::Lt || kind == ExprKind::Le;
+  const Expr gap = (falls ? b - a : a - b) - Expr(strict ? 1 : 0);
+  Condition result = kind == ExprKind::Ne
+                         ? nary(Condition::Or, affine(gap - Expr(1), false), affine(Expr(-1) - gap, false))
+                         : affine(gap, kind == ExprKind::Eq);
+  const bool unknown = overflow;
   overflow = overflowBefore;
-  return result;
+  if (unknown) {
+    atoms = atomsBefore;
+    result = opaque(original, negated);
+  }
+  return kind == ExprKind::Ne || kind == ExprKind::Eq ? result : nary(Condition::And, boundsOf(gap), std::move(result));
 }
 
 Condition Splitter::split(const Expr &e, bool negated) {

@@ -174,6 +174,8 @@ def test_condition_on_tables() -> None:
         "(keys([3 to 9, 600 to 640]) | queries([50 to 60])) - holds(b, h, i, j : ((j * 3) // 7 + i) // 5 % 3 == 0)",
         "holds(b, h, i, j : ((i // 7 + j // 5) % 3 == 0) & ((j < 40) | (abs(i - 2 * j) < 9)))",
         "~holds(b, h, i, j : ((i // 7 + j // 5) % 3 == 0) & ((i < 400) & (j > 500)))",
+        "holds(b, h, i, j : abs(i // 24 - j // 24) + abs(i % 24 - j % 24) <= 5)",
+        "holds(b, h, i, j : 9 >= (i // 24 - j // 24) * (i // 24 - j // 24) + (i % 24 - j % 24) * (i % 24 - j % 24))",
         "holds(b, h, i, j : (max(-i, j - i) - min(i * -3, j * -2) > 70) != (j % 64 < 3))",
     ],
 )

@@ -137,7 +137,10 @@ INSTANTIATE_TEST_SUITE_P(
                     "coarse(2, 5, random_blocks(2, 3, 7))", "grid(8, random_blocks(2, 2, 1), window(1, 1))",
                     "grid(9, window(1, 1), random_blocks(2, 1, 1))", "shift(5, random_blocks(4, 2, 1))",
 
-                    "past_blocks(4)", "past_blocks(4, size = 3, inclusive = true)", "parent(4)",
+                    "holds(b, h, i, j : (i - j) * (i - j) < 50)", "holds(b, h, i, j : 2 * (i - j) * (i - j) >= 50)",
+                    "holds(b, h, i, j : (i - j) * (i - j) == 25)", "holds(b, h, i, j : (i - j) * (i - j) != 25)",
+                    "holds(b, h, i, j : (i - j) * (i - j) + 3 > 2)", "past_blocks(4)",
+                    "past_blocks(4, size = 3, inclusive = true)", "parent(4)",
                     "per_head([causal, window(3, 0), causal])"));
 
 INSTANTIATE_TEST_SUITE_P(Complements, Named,
@@ -247,6 +250,22 @@ TEST(Strata, GridTilesAreSquares) {
   EXPECT_EQ(s[0].query[0].tile, 8);
   EXPECT_EQ(s[0].query[1].tile, 8);
   EXPECT_EQ(superTileFor(s), 512);
+}
+
+TEST(Strata, DistancesOfTwoDigitsBoundBoth) {
+  for (const char *text : {"holds(b, h, i, j : abs(i // 16 - j // 16) + 2 * abs(i % 16 - j % 16) <= 6)",
+                           "holds(b, h, i, j : (i // 16 - j // 16) * (i // 16 - j // 16) + "
+                           "3 * (i % 16 - j % 16) * (i % 16 - j % 16) < 40)"}) {
+    Pattern p = parsed(text);
+    std::vector<Stratum> s = buildStrata(p, 0);
+    ASSERT_EQ(s.size(), 1u) << textOf(s);
+    EXPECT_EQ(firstMistake(p, s), "") << textOf(s);
+    ASSERT_EQ(s[0].key.size(), 2u) << textOf(s);
+    ASSERT_EQ(s[0].key[0].lower.size(), 1u) << textOf(s);
+    EXPECT_EQ(s[0].key[0].lower[0].str(), "((i floordiv 16) - 6)");
+    ASSERT_EQ(s[0].key[1].upper.size(), 1u) << textOf(s);
+    EXPECT_EQ(s[0].key[1].upper[0].str(), "((i mod 16) + 4)");
+  }
 }
 
 TEST(Strata, NestedGridTilesAreCubes) {

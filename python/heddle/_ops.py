@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ._emit import score_lines
-from ._program import TensorValue, Trace, run_op, tensor_type
+from ._program import Condition, TensorValue, Trace, run_op, tensor_type
 from ._tensors import describe_tensor
 from ._trace import run_traced
 
 
 def _sizes(x: Any, name: str) -> tuple[str, tuple[int, ...]]:
+    if isinstance(x, Condition):
+        x = x.trace.constant(x)
     if isinstance(x, TensorValue):
         return x.dtype, x.sizes
     return describe_tensor(x.data if hasattr(x, "data") and not hasattr(x, "dtype") else x, name)

@@ -21,7 +21,7 @@ from ._emit import element_lines
 from ._errors import in_words, parameter_names
 from ._scalars import Scalar, Tensor, Traced, _is_tensor, as_traced, capture_identity, ufunc_of
 from ._tensors import describe_tensor
-from ._torchnames import torch_mode
+from ._torchnames import METHODS, is_elementwise, torch_mode
 from ._trace import Wrapper, function_key
 
 MLIR_TYPES = {
@@ -92,7 +92,20 @@ class TensorValue:
     def __getitem__(self, index: Any) -> Any:
         from ._scalars import _load
 
+        items = index if isinstance(index, tuple) else (index,)
+        if any(x is None or x is Ellipsis or isinstance(x, slice) for x in items):
+            return _view(self, items)
         return _load(self, index)
+
+    def swapaxes(self, first: int, second: int) -> TensorView:
+        """Two dimensions in each other's place: a view in arithmetic, a copy where an op reads it."""
+        axes: list[int | None] = list(range(len(self.sizes)))
+        axes[first], axes[second] = axes[second], axes[first]
+        return TensorView(self, axes)
+
+    def transpose(self, first: int, second: int) -> TensorView:
+        """torch's name for `swapaxes`."""
+        return self.swapaxes(first, second)
 
     def __len__(self) -> int:
         return self.size(0)
@@ -103,14 +116,31 @@ class TensorValue:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name in METHODS and name not in ("to", "type_as", "squeeze", "max", "min"):
+            method = METHODS[name]
+            return lambda *args, **kwargs: elementwise(lambda *x: method(*x, **kwargs), self, *args)
         raise AttributeError(
             f"expected an op of heddle, arithmetic or hd.elementwise on a tensor of an hd.kernel function, but got "
-            f".{name}"
+            f".{name}{_CURES.get(name, '')}"
         )
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return elementwise(lambda *x: function(*x, **(kwargs or {})), *args)
+        kwargs = kwargs or {}
+        name = getattr(function, "__name__", str(function))
+        if name in ("transpose", "swapaxes"):
+            return args[0].swapaxes(*args[1:], *kwargs.values())
+        reduces = name in ("max", "min") and len(args) < 2
+        if reduces or not is_elementwise(name) or any(isinstance(x, (list, tuple)) for x in args):
+            raise TypeError(_WHOLE.format(f"torch's {name}"))
+        return elementwise(lambda *x: function(*x, **kwargs), *args)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if function.__name__ in ("swapaxes", "where"):
+            from ._scalars import select
+
+            return args[0].swapaxes(*args[1:]) if function.__name__ == "swapaxes" else select(*args)
+        raise TypeError(_WHOLE.format(f"numpy.{function.__name__}"))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Any:
         function = ufunc_of(ufunc, method)
@@ -123,6 +153,109 @@ class TensorValue:
         raise TypeError("expected code that does not depend on the contents of tensors in an hd.kernel function")
 
 
+_SUMS = (
+    "; hd.pool, hd.scan, hd.convolve, hd.project and hd.attend are the ops that mix elements (a sum over features is "
+    "hd.convolve(x, ones) with ones [1, 1, D, 1])"
+)
+_WHOLE = "expected an op of heddle or a function of single elements on a tensor of an hd.kernel function, but got {}"
+_WHOLE += _SUMS
+_CURES = {
+    **dict.fromkeys(("sum", "mean", "max", "min", "amax", "softmax", "norm", "cumsum", "std", "var", "argmax"), _SUMS),
+    **dict.fromkeys(("reshape", "view", "flatten", "permute", "repeat", "expand"), "; do it outside, on arguments"),
+}
+
+
+class TensorView(TensorValue):
+    """A tensor with its dimensions in another order, or with new ones of size 1.
+
+    Arithmetic reads it in place; an op that needs a tensor gets a copy.
+    """
+
+    __slots__ = ("axes", "copy", "source")
+    axes: tuple[int | None, ...]
+    source: TensorValue
+
+    def __init__(self, source: TensorValue, axes: Sequence[int | None]) -> None:
+        if isinstance(source, TensorView) and source.copy is None:
+            own: tuple[int | None, ...] = source.axes
+            axes = [None if a is None else own[a] for a in axes]
+            source = source.source
+        self.trace = source.trace
+        self.dtype = source.dtype
+        self.dims = tuple(1 if a is None else source.dims[a] for a in axes)
+        self.sizes = tuple(1 if a is None else source.sizes[a] for a in axes)
+        self.source = source
+        self.axes = tuple(axes)
+        """For each dimension that of the source, None: a new one of size 1."""
+        self.copy: TensorValue | None = None
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The SSA name of a copy, which the first to ask for it makes."""
+        if self.copy is None:
+            self.copy = elementwise(lambda x: x, self)
+        return self.copy.name
+
+    def size(self, axis: int) -> int:
+        """A size of this call, on which the kernel then depends."""
+        own = self.axes[axis]
+        return 1 if own is None else self.source.size(own)
+
+
+def _view(x: TensorValue, items: Sequence[Any]) -> TensorView:
+    """x[:, None, ..., None]: new dimensions of size 1 among all of its own."""
+    rank, named = len(x.sizes), sum(i is not None and i is not Ellipsis for i in items)
+    if sum(i is Ellipsis for i in items) > 1 or named > rank:
+        raise IndexError(f"expected at most {rank} indices and one ellipsis, but got {list(items)}")
+    if not any(i is Ellipsis for i in items):
+        items = [*items, Ellipsis]
+    axes: list[int | None] = []
+    at = 0
+    for i in items:
+        if i is None:
+            axes.append(None)
+            continue
+        count = rank - named if i is Ellipsis else 1
+        if i is not Ellipsis and i != slice(None):
+            ends = [i.start, i.stop] if isinstance(i, slice) else [i]
+            what = ":".join("" if e is None else repr(e) for e in ends)
+            raise TypeError(
+                f"expected whole dimensions and new ones (x[..., None]) of a tensor of an hd.kernel function, but got "
+                f"[{what}]; give a slice as an argument of its own, hd.gather_rows takes rows out, a pattern such as "
+                "hd.keys([(0, 4)]) leaves keys out"
+            )
+        axes.extend(range(at, at + count))
+        at += count
+    return TensorView(x, axes)
+
+
+class Condition:
+    """A comparison of tensors of a function that is being traced: for hd.select, `&`, `|`, `~` and arithmetic."""
+
+    __slots__ = ("args", "function", "trace")
+    heddle_symbolic = True
+
+    def __init__(self, trace: Trace, function: Callable[..., Any], args: Sequence[Any]) -> None:
+        self.trace = trace
+        self.function = function
+        self.args = tuple(args)
+
+    def __bool__(self) -> bool:
+        raise TypeError("expected code that does not depend on the contents of tensors in an hd.kernel function")
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return TensorValue.__torch_function__(function, types, args, kwargs)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Any:
+        return elementwise(ufunc_of(ufunc, method), *inputs)
+
+    __array_function__ = TensorValue.__array_function__
+
+    def __invert__(self) -> Condition:
+        return Condition(self.trace, operator.invert, (self,))
+
+
 def elementwise(function: Callable[..., Any], *args: Any) -> TensorValue:
     """`function` of traced scalars, for each element of tensors that broadcast as NumPy's do.
 
@@ -132,19 +265,25 @@ def elementwise(function: Callable[..., Any], *args: Any) -> TensorValue:
     trace = trace_of(args)
     if trace is None:
         raise TypeError("expected a tensor of an hd.kernel function among the arguments, but got none")
-    leaves: list[TensorValue] = []
-    values: list[Any] = []
-    for a in args:
-        if isinstance(a, (TensorValue, Tensor)) or _is_tensor(a):
-            t = trace.constant(a)
-            if t.dtype not in ("float32", "float16", "bfloat16"):
-                raise TypeError(f"expected tensors of floats in arithmetic, but got {t.dtype}")
-            n = next((n for n, x in enumerate(leaves) if x is t), len(leaves))
-            if n == len(leaves):
-                leaves.append(t)
-            values.append(Traced("dot", (), "float", n))
-        else:
-            values.append(a)
+    leaves: list[TensorView] = []
+
+    def value_of(a: Any) -> Any:
+        if isinstance(a, Condition):
+            return a.function(*(value_of(x) for x in a.args))
+        if not isinstance(a, (TensorValue, Tensor)) and not _is_tensor(a):
+            return a
+        t = trace.constant(a)
+        if t.dtype not in ("float32", "float16", "bfloat16"):
+            raise TypeError(f"expected tensors of floats in arithmetic, but got {t.dtype}")
+        view = TensorView(t, range(len(t.sizes)))
+        n = next((n for n, x in enumerate(leaves) if x.source is view.source and x.axes == view.axes), len(leaves))
+        if n == len(leaves):
+            leaves.append(view)
+        return Traced("dot", (), "float", n)
+
+    values = [value_of(a) for a in args]
+    if not leaves:
+        raise TypeError("expected a tensor of an hd.kernel function among the arguments, but got none")
     rank = max(len(t.sizes) for t in leaves)
     if rank < 1 or rank > 4:
         raise ValueError(f"expected tensors of 1 to 4 dimensions in arithmetic, but got {rank}")
@@ -158,9 +297,9 @@ def elementwise(function: Callable[..., Any], *args: Any) -> TensorValue:
     for axis, owner in enumerate(owners):
         if dims[axis] is None:
             which, size = trace.fresh(), trace.fresh()
-            own = axis - rank + len(owner.sizes)
+            source, own = owner.source, owner.axes[axis - rank + len(owner.sizes)]
             trace.lines.append(f"{which} = arith.constant {own} : index")
-            trace.lines.append(f"{size} = tensor.dim {owner.name}, {which} : {owner.type}")
+            trace.lines.append(f"{size} = tensor.dim {source.name}, {which} : {source.type}")
             unknown.append(size)
     init = trace.fresh()
     trace.lines.append(f"{init} = tensor.empty({', '.join(unknown)}) : {made}")
@@ -168,7 +307,10 @@ def elementwise(function: Callable[..., Any], *args: Any) -> TensorValue:
     maps = []
     for t in leaves:
         shift = rank - len(t.sizes)
-        at = ("0" if n == 1 and sizes[axis + shift] != 1 else f"d{axis + shift}" for axis, n in enumerate(t.sizes))
+        at = ["0"] * len(t.source.sizes)
+        for axis, own in enumerate(t.axes):
+            if own is not None and (t.sizes[axis] != 1 or sizes[axis + shift] == 1):
+                at[own] = f"d{axis + shift}"
         maps.append(f"affine_map<({loops}) -> ({', '.join(at)})>")
     maps.append(f"affine_map<({loops}) -> ({loops})>")
     head, tail, names = [], [], []
@@ -186,13 +328,14 @@ def elementwise(function: Callable[..., Any], *args: Any) -> TensorValue:
     text = (
         f"linalg.generic {{indexing_maps = [{', '.join(maps)}], "
         f"iterator_types = [{iterators}]}} "
-        f"ins({', '.join(t.name for t in leaves)} : {', '.join(t.type for t in leaves)}) outs({init} : {made}) {{\n"
+        f"ins({', '.join(t.source.name for t in leaves)} : {', '.join(t.source.type for t in leaves)}) "
+        f"outs({init} : {made}) {{\n"
         f"^bb0({', '.join([*names, f'%old: {element}'])}):\n  {body}\n}} -> {made}"
     )
     return trace.op(text, [(leaves[0].dtype, dims, sizes)])[0]
 
 
-def _broadcast(leaves: Sequence[TensorValue], rank: int) -> tuple[list[int], list[int | None], list[TensorValue]]:
+def _broadcast(leaves: Sequence[TensorView], rank: int) -> tuple[list[int], list[int | None], list[TensorView]]:
     """Sizes, static sizes, and a tensor that has each size, of what the tensors broadcast to."""
     sizes, dims, owners = [], [], []
     for axis in range(rank):
@@ -222,12 +365,18 @@ def _operator(name: str, swapped: bool = False) -> Callable[..., Any]:
     return method
 
 
-def _refused(symbol: str) -> Callable[..., Any]:
+def _refused(symbol: str, cure: str) -> Callable[..., Any]:
     def method(self: TensorValue, *_: Any) -> Any:
-        raise TypeError(
-            f"expected arithmetic on tensors of an hd.kernel function, but got {symbol}; inside of hd.elementwise "
-            "numbers compare: hd.elementwise(lambda x: hd.select(x > 0, x, 0.0), x)"
-        )
+        raise TypeError(f"expected arithmetic on tensors of an hd.kernel function, but got {symbol}; {cure}")
+
+    return method
+
+
+def _compared(name: str, swapped: bool = False) -> Callable[..., Any]:
+    function = getattr(operator, name)
+
+    def method(self: Any, other: Any) -> Condition:
+        return Condition(self.trace, function, (other, self) if swapped else (self, other))
 
     return method
 
@@ -237,8 +386,19 @@ for _name in ("add", "sub", "mul", "truediv", "pow"):
     setattr(TensorValue, f"__r{_name}__", _operator(_name, swapped=True))
 for _name in ("neg", "abs"):
     setattr(TensorValue, f"__{_name}__", _operator(_name))
-for _name, _symbol in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("matmul", "@"), ("floordiv", "//")):
-    setattr(TensorValue, f"__{_name}__", _refused(_symbol))
+for _name in ("lt", "le", "gt", "ge"):
+    setattr(TensorValue, f"__{_name}__", _compared(_name))
+for _name in ("and_", "or_", "xor"):
+    setattr(Condition, f"__{_name.rstrip('_')}__", _compared(_name))
+    setattr(Condition, f"__r{_name.rstrip('_')}__", _compared(_name, swapped=True))
+for _name in ("add", "sub", "mul"):  # a condition counts as 1.0 or 0.0
+    setattr(Condition, f"__{_name}__", _operator(_name))
+    setattr(Condition, f"__r{_name}__", _operator(_name, swapped=True))
+setattr(  # noqa: B010
+    TensorValue, "__matmul__",
+    _refused("@", "x @ y is hd.linear_attend(x, unit, y, normalizer='none'), hd.project and hd.convolve take weights"),
+)  # fmt: skip
+setattr(TensorValue, "__floordiv__", _refused("//", "hd.floor(x / y) rounds down"))  # noqa: B010
 
 
 def tensor_type(dtype: str, dims: Sequence[int | None]) -> str:
@@ -301,6 +461,10 @@ class Trace:
 
     def constant(self, x: Any) -> Any:
         """A tensor that the function captures, as a symbolic one."""
+        if isinstance(x, Condition):
+            raise TypeError(
+                "expected a tensor, but got a comparison of tensors; hd.select(x > 0, 1.0, 0.0) makes numbers of it"
+            )
         if isinstance(x, TensorValue):
             if x.trace is not self:
                 raise ValueError("expected tensors of the function that is traced, but got one of another call")
@@ -366,7 +530,7 @@ def check_dtype(dtype: str, name: str) -> None:
 def trace_of(values: Sequence[Any]) -> Trace | None:
     """The trace that symbolic tensors among `values` belong to."""
     for v in values:
-        if isinstance(v, TensorValue):
+        if isinstance(v, (TensorValue, Condition)):
             return v.trace
     return None
 
@@ -568,8 +732,11 @@ class KernelFunction(Wrapper):
         made = self.function(*values)
         returned = made if isinstance(made, (tuple, list)) else (made,)
         for v in returned:
+            if isinstance(v, Condition):
+                v = trace.constant(v)
             if not isinstance(v, TensorValue):
                 raise TypeError(f"expected an hd.kernel function that returns tensors, but got {type(v).__name__}")
+            _ = v.name  # a view is copied
         return trace, returned
 
     def _find(self, args: Sequence[Any]) -> tuple[_Entry, list[Any]]:

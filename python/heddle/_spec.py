@@ -15,7 +15,7 @@ from typing import Any
 
 from . import _core
 from ._emit import score_lines
-from ._pattern import Canonical, Pattern, Unbound, as_pattern, full
+from ._pattern import Canonical, Pattern, Unbound, as_pattern, compiling, full
 from ._scalars import Scalar, Tensor, capture_identity, dtype_name
 from ._tensors import describe_tensor
 from ._trace import Trace, run_traced
@@ -95,6 +95,10 @@ def segment(
         ``[(q1, k1), (q2, k2)]``: the dots that form the score instead of q·k; ``[]``: none. A key may be
         `relative` rows.
     """
+    if not compiling():  # what a function captures is what it is now: a loop may make one for each segment
+        where = as_pattern(where)
+        if callable(score) and (dots is None or isinstance(dots, (list, tuple))):
+            score = run_traced(score, "score", 1 if dots is None else len(dots))
     return Segment(k, v, where, score, scale, k_offset, dots)
 
 
@@ -215,9 +219,10 @@ def prepare(
         score = None
         heard: tuple[int, ...] = ()
         if g.score is not None:
-            if not callable(g.score):
+            if not isinstance(g.score, Trace) and not callable(g.score):
                 raise TypeError(f"expected a score function, but got {type(g.score).__name__}")
-            score = run_traced(g.score, "score", 1 if count is None else count)
+            made = isinstance(g.score, Trace)
+            score = g.score if made else run_traced(g.score, "score", 1 if count is None else count)
             heard = _number(score.captures, captures, capture_numbers)
         elif count == 0:
             raise ValueError("expected a score function where a segment has no dots, but got none")

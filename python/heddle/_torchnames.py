@@ -66,6 +66,26 @@ def _torch_max(a: Any, b: Any) -> Any:
     return maximum(a, b)
 
 
+def _elu(x: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+    return select(as_traced(x) > 0, x, alpha * (exp(minimum(x, 0.0)) - 1))
+
+
+def _gelu(x: Any, approximate: str = "none") -> Any:
+    x = as_traced(x)
+    if approximate == "tanh":
+        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
+
+
+def _softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    y = as_traced(x) * beta
+    return select(y > threshold, x, log(1 + exp(minimum(y, threshold))) / beta)
+
+
+def _leaky_relu(x: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
+    return select(as_traced(x) > 0, x, as_traced(x) * negative_slope)
+
+
 METHODS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b, alpha=1: as_traced(a) + (b if alpha == 1 else as_traced(b) * alpha),
     "sub": lambda a, b, alpha=1: as_traced(a) - (b if alpha == 1 else as_traced(b) * alpha),
@@ -114,7 +134,13 @@ METHODS: dict[str, Callable[..., Any]] = {
     "clip": clamp,
     "clamp_min": lambda x, min: maximum(x, min),
     "clamp_max": lambda x, max: minimum(x, max),
-    "relu": lambda x: maximum(x, 0),
+    "relu": lambda x, inplace=False: maximum(x, 0),
+    "elu": _elu,
+    "gelu": _gelu,
+    "silu": lambda x, inplace=False: as_traced(x) * sigmoid(x),
+    "softplus": _softplus,
+    "leaky_relu": _leaky_relu,
+    "log_sigmoid": lambda x: -_softplus(-as_traced(x)),
     "floor": lambda x: floor(as_traced(x)),
     "ceil": lambda x: -floor(-as_traced(x)),
     "exp": exp,
@@ -151,6 +177,11 @@ _SWAPPED = {
     "__rtruediv__": "div", "__rdiv__": "div", "__rfloordiv__": "floor_divide", "__rmod__": "remainder",
     "__rpow__": "pow", "__rlshift__": "bitwise_left_shift", "__rrshift__": "bitwise_right_shift",
 }  # fmt: skip
+
+
+def is_elementwise(name: str) -> bool:
+    """Whether a torch function of this name is known here: each computes elements one by one."""
+    return name in METHODS or name in _DUNDER or name in _SWAPPED or name.rstrip("_") in METHODS
 
 
 def torch_call(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

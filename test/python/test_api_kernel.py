@@ -352,13 +352,25 @@ def test_values_and_names_of_arguments() -> None:
         kernel(x, {})
     for wrong, message in (
         (lambda x: [row for row in x], "but got an iteration over its rows"),
-        (lambda x: x > 0, "but got >; inside of hd.elementwise"),
+        (lambda x: x > 0, "but got a comparison of tensors; hd.select"),
+        (lambda x: hd.pool(x > 0, "max", 2), "but got a comparison of tensors; hd.select"),
+        (lambda x: x if x > 0 else -x, "does not depend on the contents"),
+        (lambda x: np.mean(x, 2), r"but got numpy\.mean; hd\.pool"),
+        (lambda x: np.concatenate([x, x], 2), r"but got numpy\.concatenate"),
+        (lambda x: torch.cat([x, x], 2), "but got torch's cat"),
+        (lambda x: torch.softmax(x, -1), "but got torch's softmax; hd.pool"),
+        (lambda x: torch.amax(x, 2), "but got torch's amax"),
+        (lambda x: torch.max(x), "but got torch's max"),
+        (lambda x: x[:, :, :4], r"expected whole dimensions and new ones .* but got \[:4\]"),
+        (lambda x: x[..., None, 2], r"but got \[2\]"),
+        (lambda x: x[..., ..., None], "one ellipsis"),
+        (lambda x: x.reshape(1, 2, 4, 5, 8), r"but got \.reshape; do it outside"),
         (lambda x: x @ x, "but got @"),
         (lambda x: x.sum(), r"but got \.sum"),
         (lambda x: np.arctan(x), r"but got numpy\.arctan"),
         (lambda x: {"a": x}, "returns tensors, but got dict"),
     ):
-        with pytest.raises((TypeError, AttributeError), match=message):
+        with pytest.raises((TypeError, AttributeError, IndexError), match=message):
             hd.kernel(wrong)(x)
 
 
@@ -412,3 +424,91 @@ def test_a_loaded_kernel_has_no_source_to_be_pickled_by(tmp_path: Any) -> None:
         ValueError, match="expected a kernel that was compiled here for pickle or deepcopy, but got one"
     ):
         pickle.dumps(hd.load(tmp_path / "k.bundle"))
+
+
+def test_new_and_swapped_dimensions_of_symbolic_tensors() -> None:
+    @hd.kernel
+    def gated(q: Any, k: Any, v: Any) -> Any:
+        out, lse = hd.attend(q, k, v, return_lse=True)
+        return out * hd.exp(-lse)[..., None] + lse[:, :, :, None], lse.swapaxes(1, 2)
+
+    q, k, v = rows(2, 3, 7, 8), rows(2, 3, 9, 8), rows(2, 3, 9, 5)
+    out, lse = hd.attend(q, k, v, return_lse=True)
+    got, turned = gated(q, k, v)
+    np.testing.assert_allclose(got, out * np.exp(-lse)[..., None] + lse[..., None], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(turned, lse.swapaxes(1, 2))
+    got, turned = gated.reference(q, k, v)
+    np.testing.assert_allclose(turned, lse.swapaxes(1, 2), atol=1e-5)
+
+
+def test_ops_read_swapped_dimensions() -> None:
+    @hd.kernel
+    def channels(q: Any, k: Any, v: Any) -> Any:
+        """Cross-covariance attention (XCiT): features attend to features."""
+        q, k, v = (x.swapaxes(-1, -2) for x in (q, k, v))
+        return hd.attend(q, k, v).transpose(-1, -2)
+
+    for n in (1, 17):
+        q, k, v = (rows(2, 3, n, 8) for _ in range(3))
+        turned = [np.ascontiguousarray(x.swapaxes(-1, -2)) for x in (q, k, v)]
+        np.testing.assert_allclose(channels(q, k, v), hd.attend(*turned).swapaxes(-1, -2), atol=1e-6)
+
+
+def test_views_broadcast_where_a_size_is_one() -> None:
+    f = hd.kernel(lambda x, y: x.swapaxes(-1, -2) * y)
+    for a, b in (((1, 2, 1, 8), (1, 2, 8, 5)), ((1, 2, 5, 8), (1, 2, 8, 1)), ((1, 2, 5, 8), (1, 2, 8, 5))):
+        x, y = rows(*a), rows(*b)
+        np.testing.assert_array_equal(f(x, y), x.swapaxes(-1, -2) * y)
+
+
+def test_conditions_on_symbolic_tensors() -> None:
+    x, y = rows(1, 2, 9, 8), rows(1, 2, 9, 8)
+    for function, expected in (
+        (lambda x, y: hd.select(x > 0, x, hd.exp(x)), np.where(x > 0, x, np.exp(x))),
+        (lambda x, y: hd.select((x > y) & ~(y < 0), x, y), np.where((x > y) & ~(y < 0), x, y)),
+        (lambda x, y: torch.where((x >= 0) | (x <= y), x, 2.0), np.where((x >= 0) | (x <= y), x, 2)),
+        (lambda x, y: np.where(x >= y, 1.0, y), np.where(x >= y, 1, y)),
+        (lambda x, y: x * (y > 0) + (x > 0), x * (y > 0) + (x > 0)),
+    ):
+        np.testing.assert_allclose(hd.kernel(function)(x, y), expected, rtol=1e-5)
+
+
+def test_activations_of_torch_on_symbolic_tensors() -> None:
+    x = torch.linspace(-4, 4, 64).reshape(1, 1, 8, 8)
+    for name in ("relu", "elu", "gelu", "silu", "softplus", "leaky_relu", "logsigmoid", "sigmoid", "tanh"):
+        function = getattr(torch.nn.functional, name, None) or getattr(torch, name)
+        got = hd.kernel(lambda x, function=function: function(x) + 0.0)(x)
+        torch.testing.assert_close(got, function(x), rtol=2e-5, atol=2e-6, msg=name)
+    tanh = hd.kernel(lambda x: torch.nn.functional.gelu(x, approximate="tanh"))(x)
+    torch.testing.assert_close(tanh, torch.nn.functional.gelu(x, approximate="tanh"), rtol=2e-5, atol=2e-6)
+
+
+def test_a_loop_makes_a_function_for_each_segment() -> None:
+    @hd.kernel
+    def levels(q: Any, k: Any, v: Any) -> Any:
+        parts = []
+        for size in (1, 2, 4):
+            summary = hd.pool(k, "mean", size), hd.pool(v, "mean", size)
+            parts.append(
+                hd.segment(
+                    *summary,
+                    where=lambda b, h, i, j: i // size > j,
+                    score=lambda s, b, h, i, j: s * size,
+                )
+            )
+        return hd.attend(q, segments=parts, q_offset=0)
+
+    q, k, v = (rows(1, 2, 21, 8) for _ in range(3))
+    scores, values = [], []
+    for size in (1, 2, 4):
+        n = 21 // size
+        kp, vp = (x[:, :, : n * size].reshape(1, 2, n, size, 8).mean(3) for x in (k, v))
+        s = np.einsum("bhid,bhjd->bhij", q, kp) * 8**-0.5 * size
+        scores.append(np.where(np.arange(21)[:, None] // size > np.arange(n), s, -np.inf))
+        values.append(vp)
+    s = np.concatenate(scores, -1)[:, :, 1:]
+    weights = np.exp(s - s.max(-1, keepdims=True))
+    expected = weights / weights.sum(-1, keepdims=True) @ np.concatenate(values, 2)
+    got = levels(q, k, v)
+    np.testing.assert_allclose(got[:, :, 1:], expected, atol=1e-5)
+    assert not got[:, :, 0].any()

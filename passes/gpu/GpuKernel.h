@@ -127,7 +127,7 @@ protected:
 
   // Shared-memory offsets.
   int64_t size = 0, sRow = 0, sPosition = 0, sPartial = 0, sDescriptor = 0, sTable = 0, sRing = 0, partials = 0,
-          sHead = -1, sBlock = -1, sOut = 0, sWeights = -1, sRelative = -1, sOwner = -1, sScan = -1;
+          sHead = -1, sBlock = -1, sOut = 0, sWeights = -1, sRelative = -1, sOwner = -1, sScan = -1, sSources = -1;
   llvm::SmallVector<int64_t> sQuery;
   int64_t stageBytes = 0, keyBytes = 0;
   int64_t blockThreads = 0; ///< that the block's barrier counts
@@ -221,7 +221,18 @@ protected:
   mlir::Value liveBitsOf(size_t member, mlir::Value table);
   Values perMember(mlir::Value n, llvm::ArrayRef<size_t> list, llvm::function_ref<Values(size_t)> body,
                    llvm::function_ref<Values()> otherwise);
-  Values perSegment(mlir::Value n, llvm::function_ref<Values(size_t)> body);
+  /// Where a segment's tensors and positions lie stands in shared memory too, so that segments of which nothing else
+  /// differs share code: words of i64.
+  int64_t sourceWords() const;
+  void storeSources();
+  /// The source of this number, whichever it is; its tensors are as `like`'s.
+  Source sourceAt(mlir::Value number, const Source &like);
+  /// Whether the tiles of two segments (places in `sources`) are loaded alike, and whether their scores are alike too.
+  bool sameLoads(size_t x, size_t y) const;
+  bool sameScores(size_t x, size_t y);
+  /// `body` of the segment (its place in `sources`) of member n: once for all that are alike.
+  Values perSegment(mlir::Value n, llvm::function_ref<bool(size_t, size_t)> alike,
+                    llvm::function_ref<Values(size_t)> body);
 
   // The tile program (GpuTile.cpp).
   void loadQueries();
@@ -243,7 +254,6 @@ protected:
   Values dotOfPairs(size_t source, size_t number, mlir::Value table);
   Values scores(size_t source, mlir::Value stage, mlir::Value table);
   /// Scores from the dots of one segment's tile.
-  bool scoresAlike();
   Values scoresOf(size_t source, llvm::ArrayRef<Values> dots, mlir::Value table);
   Values liveWords(mlir::Value table, mlir::Value n);
   Values masked(Values s, const Values &words);

@@ -34,7 +34,8 @@ static constexpr int64_t kMostWarps = 16;
 /// Weights of a tile in f32, for the path that takes V's infinities and NaNs.
 static int64_t weightBytes(const GpuShape &shape) { return shape.rows * shape.keys * 4; }
 
-int64_t gpuTableBytes(const KernelSignature &, const Schedule &schedule, const GpuGroup &group, const GpuShape &shape) {
+int64_t gpuTableBytes(const KernelSignature &sig, const Schedule &schedule, const GpuGroup &group,
+                      const GpuShape &shape) {
   int64_t digits = 1, out = 3 * align(shape.rows * 4) + 16;
   bool gathers = false;
   for (int64_t n : group.members) {
@@ -48,6 +49,11 @@ int64_t gpuTableBytes(const KernelSignature &, const Schedule &schedule, const G
   }
   out += 3 * kMostWarps * 4 + (gathers ? align((shape.stages + 1) * shape.keys * 4) : 0);
   out += align(int64_t(group.members.size()) * (8 + 2 * (digits - 1)) * 4);
+  size_t dots = 0;
+  for (const SegmentSignature &s : sig.segments) {
+    dots = std::max(dots, s.dots.size());
+  }
+  out += int64_t(sig.segments.size()) * (int64_t(dots) + 2) * 32; // sourceWords()
   return out + align((shape.stages + 1) * shape.keys * 4) + weightBytes(shape);
 }
 
@@ -159,6 +165,7 @@ void GpuKernel::layoutTables() {
       sOwner = 0;
     }
   }
+  sSources = segmentsUsed.size() > 1 ? allocate(int64_t(segmentsUsed.size()) * sourceWords() * 8) : -1;
   sBlock = tight() ? allocate(4 * 4) : -1;
   sPartial = allocate(partials * 16);
   sDescriptor = allocate(int64_t(members.size()) * descriptorWords() * 4);
@@ -754,6 +761,7 @@ void GpuKernel::emitSources() {
 
 Values GpuKernel::compute(Value anyPosition) {
   emitSources();
+  storeSources();
   Values state = initialState();
   return members.empty() ? state : emitStream(anyPosition, state);
 }

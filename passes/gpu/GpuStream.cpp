@@ -48,29 +48,132 @@ Values GpuKernel::perMember(Value n, ArrayRef<size_t> list, llvm::function_ref<V
   return Values(op.getResults());
 }
 
-/// `body` of the segment (its place in `sources`) of member n.
-Values GpuKernel::perSegment(Value n, llvm::function_ref<Values(size_t)> body) {
+//===--- Segments ---------------------------------------------------------===//
+
+/// Of a source: two positions, and of each tensor base, stride, element and whether it is aligned.
+static constexpr int64_t kPositionWords = 2, kTensorWords = 4;
+
+int64_t GpuKernel::sourceWords() const {
+  size_t dots = 0;
+  for (int64_t g : segmentsUsed) {
+    dots = std::max(dots, sig.segments[g].dots.size());
+  }
+  return kPositionWords + kTensorWords * int64_t(dots + 1);
+}
+
+void GpuKernel::storeSources() {
+  if (sources.size() < 2) {
+    return;
+  }
+  e.ifThen(e.eq(tid, 0), [&] {
+    for (auto [n, source] : llvm::enumerate(sources)) {
+      int64_t at = sSources + int64_t(n) * sourceWords() * 8;
+      auto put = [&](Value v) {
+        e.storeShared(v, e.k(at), 8);
+        at += 8;
+      };
+      auto putRows = [&](const Rows &rows) {
+        llvm::for_each(Values{rows.base, rows.stride, rows.element, e.toInt(rows.aligned, e.i64)}, put);
+      };
+      put(source.kOffset);
+      put(source.count);
+      if (source.values.base) {
+        putRows(source.values);
+        llvm::for_each(source.keys, putRows);
+      }
+    }
+  });
+}
+
+GpuKernel::Source GpuKernel::sourceAt(Value number, const Source &like) {
+  Value first = e.add(e.mul(number, sourceWords() * 8), sSources);
+  int64_t at = 0;
+  auto take = [&] {
+    Value v = e.loadShared(e.i64, e.add(first, at), 8);
+    at += 8;
+    return v;
+  };
+  auto takeRows = [&] {
+    Rows rows;
+    rows.base = take();
+    rows.stride = take();
+    rows.element = take();
+    rows.aligned = e.cmp(arith::CmpIPredicate::ne, take(), e.c(0));
+    return rows;
+  };
+  Source out;
+  out.kOffset = take();
+  out.count = take();
+  if (like.values.base) {
+    out.values = takeRows();
+    for (size_t n = 0; n < like.keys.size(); ++n) {
+      out.keys.push_back(takeRows());
+    }
+  }
+  return out;
+}
+
+bool GpuKernel::sameLoads(size_t x, size_t y) const {
+  return llvm::equal(sig.segments[segmentsUsed[x]].dots, sig.segments[segmentsUsed[y]].dots,
+                     [](const DotSource &a, const DotSource &b) {
+                       bool rows = a.relative == b.relative && a.shift == b.shift && (!a.relative || a.k == b.k);
+                       return rows && a.d == b.d;
+                     });
+}
+
+bool GpuKernel::sameScores(size_t x, size_t y) {
+  int64_t first = segmentsUsed[x], second = segmentsUsed[y];
+  const SegmentSignature &a = sig.segments[first], &b = sig.segments[second];
+  bool queries = llvm::equal(a.dots, b.dots, [](const DotSource &p, const DotSource &q) { return p.q == q.q; });
+  bool scales = a.scale.arg == b.scale.arg && a.scale.real == b.scale.real;
+  Region *own = sig.attend.getScore(first), *other = sig.attend.getScore(second);
+  auto flags = OperationEquivalence::IgnoreLocations;
+  bool regions = own && other ? OperationEquivalence::isRegionEquivalentTo(own, other, flags) : !own && !other;
+  return sameLoads(x, y) && queries && scales && regions;
+}
+
+Values GpuKernel::perSegment(Value n, llvm::function_ref<bool(size_t, size_t)> alike,
+                             llvm::function_ref<Values(size_t)> body) {
   if (sources.size() == 1) {
     return body(0);
   }
-  Value source = descriptor(n, 6);
-  std::function<Values(size_t)> chain = [&](size_t s) -> Values {
-    if (s + 1 == sources.size()) {
-      return body(s);
+  SmallVector<SmallVector<size_t>> kinds;
+  for (size_t s = 0; s < sources.size(); ++s) {
+    auto *kind = llvm::find_if(kinds, [&](ArrayRef<size_t> k) { return alike(k.front(), s); });
+    kind == kinds.end() ? kinds.push_back({s}) : kind->push_back(s);
+  }
+  Value number = descriptor(n, 6);
+  auto shared = [&](ArrayRef<size_t> kind) {
+    if (kind.size() == 1) {
+      return body(kind.front());
+    }
+    Source &source = sources[kind.front()];
+    Source own = std::exchange(source, sourceAt(number, source));
+    Values out = body(kind.front());
+    source = std::move(own);
+    return out;
+  };
+  std::function<Values(ArrayRef<SmallVector<size_t>>)> chain = [&](ArrayRef<SmallVector<size_t>> of) -> Values {
+    if (of.size() == 1) {
+      return shared(of.front());
+    }
+    Value here = e.no();
+    for (size_t s : of.front()) {
+      here = e.either(here, e.eq(number, int64_t(s)));
     }
     auto op = scf::IfOp::create(
-        e.b, e.loc, e.eq(source, int64_t(s)),
+        e.b, e.loc, here,
         [&](OpBuilder &, Location) {
-          Values v = body(s);
+          Values v = shared(of.front());
           scf::YieldOp::create(e.b, e.loc, v);
         },
         [&](OpBuilder &, Location) {
-          Values v = chain(s + 1);
+          Values v = chain(of.drop_front());
           scf::YieldOp::create(e.b, e.loc, v);
         });
     return Values(op.getResults());
   };
-  return chain(0);
+  return chain(kinds);
 }
 
 //===--- Tables of key rows -----------------------------------------------===//
@@ -138,7 +241,8 @@ void GpuKernel::writeTable(Value tile, Value index, int64_t threads) {
     };
     Values place = perMember(n, gathered(), [&](size_t m) { return placeInList(m, n, x, valid); }, inBox);
     Value position = place[0], row, kept;
-    Values source = perSegment(n, [&](size_t s) {
+    auto always = [](size_t, size_t) { return true; };
+    Values source = perSegment(n, always, [&](size_t s) {
       Value own = e.sub(position, e.narrow(sources[s].kOffset));
       return Values{own, e.both(e.ge(own, e.k(0)), e.lt(own, e.narrow(sources[s].count)))};
     });
@@ -253,7 +357,8 @@ void GpuKernel::issueLoads(Value tile) {
   e.ifThen(e.lt(tile, tiles), [&] {
     Value n = memberOf(tile), table = tableOf(tile);
     Value stage = e.add(e.mul(e.remu(tile, shape.stages), stageBytes), sRing);
-    perSegment(n, [&](size_t s) {
+    auto alike = [&](size_t x, size_t y) { return sameLoads(x, y); };
+    perSegment(n, alike, [&](size_t s) {
       const SegmentSignature &segment = sig.segments[segmentsUsed[s]];
       Value at = e.add(stage, shape.keys * sharedPitch(shape.columns, bytes));
       for (auto [dot, rows] : llvm::zip(segment.dots, sources[s].keys)) {

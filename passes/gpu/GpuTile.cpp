@@ -300,18 +300,6 @@ Values GpuKernel::dotOfPairs(size_t source, size_t number, Value table) {
   return out;
 }
 
-/// The segments' scores differ in nothing but the rows of keys, which lie in the stage.
-bool GpuKernel::scoresAlike() {
-  if (!fused) {
-    return false; // a segment may have no dot
-  }
-  const DotSource &first = sig.segments[segmentsUsed[0]].dots[0];
-  return llvm::all_of(segmentsUsed, [&](int64_t g) {
-    const DotSource &dot = sig.segments[g].dots[0];
-    return dot.q == first.q && dot.d == first.d && !dotBySums(shape, dot);
-  });
-}
-
 /// Scores of one segment's tile: in base 2 unless the scale is fused, natural where weights are no exponentials.
 Values GpuKernel::scores(size_t source, Value stage, Value table) {
   int64_t g = segmentsUsed[source];
@@ -519,8 +507,8 @@ void GpuKernel::step(Value tile, Values &state) {
   Value x = e.mul(e.sub(tile, descriptor(n, 0)), shape.keys);
   Value partial = e.invert(fullTile(n, x, table)), alive;
   auto scoresOfTile = [&] {
-    return scoresAlike() ? scores(0, stage, table)
-                         : perSegment(n, [&](size_t source) { return scores(source, stage, table); });
+    auto alike = [&](size_t x, size_t y) { return sameScores(x, y); };
+    return perSegment(n, alike, [&](size_t source) { return scores(source, stage, table); });
   };
   Values s;
   if (sparse()) {

@@ -165,6 +165,7 @@ void HopperKernel::emit(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) 
       }
       hopper::fenceBarriers(e);
     });
+    storeSources();
     e.barrier();
     // The producer first: the consumers end with another layout.
     e.ifElse(
@@ -451,7 +452,8 @@ static Value combine(ArrayRef<Value> x, llvm::function_ref<Value(Value, Value)> 
 Values HopperKernel::weigh(Value tile, const Mask &mask, Values &s, Values &moments) {
   Value n = memberOf(tile), table = tableOf(tile);
   Values dots = s;
-  s = perSegment(n, [&](size_t source) { return scoresOf(source, {dots}, table); });
+  auto alike = [&](size_t x, size_t y) { return sameScores(x, y); };
+  s = perSegment(n, alike, [&](size_t source) { return scoresOf(source, {dots}, table); });
   Values whole = s;
   SmallVector<Type> types(s.size(), e.f32);
   s = e.ifElse(mask.partial, types, [&] { return masked(whole, mask.words); }, [&] { return whole; });

@@ -557,7 +557,8 @@ int64_t superTileFor(const std::vector<Stratum> &strata, const StrataLimits &lim
       longest = limits.maxSuperTile;
       continue;
     }
-    longest = std::max(longest, d.radix * d.tile);
+    // Sorted by id within the super tile: the more, the more queries of one id are side by side.
+    longest = std::max(longest, s.ids.isNull() ? d.radix * d.tile : limits.maxSuperTile);
     for (int64_t need : {d.radix * d.tile, d.radix}) {
       const int64_t common = std::lcm(tile, need);
       if (common <= limits.maxSuperTile) {

@@ -223,6 +223,11 @@ TEST(Strata, QueriesOfOneClassShareTiles) {
   }
 }
 
+TEST(Strata, SortedQueriesShareLargeSuperTiles) {
+  EXPECT_EQ(superTileFor(buildStrata(parsed("cluster(%0) | window(32, 32)"), 0)), 4096);
+  EXPECT_EQ(superTileFor(buildStrata(parsed("window(32, 32)"), 0)), 64);
+}
+
 TEST(Strata, FixedSparseIsABlockBandAndColumns) {
   std::vector<Stratum> s = buildStrata(parsed("causal & (block(128) | key_mod(128, 120, 128))"), 0);
   ASSERT_EQ(s.size(), 2u) << textOf(s);

@@ -233,7 +233,7 @@ void AttendTiler::emitRun(const Uniform &u, int64_t n, Value base, Value lo, Val
     return;
   }
   Value allFrom = e.max(own.fullLo, e.sub(all.fullLo, base)), allUntil = e.min(own.fullHi, e.sub(all.fullHi, base));
-  if (hasBoxTest(s.residual)) {
+  if (hasBoxTest(s.residual) && s.ids.isNull()) { // the runs of sorted keys are ranks, whose positions lie anywhere
     emitTested(u, s, base, lo, hi, [&](Value from, Value until, Value must) {
       if (s.key.size() > 1) { // `full` alone knows of the digits before
         must = e.constant(e.i1, int64_t(0));

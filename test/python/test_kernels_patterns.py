@@ -185,6 +185,18 @@ def test_boxes_without_live_pairs(where: str, nq: int, nk: int, offset: int) -> 
     compare(q, k, v, where, q_offset=offset, label=f"{nq} {nk} {offset}")
 
 
+def test_boxes_of_sorted_keys() -> None:
+    """Keys sorted by id lie anywhere: no box of their ranks says what their positions are."""
+    generator = torch.Generator().manual_seed(8)
+    q, k, v = (torch.randn(1, 2, 1500, 24, generator=generator) for _ in range(3))
+    operands = {"id": torch.randint(0, 3, (1, 2, 1500), generator=generator, dtype=torch.int32)}
+    for where in (
+        "cluster(%id) & holds(b, h, i, j : ((i + j) // 256) % 4 == 1)",
+        "(cluster(%id) - window(40, 0)) & holds(b, h, i, j : (i // 64 + j // 256) % 3 == 0)",
+    ):
+        compare(q, k, v, where, operands=operands)
+
+
 def test_what_a_condition_per_pair_computes() -> None:
     where = hd.parse("(keys([3 to 9]) | queries([50 to 60])) - holds(b, h, i, j : (j // 2 + i) // 5 % 3 == 0)")
     kernel = hd.compile(hd.spec(where=where, heads=(1, 1), d=64, dtype="f32"))

@@ -423,7 +423,7 @@ heddle_error *Compilation::pack(json::Object manifest, StringRef object, std::st
 }
 
 heddle_error *Compilation::program(std::string &artifact) {
-  if (heddle_error *e = run(*module, [](OpPassManager &pm) { buildProgramPipeline(pm); })) {
+  if (heddle_error *e = run(*module, [&](OpPassManager &pm) { buildProgramPipeline(pm, !gpu); })) {
     return e;
   }
   // Steps with one text share a kernel.
@@ -503,7 +503,7 @@ heddle_error *printStage(const char *spec, const char *target, const char *stage
   }
   SmallVector<ModuleOp> steps = {*c.module};
   if (isProgram(specFunction(*c.module))) {
-    if (heddle_error *e = c.run(*c.module, [](OpPassManager &pm) { buildProgramPipeline(pm); })) {
+    if (heddle_error *e = c.run(*c.module, [&](OpPassManager &pm) { buildProgramPipeline(pm, !c.gpu); })) {
       return e;
     }
     steps.assign(c.module->getOps<ModuleOp>().begin(), c.module->getOps<ModuleOp>().end());

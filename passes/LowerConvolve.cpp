@@ -21,27 +21,34 @@ static constexpr int64_t kAtOnce = 4;  // rows of a depthwise convolution that s
 namespace {
 /// The pieces that both forms share.
 struct Convolution {
-  Convolution(attn::ConvolveOp op, OpKernel &k) : k(k), kCols(k.tile(256, 64)), kDepth(k.tile(128, 32)) {
-    auto w = cast<RankedTensorType>(op.getWeights().getType());
-    taps = w.getDimSize(1);
-    full = w.getRank() == 4;
+  Convolution(attn::ConvolveOp op, OpKernel &k) : op(op), k(k), kCols(k.tile(256, 64)), kDepth(k.tile(128, 32)) {
+    auto type = cast<RankedTensorType>(op.getWeights().getType());
+    taps = type.getDimSize(1);
+    full = type.getRank() == 4;
     kRows = full ? 48 : k.tile(192, 48);
     step = op.getStride().value_or(taps);
     offset = op.getOffset();
     hasBias = static_cast<bool>(op.getBias());
-    AffineExpr N = k.size(0, 2);
+    AffineExpr B = k.sizeOf(op.getInput(), 0), H = k.sizeOf(op.getInput(), 1), N = k.sizeOf(op.getInput(), 2),
+               D = k.sizeOf(op.getInput(), 3);
     rows = op.getPartial() ? N.ceilDiv(step) : (N - (offset + taps)).floorDiv(step) + 1;
-    k.expect(1, 0, k.size(0, 1), true);
-    k.expect(1, 2, k.size(0, 3));
-    AffineExpr E = full ? k.size(1, 3) : k.size(0, 3);
+    k.expectOf(op.getWeights(), 0, H, true);
+    k.expectOf(op.getWeights(), 2, D);
+    AffineExpr E = full ? k.sizeOf(op.getWeights(), 3) : D;
     if (hasBias) {
-      k.expect(2, 0, k.size(0, 1), true);
-      k.expect(2, 1, E);
+      k.expectOf(op.getBias(), 0, H, true);
+      k.expectOf(op.getBias(), 1, E);
     }
-    k.result({k.size(0, 0), k.size(0, 1), rows, E});
-    AffineExpr all = k.size(0, 0) * k.size(0, 1) * rows * k.size(0, 3) * taps;
-    k.launch(k.size(0, 0) * k.size(0, 1) * rows.ceilDiv(kRows) * (full ? E.ceilDiv(kCols) : k.number(1)),
+    k.result({B, H, rows, E});
+    AffineExpr all = B * H * rows * D * taps;
+    k.launch(B * H * rows.ceilDiv(kRows) * (full ? E.ceilDiv(kCols) : k.number(1)),
              full ? all * E : all * (OpKernel::kMoved / 4));
+    x = k.operand(op.getInput());
+    w = k.operand(op.getWeights());
+    y = k.resultView(0);
+    if (hasBias) {
+      bias = k.operand(op.getBias());
+    }
   }
 
   void emitFull();
@@ -64,7 +71,9 @@ struct Convolution {
   }
   Emitter::Values startOf(ArrayRef<Value> cols, bool vector, const Strip &strip);
 
+  attn::ConvolveOp op;
   OpKernel &k;
+  TensorView x, w, y, bias;
   const int64_t kCols, kDepth;
   int64_t kRows, taps, step, offset;
   bool full, hasBias;
@@ -73,7 +82,6 @@ struct Convolution {
 } // namespace
 
 void Convolution::emitFull() {
-  TensorView x = k.argument(0), w = k.argument(1), y = k.resultView(0);
   Value depth = x.size[3], cols = w.size[3];
   Emitter::Values t = k.split(k.task, {x.size[0], x.size[1], k.ceilDiv(y.size[2], kRows), k.ceilDiv(cols, kCols)});
   Value row = k.mul(t[2], kRows), col = k.mul(t[3], kCols);
@@ -88,26 +96,25 @@ void Convolution::emitFull() {
   Value outInPlace = y.type.isF32() ? k.both(k.both(whole, k.adjacent(y)), k.lt(k.c(0), depth)) : no;
   Value out = k.select(outInPlace, to, sums), outLine = k.select(outInPlace, y.stride[2], line);
   if (hasBias) {
-    TensorView bias = k.argument(2);
     k.stage(out, outLine, k.address(bias, {t[1], col}), k.c(0), bias.stride[1], height, width, bias.type);
   } else {
     k.ifThen(k.flip(outInPlace), [&] { k.fillZero(sums, k.mul(line, height)); });
   }
   Value firstRow = k.add(k.mul(row, step), offset), last = k.add(k.mul(k.sub(height, k.c(1)), step), taps);
   Value inside = k.gpu ? no : k.both(k.ge(firstRow, k.c(0)), k.le(k.add(firstRow, last), x.size[2]));
-  Value xInPlace = x.type.isF32() ? inside : no;
+  Value xInPlace = x.type.isF32() && !x.glue ? inside : no;
   Value wInPlace = w.type.isF32() ? k.both(whole, k.adjacent(w)) : no;
-  Value from = k.address(x, {t[0], t[1]}), weights = k.address(w, {t[1]});
+  Value from = x.glue ? stagedX : k.address(x, {t[0], t[1]}), weights = k.address(w, {t[1]});
   weights = k.at(weights, k.mul(col, w.stride[3]));
-  Value xLine = k.mul(x.stride[2], step);
-  auto forParts = [&](llvm::function_ref<void(Value, Value, Value, Value, Value)> body) {
+  Value xLine = x.glue ? k.c(kDepth * 4) : k.mul(x.stride[2], step), xStride = x.glue ? k.c(4) : x.stride[3];
+  auto forParts = [&](llvm::function_ref<void(Value, Value, Value, Value, Value, Value)> body) {
     k.loop(k.c(0), k.c(taps), 1, [&](Value tap) {
       Value start = k.add(firstRow, tap);
       k.loop(k.c(0), depth, kDepth, [&](Value d) {
-        Value here = k.at(k.at2(from, start, x.stride[2]), k.mul(d, x.stride[3]));
+        Value here = x.glue ? from : k.at(k.at2(from, start, x.stride[2]), k.mul(d, x.stride[3]));
         Value there = k.at(k.at2(weights, tap, w.stride[1]), k.mul(d, w.stride[2]));
         Value begins = k.both(k.eq(tap, k.c(0)), k.eq(d, k.c(0)));
-        body(start, here, there, k.min(k.sub(depth, d), k.c(kDepth)), begins);
+        body(start, d, here, there, k.min(k.sub(depth, d), k.c(kDepth)), begins);
       });
     });
   };
@@ -122,27 +129,27 @@ void Convolution::emitFull() {
     k.ifElse(begins, [&] { multiply(true); }, [&] { multiply(false); });
   };
   auto asFloats = [&] {
-    forParts([&](Value start, Value here, Value there, Value many, Value begins) {
+    forParts([&](Value start, Value d, Value here, Value there, Value many, Value begins) {
       k.ifThen(k.flip(xInPlace), [&] {
         // Rows outside of the sequence are zeros.
         auto inside = [&](Value r) {
           Value n = k.add(start, k.mul(r, step));
           return k.both(k.ge(n, k.c(0)), k.lt(n, x.size[2]));
         };
-        k.stage(stagedX, k.c(kDepth * 4), here, xLine, x.stride[3], height, many, x.type, {inside});
+        k.stage({{stagedX, k.c(kDepth * 4), &x}}, {t[0], t[1]}, start, step, d, height, many, {inside});
       });
       k.ifThen(k.flip(wInPlace), [&] { k.stage(stagedW, line, there, w.stride[2], w.stride[3], many, width, w.type); });
       product(begins, k.select(xInPlace, here, stagedX), k.select(xInPlace, xLine, k.c(kDepth * 4)),
-              k.select(xInPlace, x.stride[3], k.c(4)), k.select(wInPlace, there, stagedW),
+              k.select(xInPlace, xStride, k.c(4)), k.select(wInPlace, there, stagedW),
               k.select(wInPlace, w.stride[2], line), many, /*pairs=*/false);
     });
   };
-  if (k.multipliesPairs(x.type, w.type)) {
+  if (k.multipliesPairs(x, w)) {
     Value even = k.eq(k.floorMod(depth, 2), k.c(0));
     k.ifElse(
         k.both(k.both(inside, k.adjacent(x)), even),
         [&] {
-          forParts([&](Value, Value here, Value there, Value many, Value begins) {
+          forParts([&](Value, Value, Value here, Value there, Value many, Value begins) {
             k.stagePairs(stagedW, line, there, w.stride[2], w.stride[3], many, width);
             product(begins, here, xLine, k.c(4), stagedW, line, k.floorDiv(many, 2), /*pairs=*/true);
           });
@@ -155,12 +162,10 @@ void Convolution::emitFull() {
 }
 
 void Convolution::emitDepthwise() {
-  TensorView x = k.argument(0), w = k.argument(1), y = k.resultView(0), bias;
   Emitter::Values t = k.split(k.task, {x.size[0], x.size[1], k.ceilDiv(y.size[2], kRows)});
   Value from = k.address(x, {t[0], t[1]}), to = k.address(y, {t[0], t[1]}), weights = k.address(w, {t[1]}), add;
   Value contiguous = k.both(k.adjacent(x), k.adjacent(y));
   if (hasBias) {
-    bias = k.argument(2);
     add = k.address(bias, {t[1]});
   }
   Value row = k.mul(t[2], kRows), end = k.min(k.add(row, k.c(kRows)), y.size[2]);
@@ -199,7 +204,7 @@ void Convolution::depthwiseRows(Value row, Value end, const Strip &strip) {
     return rowByRow(row, end, strip);
   }
   // Rows whose taps all meet rows of the sequence: 0 <= m + offset, m + offset + taps <= N.
-  Value n = k.argument(0).size[2];
+  Value n = x.size[2];
   Value first = k.min(k.max(row, k.c(-offset)), end);
   Value last = k.max(k.min(end, k.sub(n, k.c(offset + taps - 1))), first);
   last = k.add(first, k.mul(k.floorDiv(k.sub(last, first), kAtOnce), kAtOnce));
@@ -219,7 +224,6 @@ Emitter::Values Convolution::startOf(ArrayRef<Value> cols, bool vector, const St
 }
 
 void Convolution::rowByRow(Value row, Value end, const Strip &strip) {
-  TensorView x = k.argument(0), y = k.resultView(0);
   k.rows(row, end, [&](Value m) {
     Value start = k.add(k.mul(m, step), offset);
     // Taps that meet rows of the sequence.
@@ -245,7 +249,6 @@ void Convolution::rowByRow(Value row, Value end, const Strip &strip) {
 
 /// Rows [row, row + kAtOnce) of y, all of whose taps meet rows of the sequence.
 void Convolution::fourRows(Value row, const Strip &strip) {
-  TensorView x = k.argument(0), y = k.resultView(0);
   Value start = k.add(row, offset);
   k.columns(strip.count, strip.contiguous, 2, [&](ArrayRef<Value> cols, bool vector) {
     auto rowOfX = [&](Value n, Value col) {

@@ -31,7 +31,6 @@ public:
   void emit();
 
 private:
-  int64_t argument(Value v) { return cast<BlockArgument>(v).getArgNumber(); }
   void describe();
   void loadState();
   void storeState();
@@ -69,42 +68,42 @@ private:
 } // namespace
 
 void LinearAttend::describe() {
-  int64_t aq = argument(op.getQ()), ak = argument(op.getK()), av = argument(op.getV());
-  AffineExpr B = k.size(aq, 0), Hq = k.size(aq, 1), H = k.size(ak, 1), Nk = k.size(ak, 2), Dv = k.size(av, 3);
-  k.expect(ak, 0, B);
-  k.expectDivides(ak, 1, Hq);
-  k.expect(ak, 3, k.size(aq, 3));
+  Value atQ = op.getQ(), atK = op.getK(), atV = op.getV();
+  AffineExpr B = k.sizeOf(atQ, 0), Hq = k.sizeOf(atQ, 1), Nq = k.sizeOf(atQ, 2), D = k.sizeOf(atQ, 3);
+  AffineExpr H = k.sizeOf(atK, 1), Nk = k.sizeOf(atK, 2), Dv = k.sizeOf(atV, 3);
+  k.expectOf(atK, 0, B);
+  k.expectDividesOf(atK, 1, Hq);
+  k.expectOf(atK, 3, D);
   if (causal) {
-    k.expect(ak, 2, k.size(aq, 2));
+    k.expectOf(atK, 2, Nq);
   }
-  k.expect(av, 0, B);
-  k.expect(av, 1, H);
-  k.expect(av, 2, Nk);
+  k.expectOf(atV, 0, B);
+  k.expectOf(atV, 1, H);
+  k.expectOf(atV, 2, Nk);
   if (decayed) {
-    int64_t a = argument(op.getDecay());
-    k.expect(a, 0, B);
-    k.expect(a, 1, H);
-    k.expect(a, 2, Nk);
+    k.expectOf(op.getDecay(), 0, B);
+    k.expectOf(op.getDecay(), 1, H);
+    k.expectOf(op.getDecay(), 2, Nk);
     if (byChannel) {
-      k.expect(a, 3, k.size(ak, 3));
+      k.expectOf(op.getDecay(), 3, k.sizeOf(atK, 3));
     }
   }
-  AffineExpr state[] = {B, H, k.size(aq, 3), Dv};
+  AffineExpr state[] = {B, H, D, Dv};
   for (auto [n, value] : llvm::enumerate(op.getStates())) {
     for (int64_t axis = 0; axis < (n == 0 ? 4 : 3); ++axis) {
-      k.expect(argument(value), axis, state[axis]);
+      k.expect(OpKernel::numberOf(value), axis, state[axis]);
     }
   }
-  k.result({B, Hq, k.size(aq, 2), Dv});
+  k.result({B, Hq, Nq, Dv});
   for (size_t n = 0; n < op.getNewStates().size(); ++n) {
     k.result(ArrayRef(state).take_front(n == 0 ? 4 : 3));
   }
-  k.launch(B * H * Dv.ceilDiv(kCols), B * (Hq * k.size(aq, 2) + H * Nk) * k.size(aq, 3) * Dv);
-  q = k.argument(aq);
-  key = k.argument(ak);
-  v = k.argument(av);
+  k.launch(B * H * Dv.ceilDiv(kCols), B * (Hq * Nq + H * Nk) * D * Dv);
+  q = k.operand(atQ);
+  key = k.operand(atK);
+  v = k.operand(atV);
   if (decayed) {
-    g = k.argument(argument(op.getDecay()));
+    g = k.operand(op.getDecay());
   }
   y = k.resultView(0);
 }
@@ -116,10 +115,10 @@ void LinearAttend::loadState() {
   if (op.getStates().empty()) {
     return;
   }
-  TensorView s = k.argument(argument(op.getStates()[0]));
+  TensorView s = k.argument(OpKernel::numberOf(op.getStates()[0]));
   k.stage(S, k.c(kCols * 4), k.address(s, {b, h, k.c(0), col}), s.stride[2], s.stride[3], k.c(d), cols, s.type);
   if (normalized) {
-    TensorView z = k.argument(argument(op.getStates()[1]));
+    TensorView z = k.argument(OpKernel::numberOf(op.getStates()[1]));
     k.stage(Z, k.c(depth * 4), k.address(z, {b, h}), k.c(0), z.stride[2], k.c(1), k.c(d), z.type);
   }
 }
@@ -139,34 +138,49 @@ void LinearAttend::storeState() {
 
 /// Asks for the rows of the next chunk, behind row `r` of this one, which begins at `from`.
 void LinearAttend::ask(const TensorView &x, Value from, Value r, int64_t count) {
+  if (x.glue) {
+    return;
+  }
   k.prefetch(k.at2(from, k.add(r, kChunk), x.stride[2]), count * x.bytes, 2);
 }
 
 void LinearAttend::stageKeys(Value n, Value rows) {
-  Value from = k.address(key, {b, h, n}), fromV = k.address(v, {b, h, n, col});
+  Value from = key.glue ? K : k.address(key, {b, h, n}), fromV = v.glue ? V : k.address(v, {b, h, n, col});
   auto beside = [&](Value r) {
     ask(key, from, r, d);
     ask(v, fromV, r, kCols);
   };
-  keys = k.select(keysInPlace, from, K);
-  keyStride = k.select(keysInPlace, key.stride[2], k.c(depth * 4));
-  k.ifThen(k.flip(keysInPlace), [&] {
-    k.stage(K, k.c(depth * 4), from, key.stride[2], key.stride[3], rows, k.c(d), key.type,
-            {nullptr, &op.getFeature(), beside});
-  });
-  values = k.select(valuesInPlace, fromV, V);
-  valueStride = k.select(valuesInPlace, v.stride[2], k.c(kCols * 4));
-  k.ifThen(k.flip(valuesInPlace),
-           [&] { k.stage(V, k.c(kCols * 4), fromV, v.stride[2], v.stride[3], rows, cols, v.type); });
+  keys = K;
+  keyStride = k.c(depth * 4);
+  auto stageK = [&] {
+    k.stage({{K, k.c(depth * 4), &key}}, {b, h}, n, 1, k.c(0), rows, k.c(d), {nullptr, &op.getFeature(), beside});
+  };
+  if (key.glue) {
+    stageK();
+  } else {
+    keys = k.select(keysInPlace, from, K);
+    keyStride = k.select(keysInPlace, key.stride[2], keyStride);
+    k.ifThen(k.flip(keysInPlace), stageK);
+  }
+  values = V;
+  valueStride = k.c(kCols * 4);
+  auto stageV = [&] { k.stage({{V, k.c(kCols * 4), &v}}, {b, h}, n, 1, col, rows, cols); };
+  if (v.glue) {
+    stageV();
+  } else {
+    values = k.select(valuesInPlace, fromV, V);
+    valueStride = k.select(valuesInPlace, v.stride[2], valueStride);
+    k.ifThen(k.flip(valuesInPlace), stageV);
+  }
 }
 
 void LinearAttend::stageQueries(Value n, Value rows, Value head) {
-  Value from = k.address(q, {b, head, n}), to = k.address(y, {b, head, n, col});
+  Value from = q.glue ? Q : k.address(q, {b, head, n}), to = k.address(y, {b, head, n, col});
   auto beside = [&](Value r) {
     ask(q, from, r, d);
     ask(y, to, r, kCols);
   };
-  k.stage(Q, k.c(depth * 4), from, q.stride[2], q.stride[3], rows, k.c(d), q.type, {nullptr, &op.getFeature(), beside});
+  k.stage({{Q, k.c(depth * 4), &q}}, {b, head}, n, 1, k.c(0), rows, k.c(d), {nullptr, &op.getFeature(), beside});
 }
 
 /// KT[d][j] = K[j][d]; what is past the rows meets no live pair.
@@ -200,11 +214,10 @@ static constexpr double kNothing = -110;
 /// G from the chunk's start; past the rows it is not read by live pairs.
 void LinearAttend::sumDecay(Value n, Value rows) {
   k.fillZero(sums, k.c(kChunk * 4));
-  Value from = k.address(g, {b, h, n});
   k.alone([&] {
     k.loop(k.c(0), rows, 1, ValueRange{zero(false)}, [&](Value r, ValueRange sum) {
       // A state that is dropped (-inf) leaves finite differences.
-      Value next = k.add(sum[0], k.max(k.constant(k.f32, kNothing), k.load(k.f32, k.at2(from, r, g.stride[2]), 4)));
+      Value next = k.add(sum[0], k.max(k.constant(k.f32, kNothing), k.read(g, {b, h, k.add(n, r)}, false)));
       k.store(next, k.at(sums, k.mul(r, 4)), 4);
       return Emitter::Values{next};
     });
@@ -213,7 +226,7 @@ void LinearAttend::sumDecay(Value n, Value rows) {
 
 /// G[r] = exp(g_r), channel by channel
 void LinearAttend::stageDecay(Value n, Value rows) {
-  k.stage(G, k.c(depth * 4), k.address(g, {b, h, n}), g.stride[2], g.stride[3], rows, k.c(d), g.type);
+  k.stage({{G, k.c(depth * 4), &g}}, {b, h}, n, 1, k.c(0), rows, k.c(d));
   k.rows(k.c(0), rows, [&](Value r) {
     k.lanes(k.c(depth), [&](Value c) {
       Value at = k.at(rowOf(G, r, depth), k.mul(c, 4));

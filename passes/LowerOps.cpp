@@ -17,6 +17,8 @@
 #include "passes/gpu/GpuMath.h"
 #include "llvm/ADT/TypeSwitch.h"
 
+#include <cmath>
+
 using namespace mlir;
 
 namespace heddle {
@@ -33,7 +35,55 @@ static Operation *opOf(func::FuncOp fn) {
   return isa<attn::AttendOp>(op) ? nullptr : op;
 }
 
+/// e^x as 2^x is computed under the softmax (Emitter::exp2), for every x: x is clamped to where results are finite and
+/// not 0, and what rounding x log2(e) loses is added to the small part. A scalar is computed on lanes too, so that an
+/// element's bits do not depend on where it stands.
+static Value expByTable(Emitter &e, Value x) {
+  OpBuilder &b = e.b;
+  Type type = x.getType();
+  auto k = [&](double v) { return e.constant(type, v); };
+  auto half = [&](int64_t from) {
+    SmallVector<float> table;
+    for (int64_t j = from; j < from + 16; ++j) {
+      table.push_back(static_cast<float>(std::exp2(static_cast<double>(j) / 32)));
+    }
+    auto values = DenseElementsAttr::get(cast<ShapedType>(type), ArrayRef<float>(table));
+    return arith::ConstantOp::create(b, e.loc, values).getResult();
+  };
+  x = e.min(k(89), e.max(k(-104.5), x)); // a NaN stays
+  // The low bits of `shifted` are round(32 x log2(e)).
+  Value high = k(1.44269502162933349609375), low = k(1.92596299112661746887e-8), magic = k(393216);
+  Value shifted = e.fma(x, high, magic), whole = e.sub(shifted, magic);
+  Value f = e.fma(x, low, e.fma(x, high, e.sub(k(0), whole)));
+  Value index = arith::BitcastOp::create(b, e.loc, e.vec(e.i32), shifted);
+  auto permute = b.getStringAttr("llvm.x86.avx512.vpermi2var.ps.512");
+  Value t = LLVM::CallIntrinsicOp::create(b, e.loc, type, permute, ValueRange{half(0), index, half(16)}).getResult(0);
+  Value p = e.fma(e.mul(t, f), e.fma(f, k(0.2402265), k(0.69315733)), t);
+  auto scale = b.getStringAttr("llvm.x86.avx512.mask.scalef.ps.512");
+  Value all = arith::ConstantOp::create(b, e.loc, b.getI16IntegerAttr(-1));
+  Value current = e.c32(4); // round as the current mode does
+  return LLVM::CallIntrinsicOp::create(b, e.loc, type, scale, ValueRange{p, whole, p, all, current}).getResult(0);
+}
+
 namespace {
+struct ExpByTable : OpRewritePattern<math::ExpOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(math::ExpOp op, PatternRewriter &rewriter) const override {
+    Emitter e(rewriter, op.getLoc(), vectorTarget(16, false));
+    Value x = op.getOperand();
+    if (x.getType() == e.vec(e.f32)) {
+      rewriter.replaceOp(op, expByTable(e, x));
+      return success();
+    }
+    if (!x.getType().isF32()) {
+      return failure();
+    }
+    rewriter.replaceOp(
+        op, vector::ExtractOp::create(rewriter, op.getLoc(), expByTable(e, e.splat(x)), ArrayRef<int64_t>{0}));
+    return success();
+  }
+};
+
 struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
   using Base::Base;
   void runOnOperation() override {
@@ -65,7 +115,9 @@ struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
           .Case([&](attn::PoolOp pool) { lowerPool(pool, kernel); })
           .Case([&](attn::ScanOp scan) { lowerScan(scan, kernel); })
           .Case([&](attn::ConvolveOp convolve) { lowerConvolve(convolve, kernel); })
-          .Case([&](attn::ProjectOp project) { lowerProject(project, kernel); })
+          .Case([&](attn::ProjectOp) {
+            lowerProject(llvm::to_vector(fn.getBody().front().getOps<attn::ProjectOp>()), kernel);
+          })
           .Case([&](attn::LinearAttendOp linear) { lowerLinearAttend(linear, kernel); })
           .Case([&](attn::GroupOp group) { lowerGroup(group, kernel); })
           .Case([&](attn::GatherRowsOp gather) { lowerGatherRows(gather, kernel); })
@@ -83,6 +135,9 @@ struct LowerOpsPass : impl::LowerOpsPassBase<LowerOpsPass> {
     }
     // exp, tanh, log and the like on lanes, by upstream's approximations.
     RewritePatternSet patterns(&getContext());
+    if (width == 16) {
+      patterns.add<ExpByTable>(&getContext(), PatternBenefit(2));
+    }
     populateMathPolynomialApproximationPatterns(patterns);
     walkAndApplyPatterns(module, std::move(patterns));
   }

@@ -17,14 +17,15 @@ static constexpr int64_t kRows = 16; // of y, a task
 
 void lowerPool(attn::PoolOp op, OpKernel &k) {
   int64_t size = op.getSize(), step = op.getStep(), offset = op.getOffset();
-  AffineExpr rows = op.getPartial() ? k.size(0, 2).ceilDiv(step) : (k.size(0, 2) - (offset + size)).floorDiv(step) + 1;
-  k.result({k.size(0, 0), k.size(0, 1), rows, k.size(0, 3)});
-  k.launch(k.size(0, 0) * k.size(0, 1) * rows.ceilDiv(kRows),
-           k.size(0, 0) * k.size(0, 1) * rows * k.size(0, 3) * size * (OpKernel::kMoved / 2));
+  auto sizeOf = [&](int64_t axis) { return k.sizeOf(op.getInput(), axis); };
+  AffineExpr rows = op.getPartial() ? sizeOf(2).ceilDiv(step) : (sizeOf(2) - (offset + size)).floorDiv(step) + 1;
+  k.result({sizeOf(0), sizeOf(1), rows, sizeOf(3)});
+  k.launch(sizeOf(0) * sizeOf(1) * rows.ceilDiv(kRows),
+           sizeOf(0) * sizeOf(1) * rows * sizeOf(3) * size * (OpKernel::kMoved / 2));
 
-  TensorView x = k.argument(0), y = k.resultView(0);
+  TensorView x = k.operand(op.getInput()), y = k.resultView(0);
   Emitter::Values at = k.split(k.task, {x.size[0], x.size[1], k.ceilDiv(y.size[2], kRows)});
-  Value from = k.address(x, {at[0], at[1]}), to = k.address(y, {at[0], at[1]});
+  Value to = k.address(y, {at[0], at[1]});
   Value contiguous = k.both(k.adjacent(x), k.adjacent(y));
   Value first = k.mul(at[2], kRows), last = k.min(k.add(first, k.c(kRows)), y.size[2]);
   bool isMax = op.getKind() == attn::PoolKind::Max, isMean = op.getKind() == attn::PoolKind::Mean;
@@ -40,7 +41,7 @@ void lowerPool(attn::PoolOp op, OpKernel &k) {
       sums = k.loop(lo, hi, 1, sums, [&](Value n, ValueRange acc) {
         Emitter::Values next;
         for (auto [col, a] : llvm::zip(cols, acc)) {
-          Value v = k.loadAsF32(x.type, k.at(k.at2(from, n, x.stride[2]), k.mul(col, x.stride[3])), vector);
+          Value v = k.read(x, {at[0], at[1], n, col}, vector);
           next.push_back(isMax ? arith::MaximumFOp::create(k.b, k.loc, a, v).getResult() : k.add(a, v));
         }
         return next;

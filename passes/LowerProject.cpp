@@ -5,6 +5,7 @@
 // which are copied to f32, or to pairs of bf16 where the target multiplies such,
 // so that both operands lie still and dense. With blocks
 // (y[r c + o] = sum over n of e[n, r] x[n c + o]) each o is a product of its own.
+// Several projects by the same weights walk the sequence together.
 //
 //===----------------------------------------------------------------------===//
 
@@ -14,28 +15,35 @@ using namespace mlir;
 
 namespace heddle {
 
-void lowerProject(attn::ProjectOp op, OpKernel &k) {
+void lowerProject(ArrayRef<attn::ProjectOp> ops, OpKernel &k) {
   const int64_t kRows = k.tile(128, 48), kCols = k.tile(256, 64), kDepth = k.tile(64, 32);
-  int64_t block = op.getBlock();
+  attn::ProjectOp op = ops.front();
+  int64_t block = op.getBlock(), atE = OpKernel::numberOf(op.getWeights());
   int64_t rank = cast<RankedTensorType>(op.getWeights().getType()).getRank();
-  AffineExpr B = k.size(0, 0), H = k.size(0, 1), N = k.size(1, rank - 2), R = k.size(1, rank - 1), D = k.size(0, 3);
-  k.expect(0, 2, N * block);
+  AffineExpr B = k.sizeOf(op.getInput(), 0), H = k.sizeOf(op.getInput(), 1), D = k.sizeOf(op.getInput(), 3);
+  AffineExpr N = k.size(atE, rank - 2), R = k.size(atE, rank - 1);
+  SmallVector<TensorView> xs, ys;
+  TensorView e = k.argument(atE);
+  for (attn::ProjectOp one : ops) {
+    k.expectOf(one.getInput(), 2, N * block);
+    k.result({B, H, R * block, D});
+    xs.push_back(k.operand(one.getInput()));
+    ys.push_back(k.resultView(int64_t(ys.size())));
+  }
   if (rank == 4) {
-    k.expect(1, 0, B, true);
+    k.expect(atE, 0, B, true);
   }
   if (rank >= 3) {
-    k.expect(1, rank - 3, H, true);
+    k.expect(atE, rank - 3, H, true);
   }
-  k.result({B, H, R * block, D});
-  k.launch(B * H * block * R.ceilDiv(kRows) * D.ceilDiv(kCols), B * H * block * N * R * D);
+  k.launch(B * H * block * R.ceilDiv(kRows) * D.ceilDiv(kCols), B * H * block * N * R * D * int64_t(ops.size()));
 
-  TensorView x = k.argument(0), e = k.argument(1), y = k.resultView(0);
-  Value depth = e.size[rank - 2], rows = e.size[rank - 1], cols = x.size[3];
+  const TensorView &like = xs[0];
+  Value depth = e.size[rank - 2], rows = e.size[rank - 1], cols = like.size[3];
   Emitter::Values t =
-      k.split(k.task, {x.size[0], x.size[1], k.c(block), k.ceilDiv(rows, kRows), k.ceilDiv(cols, kCols)});
+      k.split(k.task, {like.size[0], like.size[1], k.c(block), k.ceilDiv(rows, kRows), k.ceilDiv(cols, kCols)});
   Value row = k.mul(t[3], kRows), col = k.mul(t[4], kCols);
   Value height = k.min(k.sub(rows, row), k.c(kRows)), width = k.min(k.sub(cols, col), k.c(kCols));
-  Value from = k.address(x, {t[0], t[1], t[2], col}), to = k.address(y, {t[0], t[1], t[2], col});
   Value weights = e.base;
   if (rank == 4) {
     weights = k.at(weights, k.mul(t[0], e.stride[0]));
@@ -45,33 +53,42 @@ void lowerProject(attn::ProjectOp op, OpKernel &k) {
   }
   weights = k.at(weights, k.mul(row, e.stride[rank - 1]));
 
-  Value sums = k.allocate(kRows * kCols * 4), stagedX = k.allocate(kDepth * kCols * 4),
-        stagedE = k.allocate(kDepth * kRows * 4);
   Value wide = k.padded(width), line = k.mul(wide, 4);
-  Value xStep = k.mul(x.stride[2], block);
-  k.fillZero(sums, k.mul(line, height));
-  const bool pairs = k.multipliesPairs(x.type, e.type);
+  Emitter::Values sums, stagedX, inPlace;
+  bool pairs = true;
+  for (const TensorView &one : xs) {
+    sums.push_back(k.allocate(kRows * kCols * 4));
+    stagedX.push_back(k.allocate(kDepth * kCols * 4));
+    k.fillZero(sums.back(), k.mul(line, height));
+    pairs &= k.multipliesPairs(one, e);
+    // x is read in place where it is f32 with whole registers of adjacent columns.
+    bool can = one.type.isF32() && !one.glue;
+    inPlace.push_back(can ? k.both(k.adjacent(one), k.eq(wide, width)) : k.constant(k.i1, int64_t(0)));
+  }
+  Value stagedE = k.allocate(kDepth * kRows * 4);
   const int64_t step = pairs ? 2 * kDepth : kDepth;
-  // x is read in place where it is f32 with whole registers of adjacent columns.
-  Value inPlace = x.type.isF32() ? k.both(k.adjacent(x), k.eq(wide, width)) : k.constant(k.i1, int64_t(0));
   // Few columns of e lie in as many cache lines as one: they are read in place.
   Value narrow = e.type.isF32() && !k.gpu ? k.le(rows, k.c(16)) : k.constant(k.i1, int64_t(0));
   int64_t known = cast<RankedTensorType>(op.getWeights().getType()).getDimSize(rank - 1);
   int64_t asked = (ShapedType::isDynamic(known) ? kRows : std::min(known, kRows)) * e.bytes;
   k.loop(k.c(0), depth, step, [&](Value n) {
     Value many = k.min(k.sub(depth, n), k.c(step));
-    Value xHere = k.at2(from, n, xStep), eHere = k.at2(weights, n, e.stride[rank - 2]);
+    Value eHere = k.at2(weights, n, e.stride[rank - 2]);
+    auto placeOf = [&](const TensorView &x) { return k.address(x, {t[0], t[1], k.add(t[2], k.mul(n, block)), col}); };
     Value weightsHere = stagedE;
     // y[r, :] += sum over n of e[n, r] x[n, :]
-    auto product = [&](Value B, Value stride, Value count) {
-      k.multiply(sums, line, weightsHere, k.select(narrow, e.stride[rank - 1], k.c(4)),
+    auto product = [&](size_t which, Value B, Value stride, Value count) {
+      k.multiply(sums[which], line, weightsHere, k.select(narrow, e.stride[rank - 1], k.c(4)),
                  k.select(narrow, e.stride[rank - 2], k.c(kRows * 4)), B, stride, height, count, wide, /*fresh=*/false,
                  pairs);
     };
     if (pairs) {
       k.stagePairs(stagedE, k.c(kRows * 4), eHere, e.stride[rank - 2], e.stride[rank - 1], many, height);
-      k.stagePairs(stagedX, line, xHere, xStep, x.stride[3], many, width);
-      return product(stagedX, line, k.ceilDiv(many, 2));
+      for (auto [which, x] : llvm::enumerate(xs)) {
+        k.stagePairs(stagedX[which], line, placeOf(x), k.mul(x.stride[2], block), x.stride[3], many, width);
+        product(which, stagedX[which], line, k.ceilDiv(many, 2));
+      }
+      return;
     }
     k.ifThen(k.flip(narrow), [&] {
       // Rows of e may be pages apart: the next chunk's are asked for beside this one's.
@@ -80,15 +97,32 @@ void lowerProject(attn::ProjectOp op, OpKernel &k) {
               {nullptr, nullptr, beside});
     });
     weightsHere = k.select(narrow, eHere, stagedE);
-    k.ifElse(
-        inPlace, [&] { product(xHere, xStep, many); },
-        [&] {
-          k.stage(stagedX, line, xHere, xStep, x.stride[3], many, width, x.type);
-          product(stagedX, line, many);
-        });
+    SmallVector<OpKernel::Staged> glue;
+    for (auto [which, x] : llvm::enumerate(xs)) {
+      if (x.glue) {
+        glue.push_back({stagedX[which], line, &x});
+      }
+    }
+    k.stage(glue, {t[0], t[1]}, k.add(t[2], k.mul(n, block)), block, col, many, width);
+    for (size_t which = 0; which < xs.size(); ++which) {
+      const TensorView &x = xs[which];
+      if (x.glue) {
+        product(which, stagedX[which], line, many);
+        continue;
+      }
+      Value xHere = placeOf(x), xStep = k.mul(x.stride[2], block);
+      k.ifElse(
+          inPlace[which], [&] { product(which, xHere, xStep, many); },
+          [&] {
+            k.stage(stagedX[which], line, xHere, xStep, x.stride[3], many, width, x.type);
+            product(which, stagedX[which], line, many);
+          });
+    }
   });
-  k.unstage(k.at(to, k.mul(row, k.mul(y.stride[2], block))), k.mul(y.stride[2], block), y.stride[3], sums, line, height,
-            width, y.type);
+  for (auto [which, y] : llvm::enumerate(ys)) {
+    Value to = k.address(y, {t[0], t[1], k.add(t[2], k.mul(row, block)), col});
+    k.unstage(to, k.mul(y.stride[2], block), y.stride[3], sums[which], line, height, width, y.type);
+  }
 }
 
 } // namespace heddle

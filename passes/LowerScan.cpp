@@ -19,17 +19,18 @@ static constexpr int64_t kChains = 16; // a task
 void lowerScan(attn::ScanOp op, OpKernel &k) {
   int64_t step = op.getStride();
   std::optional<uint64_t> block = op.getBlock();
-  AffineExpr blocks = block ? k.size(0, 2).ceilDiv(*block) : k.number(1);
+  auto sizeOf = [&](int64_t axis) { return k.sizeOf(op.getInput(), axis); };
+  AffineExpr blocks = block ? sizeOf(2).ceilDiv(*block) : k.number(1);
   int64_t classes = block ? std::min<int64_t>(step, *block) : step;
-  k.result({k.size(0, 0), k.size(0, 1), k.size(0, 2), k.size(0, 3)});
-  k.launch(k.size(0, 0) * k.size(0, 1) * (blocks * classes).ceilDiv(kChains),
-           k.size(0, 0) * k.size(0, 1) * k.size(0, 2) * k.size(0, 3) * OpKernel::kMoved);
+  k.result({sizeOf(0), sizeOf(1), sizeOf(2), sizeOf(3)});
+  k.launch(sizeOf(0) * sizeOf(1) * (blocks * classes).ceilDiv(kChains),
+           sizeOf(0) * sizeOf(1) * sizeOf(2) * sizeOf(3) * OpKernel::kMoved);
 
-  TensorView x = k.argument(0), y = k.resultView(0);
+  TensorView x = k.operand(op.getInput()), y = k.resultView(0);
   Value rows = x.size[2], length = block ? k.c(*block) : rows;
   Value chains = block ? k.mul(k.ceilDiv(rows, *block), classes) : k.c(classes);
   Emitter::Values at = k.split(k.task, {x.size[0], x.size[1], k.ceilDiv(chains, kChains)});
-  Value from = k.address(x, {at[0], at[1]}), to = k.address(y, {at[0], at[1]});
+  Value to = k.address(y, {at[0], at[1]});
   Value contiguous = k.both(k.adjacent(x), k.adjacent(y));
   Value begin = k.mul(at[2], kChains), end = k.min(k.add(begin, k.c(kChains)), chains);
   bool isMax = op.getKind() == attn::PoolKind::Max, isMean = op.getKind() == attn::PoolKind::Mean;
@@ -50,7 +51,7 @@ void lowerScan(attn::ScanOp op, OpKernel &k) {
         Value divisor = arith::SIToFPOp::create(k.b, k.loc, k.f32, seen);
         Emitter::Values next;
         for (auto [col, a] : llvm::zip(cols, acc)) {
-          Value v = k.loadAsF32(x.type, k.at(k.at2(from, n, x.stride[2]), k.mul(col, x.stride[3])), vector);
+          Value v = k.read(x, {at[0], at[1], n, col}, vector);
           // acc = max(acc, x[n]) or acc + x[n]
           next.push_back(isMax ? arith::MaximumFOp::create(k.b, k.loc, a, v).getResult() : k.add(a, v));
           Value out = exclusive ? a : next.back();

@@ -19,6 +19,8 @@
 #include "passes/Emitter.h"
 
 #include "mlir/IR/AffineExpr.h"
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/DenseSet.h"
 
 namespace mlir::linalg {
 class GenericOp;
@@ -26,12 +28,14 @@ class GenericOp;
 
 namespace heddle {
 
-/// A tensor of the argument block inside a kernel: strides are in bytes.
+/// A tensor of the argument block inside a kernel: strides are in bytes. Or the result of glue, which lies nowhere:
+/// only `read`, `stage` and `adjacent` serve it.
 struct TensorView {
   mlir::Value base;
   llvm::SmallVector<mlir::Value, 4> size, stride;
   mlir::Type type; ///< of an element
   int64_t bytes = 4;
+  mlir::Value glue; ///< the value in the spec, null for what lies in memory
 };
 
 /// What a kernel of an op must know of a GPU.
@@ -67,6 +71,26 @@ public:
   //===--- The body -----------------------------------------------------------===//
 
   TensorView argument(int64_t a) { return view(a, spec.getArgumentTypes()[a]); }
+
+  // An operand of the op is an argument, or the result of glue (linalg.generic) that the kernel computes where it reads
+  // it.
+  static int64_t numberOf(mlir::Value argument) { return mlir::cast<mlir::BlockArgument>(argument).getArgNumber(); }
+  mlir::AffineExpr sizeOf(mlir::Value operand, int64_t axis);
+  void expectOf(mlir::Value operand, int64_t axis, mlir::AffineExpr want, bool orOne = false);
+  void expectDividesOf(mlir::Value operand, int64_t axis, mlir::AffineExpr want);
+  /// Its view, to be asked for where the kernel begins.
+  TensorView operand(mlir::Value operand);
+  /// What one place of the kernel has read and computed of glue, so that several operands share it: a register along
+  /// axis `lane`, or (-1) an element.
+  struct Computed {
+    mlir::Value tensor, made;
+    llvm::SmallVector<mlir::Value, 4> index;
+    int64_t lane;
+  };
+  using AllComputed = llvm::SmallVector<Computed>;
+  /// An element (indices from the first dimension), or a register of them along the last one, as f32.
+  mlir::Value read(const TensorView &v, llvm::ArrayRef<mlir::Value> index, bool vector,
+                   AllComputed *computed = nullptr);
   TensorView resultView(int64_t r) { return view(spec.getNumArguments() + r, spec.getResultTypes()[r]); }
   /// Where the value of a scalar argument is: an i64 or a double.
   mlir::Value scalarAddress(int64_t a);
@@ -85,7 +109,7 @@ public:
   /// Address of the element at indices (as many as given, from the first dimension).
   mlir::Value address(const TensorView &v, mlir::ValueRange indices);
   /// True where elements of the last dimension are adjacent.
-  mlir::Value adjacent(const TensorView &v) { return eq(v.stride.back(), c(v.bytes)); }
+  mlir::Value adjacent(const TensorView &v);
   /// Calls body(columns, vector) so that all of [0, count) is covered: with `unroll` registers at once, then one,
   /// then element by element; only element by element where `contiguous` is false.
   void columns(mlir::Value count, mlir::Value contiguous, int64_t unroll,
@@ -119,8 +143,22 @@ public:
              mlir::Value rows, mlir::Value cols, mlir::Type type) {
     stage(to, toStride, from, rowStride, colStride, rows, cols, type, Staging());
   }
+  /// Rows `first`, `first` + step, ... and columns from `left` on of one head, as above; what is in `computed` is
+  /// shared by all of `to` (a buffer and its operand).
+  struct Staged {
+    mlir::Value to, toStride;
+    const TensorView *view;
+  };
+  void stage(llvm::ArrayRef<Staged> all, llvm::ArrayRef<mlir::Value> head, mlir::Value first, int64_t step,
+             mlir::Value left, mlir::Value rows, mlir::Value cols, const Staging &how);
+  void stage(llvm::ArrayRef<Staged> all, llvm::ArrayRef<mlir::Value> head, mlir::Value first, int64_t step,
+             mlir::Value left, mlir::Value rows, mlir::Value cols) {
+    stage(all, head, first, step, left, rows, cols, Staging());
+  }
   /// True where products of two types are of pairs of bf16, a pair a word of 32 bits.
-  bool multipliesPairs(mlir::Type a, mlir::Type b) const { return target.bf16 && !gpu && a.isBF16() && b.isBF16(); }
+  bool multipliesPairs(const TensorView &a, const TensorView &b) const {
+    return target.bf16 && !gpu && !a.glue && !b.glue && a.type.isBF16() && b.type.isBF16();
+  }
   /// Copies rows of bf16 to words, (row 2 r, row 2 r + 1) of each column; a last odd row is paired with zeros.
   void stagePairs(mlir::Value to, mlir::Value toStride, mlir::Value from, mlir::Value rowStride, mlir::Value colStride,
                   mlir::Value rows, mlir::Value cols);
@@ -173,14 +211,18 @@ private:
   mlir::AffineExpr tasks, work;
   int64_t used = 0;
   GpuLimits limits;
-  bool inRows = false; ///< inside of `rows`, where a warp is on its own
+  bool inRows = false;                            ///< inside of `rows`, where a warp is on its own
+  llvm::DenseMap<mlir::Value, TensorView> leaves; ///< arguments that glue reads
+  llvm::DenseSet<mlir::Operation *> known;        ///< glue whose sizes are checked
+  friend class GlueReader;
 };
 
 // One lowering an op, each in a file of its own.
 void lowerPool(attn::PoolOp op, OpKernel &kernel);
 void lowerScan(attn::ScanOp op, OpKernel &kernel);
 void lowerConvolve(attn::ConvolveOp op, OpKernel &kernel);
-void lowerProject(attn::ProjectOp op, OpKernel &kernel);
+/// Projects by the same weights, of operands with the same sizes.
+void lowerProject(llvm::ArrayRef<attn::ProjectOp> ops, OpKernel &kernel);
 void lowerLinearAttend(attn::LinearAttendOp op, OpKernel &kernel);
 void lowerGroup(attn::GroupOp op, OpKernel &kernel);
 void lowerGatherRows(attn::GatherRowsOp op, OpKernel &kernel);

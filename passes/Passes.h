@@ -8,6 +8,9 @@
 
 namespace mlir {
 class OpPassManager;
+namespace affine {
+class AffineDialect;
+} // namespace affine
 namespace arith {
 class ArithDialect;
 } // namespace arith
@@ -17,6 +20,9 @@ class FuncDialect;
 namespace gpu {
 class GPUDialect;
 } // namespace gpu
+namespace linalg {
+class LinalgDialect;
+} // namespace linalg
 namespace LLVM {
 class LLVMDialect;
 } // namespace LLVM
@@ -47,7 +53,8 @@ namespace heddle {
 /// attn to tile loops and micro-kernels: schedule, tile, lower.
 void buildTilePipeline(mlir::OpPassManager &pm, int64_t width, bool bf16);
 /// A spec of several ops to a module for each: elementwise glue on tensors becomes linalg.generic, neighbours fused.
-void buildProgramPipeline(mlir::OpPassManager &pm);
+/// `readGlue`: other ops compute the glue that they read, where that is faster.
+void buildProgramPipeline(mlir::OpPassManager &pm, bool readGlue = true);
 /// An op on whole tensors to loops on vectors.
 void buildOpPipeline(mlir::OpPassManager &pm, int64_t width);
 /// The same for a GPU.

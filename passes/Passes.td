@@ -142,6 +142,17 @@ def SharePoolsPass : Pass<"attn-share-pools", "::mlir::func::FuncOp"> {
   }];
 }
 
+def FuseGluePass : Pass<"attn-fuse-glue", "::mlir::ModuleOp"> {
+  let summary = "fuse elementwise glue that is read once into the glue that reads it";
+  let description = [{
+    Upstream's elementwise fusion, except where the reader repeats the value along
+    a dimension and the value takes a division or a function of math: that is
+    computed once, in a kernel of its own. No value changes, but 16-bit floats are
+    not rounded between what is fused.
+  }];
+  let dependentDialects = ["::mlir::affine::AffineDialect", "::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"];
+}
+
 def SplitProgramPass : Pass<"attn-split-program", "::mlir::ModuleOp"> {
   let summary = "split a spec of several ops into a module for each";
   let description = [{
@@ -150,6 +161,10 @@ def SplitProgramPass : Pass<"attn-split-program", "::mlir::ModuleOp"> {
     it reads and gives stand as numbers: the function's arguments, then the
     results of its ops. The runtime runs the steps in order (docs/abi.md). No value
     changes.
+
+    Glue goes into the steps of the ops that read it, where these can compute it as they
+    read and that takes less time than writing and reading the result; projects
+    by the same weights that read a tensor in common become one step.
 
     ```mlir
     // before
@@ -166,6 +181,9 @@ def SplitProgramPass : Pass<"attn-split-program", "::mlir::ModuleOp"> {
     }
     ```
   }];
+  let options = [
+    Option<"readGlue", "read-glue", "bool", /*default=*/"true", "let ops compute the glue that they read">,
+  ];
   let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::tensor::TensorDialect"];
 }
 

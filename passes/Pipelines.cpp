@@ -2,11 +2,13 @@
 
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/AMX/AMXDialect.h"
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
@@ -29,14 +31,14 @@ void buildTilePipeline(OpPassManager &pm, int64_t width, bool bf16) {
   pm.addPass(createLowerTilesPass(LowerTilesPassOptions{width, bf16}));
 }
 
-void buildProgramPipeline(OpPassManager &pm) {
+void buildProgramPipeline(OpPassManager &pm, bool readGlue) {
   pm.addPass(createConvertElementwiseToLinalgPass());
   pm.addPass(createLinalgGeneralizeNamedOpsPass());
-  pm.addPass(createLinalgElementwiseOpFusionPass());
+  pm.addPass(createFuseGluePass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
   pm.addNestedPass<func::FuncOp>(createSharePoolsPass());
-  pm.addPass(createSplitProgramPass());
+  pm.addPass(createSplitProgramPass(SplitProgramPassOptions{readGlue}));
 }
 
 void buildOpPipeline(OpPassManager &pm, int64_t width) {
@@ -68,13 +70,15 @@ void registerPasses() {
   registerAnnotateLeaksPass();
   registerEmulateAmxPass();
   registerFuseFunctionsPass();
+  registerFuseGluePass();
   registerTileAttendPass();
   registerLowerOpsPass();
   registerLowerTilesPass();
   registerSharePoolsPass();
   registerSplitProgramPass();
   registerTileGpuPass();
-  PassPipelineRegistration<>("attn-program", "a spec of several ops to a module for each", buildProgramPipeline);
+  PassPipelineRegistration<>("attn-program", "a spec of several ops to a module for each",
+                             [](OpPassManager &pm) { buildProgramPipeline(pm); });
   PassPipelineRegistration<>("attn-cpu", "attn to the LLVM dialect for AVX-512", [](OpPassManager &pm) {
     buildTilePipeline(pm, 16, false);
     buildLLVMPipeline(pm);

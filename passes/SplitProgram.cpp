@@ -2,8 +2,9 @@
 //
 // A function whose body is one attend on its arguments is a kernel. Any other is a
 // program: each of its ops becomes a module of its own with one function (a step),
-// whose arguments are the op's operands, in the order of the spec; the runtime
-// runs the steps in that order and owns what lies between them. Values are
+// whose arguments are the op's operands, in the order of the spec, then what the glue
+// in its step reads (FuseGlue.h); the runtime runs the steps in that order and owns
+// what lies between them. Values are
 // numbered: the function's arguments, then each op's results.
 //
 //===----------------------------------------------------------------------===//
@@ -16,8 +17,10 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
+#include "passes/FuseGlue.h"
 #include "passes/Passes.h"
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
 
 using namespace mlir;
 
@@ -63,6 +66,25 @@ struct SplitProgramPass : impl::SplitProgramPassBase<SplitProgramPass> {
 private:
   llvm::DenseMap<Value, int64_t> numbers;
   int64_t count = 0; ///< of values so far
+  GluePlan plan;
+
+  /// The ops whose work a step is, besides glue that it reads.
+  SmallVector<Operation *> mainOps(Operation &op) {
+    SmallVector<Operation *> ops = {&op};
+    if (auto together = plan.together.find(&op); together != plan.together.end()) {
+      llvm::append_range(ops, together->second);
+    }
+    return ops;
+  }
+  /// Glue that an op's kernel computes, operands first.
+  void inlinedBy(Operation &op, llvm::SetVector<Operation *> &found) {
+    for (Value v : op.getOperands()) {
+      if (Operation *def = v.getDefiningOp(); def && plan.inlined.contains(def)) {
+        inlinedBy(*def, found);
+        found.insert(def);
+      }
+    }
+  }
 
   LogicalResult split(func::FuncOp fn) {
     Block &body = fn.getBody().front();
@@ -72,7 +94,11 @@ private:
       numbers[arg] = count++;
     }
     int64_t steps = 0;
+    plan = readGlue ? planGlue(body) : GluePlan();
     for (Operation &op : body.without_terminator()) {
+      if (plan.inlined.contains(&op) || plan.joined.contains(&op)) {
+        continue; // computed in the steps of others
+      }
       if (op.hasTrait<OpTrait::ConstantLike>() || isShapeOnly(op)) {
         continue;
       }
@@ -89,8 +115,10 @@ private:
       if (failed(outline(fn, op, steps++))) {
         return failure();
       }
-      for (Value v : op.getResults()) {
-        numbers[v] = count++;
+      for (Operation *one : mainOps(op)) {
+        for (Value v : one->getResults()) {
+          numbers[v] = count++;
+        }
       }
     }
     SmallVector<int64_t> returned;
@@ -166,29 +194,47 @@ private:
     SmallVector<Operation *> constants;
     // An op on whole tensors finds its operands by their place: a tensor that it takes twice is two arguments.
     const bool byPlace = !isa<attn::AttendOp, linalg::GenericOp>(op);
-    auto note = [&](Value v) {
+    SmallVector<Operation *> ops = mainOps(op);
+    llvm::SetVector<Operation *> glue;
+    for (Operation *one : ops) {
+      inlinedBy(*one, glue);
+    }
+    auto isInlined = [&](Value v) { return v.getDefiningOp() && glue.contains(v.getDefiningOp()); };
+    auto note = [&](Value v, bool again) {
       Operation *def = v.getDefiningOp();
       if (def && def->hasTrait<OpTrait::ConstantLike>()) {
         if (!llvm::is_contained(constants, def)) {
           constants.push_back(def);
         }
-      } else if (byPlace || !llvm::is_contained(inputs, v)) {
+      } else if (!isInlined(v) && (again || !llvm::is_contained(inputs, v))) {
         inputs.push_back(v);
       }
     };
-    if (byPlace && llvm::any_of(op.getOperands(), [&](Value v) { return !numbers.contains(v); })) {
+    auto isKnown = [&](Value v) { return numbers.contains(v) || isInlined(v); };
+    if (byPlace && !llvm::all_of(op.getOperands(), isKnown)) {
       return op.emitOpError("expected operands that are arguments or results of ops, but got another value");
     }
-    auto glue = dyn_cast<linalg::GenericOp>(op);
-    llvm::for_each(glue ? ValueRange(glue.getInputs()) : ValueRange(op.getOperands()), note);
-    // Regions of linalg ops may use values of the function.
-    op.walk([&](Operation *inner) {
-      for (Value v : inner->getOperands()) {
-        if (inner != &op && v.getParentBlock() == op.getBlock()) {
-          note(v);
-        }
+    auto noteOperands = [&](Operation &one, bool again) {
+      auto generic = dyn_cast<linalg::GenericOp>(one);
+      for (Value v : generic ? ValueRange(generic.getInputs()) : ValueRange(one.getOperands())) {
+        note(v, again);
       }
-    });
+      // Regions of linalg ops may use values of the function.
+      one.walk([&](Operation *inner) {
+        for (Value v : inner->getOperands()) {
+          if (inner != &one && v.getParentBlock() == op.getBlock()) {
+            note(v, again);
+          }
+        }
+      });
+    };
+    noteOperands(op, byPlace);
+    for (Operation *one : ArrayRef(ops).drop_front()) {
+      noteOperands(*one, false);
+    }
+    for (Operation *one : glue) {
+      noteOperands(*one, false);
+    }
     SmallVector<int64_t> in, out;
     SmallVector<Type> types;
     SmallVector<Location> locations;
@@ -200,8 +246,12 @@ private:
       types.push_back(v.getType());
       locations.push_back(v.getLoc());
     }
-    for (auto [n, v] : llvm::enumerate(op.getResults())) {
-      out.push_back(count + int64_t(n));
+    SmallVector<Type> results;
+    for (Operation *one : ops) {
+      for (Type type : one->getResultTypes()) {
+        out.push_back(count + int64_t(results.size()));
+        results.push_back(type);
+      }
     }
     OpBuilder b(fn.getContext());
     b.setInsertionPointToEnd(cast<ModuleOp>(fn->getParentOp()).getBody());
@@ -209,7 +259,7 @@ private:
     module->setAttr("heddle.inputs", b.getDenseI64ArrayAttr(in));
     module->setAttr("heddle.outputs", b.getDenseI64ArrayAttr(out));
     b.setInsertionPointToStart(module.getBody());
-    auto inner = func::FuncOp::create(b, op.getLoc(), fn.getSymName(), b.getFunctionType(types, op.getResultTypes()));
+    auto inner = func::FuncOp::create(b, op.getLoc(), fn.getSymName(), b.getFunctionType(types, results));
     Block *block = b.createBlock(&inner.getBody(), {}, types, locations);
     IRMapping map;
     for (auto [n, v] : llvm::enumerate(inputs)) {
@@ -219,27 +269,42 @@ private:
     for (Operation *constant : constants) {
       b.clone(*constant, map);
     }
-    if (glue) {
-      // What the result held before is not read: a placeholder of its type stands for it.
-      for (Value init : glue.getOutputs()) {
+    // What a result of glue held before is not read: a placeholder of its type stands for it.
+    auto copyOf = [&](Operation &one) {
+      auto generic = dyn_cast<linalg::GenericOp>(one);
+      for (Value init : generic ? ValueRange(generic.getOutputs()) : ValueRange()) {
         auto type = cast<RankedTensorType>(init.getType());
         SmallVector<Value> unknown;
-        for (size_t n = 0; n < type.getNumDynamicDims(); ++n) {
+        for (size_t n = 0; n < size_t(type.getNumDynamicDims()); ++n) {
           unknown.push_back(arith::ConstantIndexOp::create(b, op.getLoc(), 0));
         }
         if (!map.contains(init)) {
           map.map(init, tensor::EmptyOp::create(b, op.getLoc(), type, unknown));
         }
       }
+      return b.clone(one, map);
+    };
+    for (Operation *one : glue) {
+      copyOf(*one);
     }
-    Operation *copy = b.clone(op, map);
-    if (byPlace) {
-      copy->setOperands(block->getArguments());
+    SmallVector<Value> made;
+    for (Operation *one : ops) {
+      Operation *copy = copyOf(*one);
+      if (one == &op && byPlace) {
+        // Operands that are not glue are the first arguments.
+        unsigned next = 0;
+        for (OpOperand &operand : op.getOpOperands()) {
+          if (!isInlined(operand.get())) {
+            copy->setOperand(operand.getOperandNumber(), block->getArgument(next++));
+          }
+        }
+      }
+      if (!isa<linalg::GenericOp>(copy)) {
+        ownConstants(copy);
+      }
+      llvm::append_range(made, copy->getResults());
     }
-    func::ReturnOp::create(b, op.getLoc(), copy->getResults());
-    if (!glue) {
-      ownConstants(copy);
-    }
+    func::ReturnOp::create(b, op.getLoc(), made);
     return success();
   }
 };

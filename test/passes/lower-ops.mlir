@@ -89,3 +89,32 @@ module attributes {heddle.bf16} {
     return %p : tensor<?x8x256x64xbf16>
   }
 }
+
+// -----
+
+// Glue that the op's kernel computes as it copies rows: its exponential by a table, on lanes, once for both products.
+// CHECK: func.func @heddle_task
+// CHECK: vpermi2var
+// CHECK-NEXT: arith.mulf
+// CHECK: llvm.x86.avx512.mask.scalef.ps.512
+// CHECK: call @multiply(
+// CHECK: call @multiply(
+// NARROW-NOT: vpermi2var
+#id = affine_map<(b, h, n, d) -> (b, h, n, d)>
+func.func @read(%w: tensor<?x2xf32>, %k: tensor<?x?x?x64xf32>, %v: tensor<?x?x?x64xf32>) -> (tensor<?x?x2x64xf32>, tensor<?x?x2x64xf32>) {
+  %e = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel", "parallel", "parallel", "parallel"]}
+      ins(%k : tensor<?x?x?x64xf32>) outs(%k : tensor<?x?x?x64xf32>) {
+  ^bb0(%a: f32, %old: f32):
+    %t = math.exp %a : f32
+    linalg.yield %t : f32
+  } -> tensor<?x?x?x64xf32>
+  %ev = linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel", "parallel", "parallel", "parallel"]}
+      ins(%e, %v : tensor<?x?x?x64xf32>, tensor<?x?x?x64xf32>) outs(%k : tensor<?x?x?x64xf32>) {
+  ^bb0(%a: f32, %b: f32, %old: f32):
+    %t = arith.mulf %a, %b : f32
+    linalg.yield %t : f32
+  } -> tensor<?x?x?x64xf32>
+  %x = attn.project %ev, %w : tensor<?x?x?x64xf32>, tensor<?x2xf32> -> tensor<?x?x2x64xf32>
+  %y = attn.project %e, %w : tensor<?x?x?x64xf32>, tensor<?x2xf32> -> tensor<?x?x2x64xf32>
+  return %x, %y : tensor<?x?x2x64xf32>, tensor<?x?x2x64xf32>
+}

@@ -45,6 +45,10 @@ BIGBIRD = 64
 PATIENCE, TIMING_PATIENCE = 60.0, 150.0
 """Seconds without an answer after which a case hangs; FlexAttention is compiled in the second."""
 MOST_STARTS = 16
+SAMPLED = 48
+"""Queries of a timed kernel that are compared at each end, and between."""
+SHORT = (100, 128, 777)
+"""Lengths at which timed kernels are compared first: a tile and less, a ring that wraps."""
 COLD_BYTES = 256 << 20
 """Written before each timed launch: more than a second-level cache, and time to queue the launch meanwhile."""
 DEVICE = "cuda"
@@ -475,11 +479,11 @@ def copy_bandwidth() -> float:
     return 2 * x.numel() / median_ms(lambda: y.copy_(x)) / 1e6
 
 
-Timed = tuple[dict[str, Any], Callable[[], Any], list[torch.Tensor], "torch.Tensor | None"]
+Timed = tuple[dict[str, Any], Callable[[], Any], list[torch.Tensor], torch.Tensor, "torch.Tensor | None"]
 
 
 def timed_call(case: dict[str, Any], n: int) -> Timed:
-    """A row's facts, the launch, q, k and v, and the documents."""
+    """A row's facts, the launch, q, k and v, the result, and the documents."""
     kernel = bundle(case["bundle"])
     hq, hk = case["heads"]
     decodes = "batch" in case
@@ -488,13 +492,47 @@ def timed_call(case: dict[str, Any], n: int) -> Timed:
     docs = torch.arange(n, device=DEVICE, dtype=torch.int32) // (n // 8) if "%docs" in case["where"] else None
     extra: list[Any] = [docs[None]] if docs is not None else [0] if len(kernel.manifest["args"]) > 3 else []
     out = torch.empty_like(qkv[0])
-    facts = {"name": case["name"], "n": n, "predicted": case["predicted"][str(n)]}
-    return facts, lambda: kernel.launch([*qkv, *extra], out), qkv, docs
+    facts = {"name": case["name"], "n": n, "predicted": case["predicted"].get(str(n))}
+    return facts, lambda: kernel.launch([*qkv, *extra], out), qkv, out, docs
+
+
+def live_rows(where: str, heads: int, rows: torch.Tensor, n: int, docs: torch.Tensor | None) -> torch.Tensor:
+    """The mask of some queries: [heads or 1, rows, n]."""
+    h, i, j = (torch.arange(heads, device=DEVICE)[:, None, None], rows[:, None], torch.arange(n, device=DEVICE)[None])
+    if where == "full":
+        return torch.ones(1, len(rows), n, dtype=torch.bool, device=DEVICE)
+    if where.startswith("grid"):
+        first = [(x - 40).clamp(0, 256 - 80) for x in (i // 256, i % 256)]
+        near = [(x >= f) & (x < f + 80) for x, f in zip((j // 256, j % 256), first, strict=True)]
+        return (near[0] & near[1])[None]
+    mod = predicate(where, docs)
+    assert mod is not None
+    live = mod(0, h, i, j)
+    return live.expand(heads if live.ndim == 3 else 1, len(rows), n)
+
+
+def check_row(case: dict[str, Any], n: int) -> str:
+    """A timed kernel at one length: its first and last queries and some between."""
+    _, call, (q, k, v), out, docs = timed_call(case, n)
+    out.fill_(float("nan"))
+    call()
+    finish()
+    if DRY:
+        return ""
+    count = q.shape[2]
+    some = torch.randint(0, count, (SAMPLED,), device=DEVICE)
+    ends = torch.arange(count, device=DEVICE)
+    rows = torch.cat([ends[:SAMPLED], some, ends[-SAMPLED:]]).unique()
+    live = live_rows(case["where"], q.shape[1], rows, k.shape[2], docs)
+    ends = torch.tensor(sorted({0, q.shape[0] - 1}), device=DEVICE)  # of many batches, two
+    want = reference(q[ends][:, :, rows], k[ends], v[ends], live)
+    wrong = judge(f"n {n}", out[ends][:, :, rows], want, "bf16")
+    return wrong or judge(f"n {n}, all rows", out, out.double(), "bf16")
 
 
 def time_own(case: dict[str, Any], n: int) -> dict[str, Any]:
     """Time of one row."""
-    row, call, qkv, docs = timed_call(case, n)
+    row, call, qkv, _, docs = timed_call(case, n)
     if DRY:
         call()
         return row
@@ -514,7 +552,7 @@ def time_own(case: dict[str, Any], n: int) -> dict[str, Any]:
 
 def time_peers(case: dict[str, Any], n: int) -> dict[str, Any]:
     """Times of what torch has for the same row."""
-    row, _, (q, k, v), docs = timed_call(case, n)
+    row, _, (q, k, v), _, docs = timed_call(case, n)
     if "batch" in case:
         sdpa = torch.nn.functional.scaled_dot_product_attention
         row["sdpa"] = median_ms(lambda: sdpa(q, k, v, enable_gqa=True))
@@ -545,6 +583,12 @@ Job = tuple[str, Any, str]
 """What to do, the case's number or name, and `tensor`, `plain` (kernels without tensor copies) or nothing."""
 
 
+def check_lengths(case: dict[str, Any]) -> list[int]:
+    """The lengths at which a timed kernel is compared: short ones too, where its pattern has a meaning there."""
+    own = [max(case["lengths"])]
+    return own if "batch" in case or case["where"].startswith("grid") else [*SHORT, *own]
+
+
 def jobs(cases: dict[str, Any]) -> list[Job]:
     """Checks, the simplest first; then times; then those of others."""
     examples = [name for name in EXAMPLES if (HERE / f"example-{name}.bundle.gz").exists()]
@@ -557,8 +601,16 @@ def jobs(cases: dict[str, Any]) -> list[Job]:
         checks.append((kind, which, "plain"))
         if has_tensor_kernels(name):
             checks.append((kind, which, "tensor"))
-    # The examples without tensor copies are the plainest kernels: if these are wrong, everything is.
-    checks.sort(key=lambda job: (job[0] not in ("example", "graph"), job[2] != "plain"))
+    for n, case in enumerate(cases["timed"]):
+        checks += [("row", (n, length), v) for length in check_lengths(case) for v in ("plain", "tensor")]
+
+    # The examples without tensor copies are the plainest kernels: if these are wrong, everything is. Then one tile of
+    # the timed ones, two, many.
+    def rank(job: Job) -> tuple[bool, int, bool]:
+        kind, which, variant = job
+        return kind in ("system", "random"), which[1] if kind == "row" else 0, variant != "plain"
+
+    checks.sort(key=rank)
     rows = [(n, length) for n, case in enumerate(cases["timed"]) for length in case["lengths"]]
     times = [("own", row, "") for row in rows]
     return checks + times + ([] if DRY else [("peers", row, "") for row in rows])
@@ -578,6 +630,8 @@ def perform(cases: dict[str, Any], job: Job) -> Any:
             return check_example(which)
         if kind == "graph":
             return check_graph(which)
+        if kind == "row":
+            return check_row(cases["timed"][which[0]], which[1])
         return check_system(cases["systems"][which]) if kind == "system" else check_random(cases["random"][which])
     finally:
         _cuda.encoded = whole
@@ -595,10 +649,28 @@ def work(cases: dict[str, Any], todo: list[Job]) -> Iterator[tuple[Job, Any, boo
 MARK = "@heddle "
 
 
+def missing(target: str) -> str:
+    """What keeps anything from running here; empty where nothing does."""
+    try:
+        _cuda.driver()
+    except _cuda.CudaError as error:
+        return str(error)
+    if torch.version.cuda is None:
+        return f"expected a PyTorch with CUDA, but got {torch.__version__}"
+    if not torch.cuda.is_available():
+        return "expected a GPU that PyTorch can use, but got none"
+    found = torch.cuda.get_device_capability()
+    fits = _cuda._runs(target, found)
+    return "" if fits else f"expected a GPU for {target} code, but got capability {found[0]}.{found[1]}"
+
+
 def be_worker() -> None:
     """Takes jobs as JSON from stdin and answers each on a line; ends where the context is lost."""
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # one kernel at a time
     cases = json.loads((HERE / "cases.json").read_text())
+    if why := missing(cases["target"]):
+        print(MARK + json.dumps({"missing": why}), flush=True)
+        return
     torch.manual_seed(int(time.time()))
     print(MARK + json.dumps({"machine": machine()}), flush=True)
     for job, result, failed in work(cases, json.loads(sys.stdin.readline())):
@@ -616,6 +688,7 @@ class Workers:
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.machine: dict[str, Any] = {}
+        self.missing = ""
         self.starts = 0
 
     @staticmethod
@@ -661,6 +734,8 @@ class Workers:
             for answer in self.answers(child, patience):
                 if answer is None:
                     silent = True
+                elif "missing" in answer:
+                    self.missing = answer["missing"]
                 elif "machine" in answer:
                     began, self.machine = True, self.machine or answer["machine"]
                 else:
@@ -675,7 +750,7 @@ class Workers:
             # Where it ends by itself it gave up behind an answer, and the next job has not begun.
             if todo and began and code != 0 and time.monotonic() < self.deadline:
                 yield todo.pop(0), "it hangs" if silent else f"the process ended with {code}", True
-        if todo:
+        if todo and not self.missing:
             print(f"{len(todo)} jobs were not begun", flush=True)
 
 
@@ -706,6 +781,7 @@ def report(results: Iterator[tuple[Job, Any, bool]], cases: dict[str, Any], save
             verdicts[variant][0] += not result
             if result:
                 text = cases["random"][which]["text"] if kind == "random" else ""
+                text = cases["timed"][which[0]]["name"] if kind == "row" else text
                 wrong.append(f"[{variant}] {kind} {which} {text}: {result}")
                 print(wrong[-1], flush=True)
         save(verdicts=verdicts, wrong=wrong, times=list(rows.values()))
@@ -736,6 +812,8 @@ def main() -> None:
         (options.out / "results.json").write_text(text)
 
     good = report(workers.run(jobs(cases)), cases, save)
+    if workers.missing:
+        raise SystemExit(workers.missing)
     print(workers.machine)
     raise SystemExit(0 if good else 1)
 

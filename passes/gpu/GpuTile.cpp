@@ -154,7 +154,8 @@ Values GpuKernel::products(const DotSource &source, Value base, int64_t pairs) {
     }
     return s;
   };
-  if (steps > (storage.isF32() ? 8 : 16)) {
+  // Unrolled where registers allow it: products with relative rows and scores are alive together.
+  if (steps > (!storage.isF32() ? 16 : shape.skewed ? 4 : 8)) {
     return loop(e.k(0), e.k(steps), 1, zero, [&](Value step, ValueRange carried) { return one(step, {}, carried); });
   }
   Values s = zero;

@@ -13,9 +13,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 import heddle
 from heddle import _cuda, _gpu
+from oracle import patterns
 
 ROOT = Path(__file__).resolve().parents[2]
 ONLY = "" if "HEDDLE_SWEEP" in os.environ else "causal|gqa|linformer|routing|bert|decode"
@@ -46,6 +48,53 @@ def test_a_packed_folder_needs_nothing_else(tmp_path: Path) -> None:
     assert checked > len(plan["systems"]) + len(plan["random"]), done.stdout
     assert int(done.stdout.split("launches: ")[1]) >= checked
     assert int(done.stdout.split("maps: ")[1].split()[0]) > len(plan["timed"])  # kept to the driver's rules
+    if not torch.cuda.is_available():
+        done = subprocess.run(
+            [sys.executable, "check.py"], capture_output=True, text=True, check=False, env=clean, cwd=tmp_path
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith("expected ")
+        assert "jobs were not begun" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("cuda", "capability", "why"),
+    [
+        (None, None, "expected a PyTorch with CUDA, but got "),
+        ("13.0", None, "expected a GPU that PyTorch can use, but got none"),
+        ("13.0", (8, 0), "expected a GPU for sm_90a code, but got capability 8.0"),
+        ("13.0", (10, 0), "expected a GPU for sm_90a code, but got capability 10.0"),
+        ("13.0", (9, 0), ""),
+    ],
+)
+def test_what_is_missing_is_told(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch, cuda: str | None, capability: tuple[int, int] | None, why: str
+) -> None:
+    """With a driver, and a PyTorch and a device that do or do not suit."""
+    monkeypatch.setattr(_cuda, "driver", lambda: None)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    said = check.missing("sm_90a")
+    assert said.startswith(why) if why else not said
+
+
+def test_rows_of_a_timed_kernel_are_the_pattern(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The masks that timed kernels are compared with are those of their patterns."""
+    monkeypatch.setattr(check, "DEVICE", "cpu")
+    sys.path.insert(0, str(ROOT / "bench" / "gpu"))
+    from pack import TIMED
+
+    for case in TIMED.values():
+        where, n = case["where"], 65536 if case["where"].startswith("grid") else 300
+        rows, docs = torch.tensor([0, 5, 127, 128, n // 2 + 3, n - 1]), torch.arange(n) // 70
+        live = check.live_rows(where, 2, rows, n, docs if "%docs" in where else None)
+        for head, rows_of_head in enumerate(live):
+            for row, i in zip(rows_of_head, rows.tolist(), strict=True):
+                text = where.replace("same(%docs, %docs)", "full")
+                want = torch.from_numpy(patterns.mask(text, 1, n, q_offset=i, h=head)[0])
+                want = want & (docs == docs[i]) if "%docs" in where else want
+                assert torch.equal(row, want), (where, i)
 
 
 WORKER = """

@@ -6,6 +6,7 @@
 #include "dialect/Attn.h"
 #include "dialect/AttnDims.h"
 #include "dialect/ScalarCode.h"
+#include "mlir/IR/Matchers.h"
 
 #include <cmath>
 
@@ -318,7 +319,8 @@ LogicalResult LinearAttendOp::verifyRegions() {
                                "got this one");
     }
     for (Value operand : inner.getOperands()) {
-      if (operand.getParentRegion() != &region) {
+      // Constants move out of regions where ops of a function share them.
+      if (operand.getParentRegion() != &region && !matchPattern(operand, m_Constant())) {
         return inner.emitOpError("expected only values of the feature region itself, but got one from outside");
       }
     }

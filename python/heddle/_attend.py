@@ -204,6 +204,8 @@ def attend_traced(
         symbol = symbols[name] = q.trace.constant(value)
         if kind != "tensor" and len(symbol.sizes) != 4:
             raise ValueError(f"expected {what} of shape [B, H, N, D], but got {list(symbol.sizes)}")
+        if kind != "tensor":
+            q.trace.feature(symbol)
         signature += [DTYPES.index(MLIR_TYPES[symbol.dtype]), len(symbol.sizes) if kind == "tensor" else symbol.size(3)]
         names[name] = symbol.name
         types[name] = symbol.type

@@ -273,6 +273,7 @@ def elementwise(function: Callable[..., Any], *args: Any) -> TensorValue:
         if not isinstance(a, (TensorValue, Tensor)) and not _is_tensor(a):
             return a
         t = trace.constant(a)
+        trace.feature(t.source if isinstance(t, TensorView) else t)
         if t.dtype not in ("float32", "float16", "bfloat16"):
             raise TypeError(f"expected tensors of floats in arithmetic, but got {t.dtype}")
         view = TensorView(t, range(len(t.sizes)))
@@ -410,8 +411,9 @@ def tensor_type(dtype: str, dims: Sequence[int | None]) -> str:
 class Trace:
     """One function while it is written."""
 
-    def __init__(self, name: str, fixed: set[tuple[str, int]] | None = None) -> None:
+    def __init__(self, name: str, fixed: set[tuple[str, int]] | None = None, leading: bool = False) -> None:
         self.name = name
+        self.leading = leading  # batches and heads of all arguments are static
         self.fixed = fixed or set()  # captured tensor, axis: sizes that an earlier tracing asked for
         self.arguments: list[tuple[str, str]] = []  # SSA name, type
         self.sources: list[Source] = []
@@ -420,6 +422,8 @@ class Trace:
         self.asked: set[tuple[str, int]] = set()  # captured tensor, axis
         self.inputs: dict[str, int] = {}  # SSA name of an argument: its number among the function's own
         self.everything = False
+        self.wants_leading = False
+        self.features: set[int] = set()
         self.broadcasts = False  # which sizes are 1 matters
         self._objects: dict[int, Any] = {}
         self._count = 0
@@ -449,10 +453,18 @@ class Trace:
         n = self.inputs.get(value.name)
         if value.name.startswith("%c"):
             self.asked.add((value.name, axis))
+        elif n is None and axis < 2 and not self.leading:
+            self.wants_leading = True  # of a result: batch and heads mostly follow from those of the arguments
         elif n is None:
-            self.everything = True  # of a result: it follows from all arguments
+            self.everything = True
         else:
             self.demands.add((n, axis))
+
+    def feature(self, value: TensorValue) -> TensorValue:
+        """A tensor that an op or arithmetic reads, so that its features are part of the kernel."""
+        if value.name in self.inputs:
+            self.features.add(self.inputs[value.name])
+        return value
 
     def fresh(self) -> str:
         """A new SSA name."""
@@ -477,7 +489,7 @@ class Trace:
             dtype, sizes = describe_tensor(x, "a captured tensor")
             check_dtype(dtype, "a captured tensor")
             name = f"%c{len(self.sources)}"
-            last = len(sizes) == 4
+            last = len(sizes) == 4 and "float" in dtype
             dims = [s if (last and a == 3) or (name, a) in self.fixed else None for a, s in enumerate(sizes)]
             known = TensorValue(self, name, dtype, dims, sizes)
             self._objects[id(identity)] = known
@@ -559,7 +571,7 @@ def run_op(
     tensors = [t.data if isinstance(t, Tensor) else t for t in tensors]
     trace = trace_of(tensors)
     if trace is not None:
-        values = [trace.constant(t) for t in tensors]
+        values = [trace.feature(trace.constant(t)) for t in tensors]
         for value, axes in zip(values, static, strict=True):
             for axis in axes:
                 value.size(axis)
@@ -715,13 +727,15 @@ class KernelFunction(Wrapper):
         return tuple(key)
 
     def _statics(self, args: Sequence[Any]) -> set[tuple[int, int]]:
-        return {(n, 3) for n, a in enumerate(args) if _is_tensor(a) and len(a.shape) == 4}
+        """Features of tensors of floats; ids, lists and masks have none."""
+        four = ((n, a) for n, a in enumerate(args) if _is_tensor(a) and len(a.shape) == 4)
+        return {(n, 3) for n, a in four if "float" in describe_tensor(a, f"argument {n}")[0]}
 
     def _trace(
-        self, args: Sequence[Any], static: set[tuple[int, int]], fixed: set[tuple[str, int]]
+        self, args: Sequence[Any], static: set[tuple[int, int]], fixed: set[tuple[str, int]], leading: bool
     ) -> tuple[Trace, Sequence[TensorValue]]:
         name = re.sub(r"\W", "_", getattr(self.function, "__name__", "kernel")) or "kernel"
-        trace = Trace("kernel" if name == "_lambda_" else name, fixed)
+        trace = Trace("kernel" if name == "_lambda_" else name, fixed, leading)
         values: list[Any] = []
         for n, a in enumerate(args):
             if isinstance(a, Scalar) or _is_tensor(a):
@@ -772,14 +786,20 @@ class KernelFunction(Wrapper):
     ) -> tuple[Trace, Sequence[TensorValue], set[tuple[int, int]]]:
         """The trace, what the function returns, and which sizes of the arguments it depends on."""
         static, fixed = self._statics(args) | demands, set[tuple[str, int]]()
+        leading, unread = False, set[tuple[int, int]]()  # features of tensors that only scores load from
         # A size that the function reads is part of the text: trace until no new one appears.
         while True:
-            trace, returned = self._trace(args, static, fixed)
+            trace, returned = self._trace(args, static, fixed, leading)
             more = {(n, a) for n, x in enumerate(args) if _is_tensor(x) for a in range(len(x.shape))}
             wanted = static | (more if trace.everything else trace.demands)
+            if trace.wants_leading:
+                leading = True
+                wanted = wanted | {(n, a) for n, a in more if a < len(args[n].shape) - 2}
             if trace.broadcasts:  # a size that is 1 may repeat: so whether it is belongs to the kernel
                 wanted = wanted | {(n, -1 - a) for n, a in more}
-            if wanted == static and trace.asked <= fixed:
+            unread = {(n, a) for n, a in self._statics(args) - unread if n not in trace.features} | unread
+            wanted = wanted - (unread - trace.demands)
+            if wanted == static and trace.asked <= fixed and not trace.wants_leading:
                 return trace, returned, static
             static, fixed = wanted, fixed | trace.asked
 

@@ -512,3 +512,33 @@ def test_a_loop_makes_a_function_for_each_segment() -> None:
     got = levels(q, k, v)
     np.testing.assert_allclose(got[:, :, 1:], expected, atol=1e-5)
     assert not got[:, :, 0].any()
+
+
+def test_one_kernel_for_every_length_of_masks_biases_and_read_heads() -> None:
+    @hd.kernel
+    def biased(q: Any, k: Any, v: Any, bits: Any, bias: Any) -> Any:
+        k = hd.pool(k, "mean", 1)
+        heads = k.shape[1]  # of a result: batch and heads become part of the kernel, lengths do not
+        return hd.attend(q, k, v, where=hd.mask(bits), score=lambda s, b, h, i, j: s + heads * bias[0, h, i, j])
+
+    def call(n: int) -> None:
+        q, k, v, bias = rows(1, 2, n, 8), rows(1, 2, n, 8), rows(1, 2, n, 8), rows(1, 2, n, n)
+        bits = rows(1, 2, n, n, seed=1) > 0
+        s = np.einsum("bhid,bhjd->bhij", q, k) * 8**-0.5 + 2 * bias
+        w = np.where(bits, np.exp(s), 0)
+        z = w.sum(-1, keepdims=True)
+        expected = np.where(z > 0, w / np.where(z > 0, z, 1), 0) @ v
+        np.testing.assert_allclose(biased(q, k, v, bits, bias), expected, atol=1e-5)
+
+    call(9)
+    before = hd.compile_count()
+    for n in (17, 33, 40):
+        call(n)
+    assert hd.compile_count() == before
+
+
+def test_glue_and_features_share_constants() -> None:
+    f = hd.kernel(lambda q, k, v: hd.linear_attend(q + 0.5, k, v, feature=lambda x: hd.abs(x) + 0.5))
+    q, k, v = (rows(1, 2, 9, 8) for _ in range(3))
+    made = hd.linear_attend(q + np.float32(0.5), k, v, feature=lambda x: hd.abs(x) + 0.5)
+    np.testing.assert_allclose(f(q, k, v), made, atol=1e-6)

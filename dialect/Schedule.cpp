@@ -13,6 +13,7 @@
 //===----------------------------------------------------------------------===//
 #include "dialect/Schedule.h"
 
+#include "dialect/KeyTable.h"
 #include "dialect/PatternMeaning.h"
 #include "dialect/TextParser.h"
 
@@ -391,7 +392,7 @@ private:
     }
     s.kind = static_cast<StratumKind>(found - std::begin(kindNames));
     fields([&](const std::string &name) { return stratumField(s, name); });
-    if (s.byRow && !(s.keep.isNull() && s.residual.isNull() && s.ids.isNull())) {
+    if (s.byRow && !(s.keep.isNull() && s.residual.isNull() && s.ids.isNull()) && !keyTableOf(s)) {
       fail(at, "expected by_row only where a stratum has bounds or a list, but got a condition on pairs or ids");
     }
     return s;

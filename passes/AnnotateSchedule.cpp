@@ -176,7 +176,7 @@ struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePas
       if (!s.note.empty()) {
         text += ": " + withNames(op, s.note);
       }
-      if (s.kind == StratumKind::Masked) {
+      if (s.kind == StratumKind::Masked && !s.byRow) {
         // A diagnostic, so that nobody has to ask for it.
         op.emitRemark() << text << "; " << costOfMasked(s, op.getPattern(s.segment));
       } else {

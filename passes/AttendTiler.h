@@ -7,7 +7,7 @@
 #ifndef HEDDLE_PASSES_ATTENDTILER_H
 #define HEDDLE_PASSES_ATTENDTILER_H
 
-#include "dialect/Schedule.h"
+#include "dialect/KeyTable.h"
 #include "passes/EmitExpr.h"
 #include "passes/KernelSignature.h"
 #include "passes/TileKernels.h"
@@ -349,6 +349,10 @@ private:
     llvm::SmallVector<int64_t> members;
     llvm::SmallVector<llvm::SmallVector<LaneInterval>> intervals; ///< of each member
     llvm::SmallVector<int64_t> few; ///< of each member: its keys are in one short run of at most so many; 0: not known
+    /// Of each member: its keys are those of a table; scratch: i64 for each lane, what entries are added to. The
+    /// interval of j is then that of the lane's entries.
+    llvm::SmallVector<std::optional<KeyTable>> tables;
+    llvm::SmallVector<int64_t> bases;
   };
   llvm::MapVector<int64_t, RowSet> rowSets; ///< by first member
   /// Two blocks of queries: while one is computed, the rows of the next are asked for.
@@ -361,6 +365,8 @@ private:
   void emitRows(int64_t n);
   void emitFewKeys(const Uniform &u, const RowSet &set, mlir::Value lane, mlir::Value lanes, mlir::Value place);
   void fillGroup(const Uniform &u, mlir::Value place);
+  void findEntries(const Uniform &u, const Stratum &s, const KeyTable &table, const LaneInterval &interval,
+                   int64_t bases);
   void emitRowGather(int64_t n);
   void emitRowBlock(int64_t n);
   void emitRowWalk(const Uniform &u, const Stratum &s, size_t digit, mlir::Value base,

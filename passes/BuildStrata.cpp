@@ -12,12 +12,14 @@
 //
 //===----------------------------------------------------------------------===//
 #include "passes/BuildStrata.h"
+#include "dialect/KeyTable.h"
 #include "dialect/ListKeys.h"
 #include "dialect/TermsEmpty.h"
 #include "passes/StratumOfTerm.h"
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace heddle {
 
@@ -182,7 +184,126 @@ private:
   static Terms withListsJoined(Terms terms) {
     constexpr size_t kMaxKeyRanges = 8;
     terms = joined(std::move(terms), 2, isQueryCondition, [](const Terms &) { return std::vector<Literal>(); });
-    return joined(std::move(terms), kMaxKeyRanges + 1, isConstantBound, constantHull);
+    terms = joined(std::move(terms), kMaxKeyRanges + 1, isConstantBound, constantHull);
+    return withDistancesJoined(std::move(terms));
+  }
+
+  /// Keys j with lo <= j - base < hi, base an expression of the query without a constant; `rest` holds as well.
+  struct ShiftedRun {
+    LinearForm base;
+    std::vector<std::pair<int64_t, int64_t>> runs;
+    std::vector<Literal> rest;
+  };
+
+  /// A term as a few short runs of keys at distances from an expression of the query.
+  static std::optional<ShiftedRun> shortRuns(const Term &t) {
+    constexpr int64_t kShort = 16;
+    constexpr size_t kMostSteps = 8; // longer progressions are lattices
+    const Literal *lower = nullptr, *upper = nullptr, *step = nullptr;
+    ShiftedRun out;
+    for (const Literal &l : t.literals()) {
+      const bool plain = l.modulus == 0 && l.radix == 1 && l.form.mentions(Sym::Query);
+      const Literal *&place = l.kind == Literal::Lower ? lower : l.kind == Literal::Upper ? upper : step;
+      if (plain && l.kind <= Literal::Step && !place) {
+        place = &l;
+      } else {
+        out.rest.push_back(l);
+      }
+    }
+    if (!lower || !upper) {
+      return std::nullopt;
+    }
+    out.base = lower->form;
+    const int64_t lo = std::exchange(out.base.constant, 0);
+    const LinearForm end = upper->form - out.base;
+    const LinearForm phase = step ? step->form - out.base : LinearForm(0);
+    if (!end.isConstant() || !phase.isConstant() || out.base.hasLoad()) {
+      return std::nullopt;
+    }
+    const int64_t hi = end.constant;
+    if (!step) {
+      out.runs.emplace_back(lo, hi);
+    } else {
+      int64_t first = lo + floorRemainder(phase.constant - lo, step->step);
+      for (; first < hi && out.runs.size() <= kMostSteps; first += step->step) {
+        out.runs.emplace_back(first, first + 1);
+      }
+    }
+    const bool isShort =
+        std::all_of(out.runs.begin(), out.runs.end(), [](const auto &run) { return run.second - run.first <= kShort; });
+    return isShort && out.runs.size() <= kMostSteps ? std::optional(std::move(out)) : std::nullopt;
+  }
+
+  /// Many short runs of keys at distances from one expression of the query are one term, their hull and a condition
+  /// that lists them (dialect/KeyTable.h): as strata of their own they would be too much code.
+  static Terms withDistancesJoined(Terms terms) {
+    std::vector<ShiftedRun> groups;
+    std::vector<std::vector<size_t>> members;
+    for (size_t k = 0; k < terms.size(); ++k) {
+      std::optional<ShiftedRun> own = shortRuns(terms[k]);
+      if (!own) {
+        continue;
+      }
+      auto at = std::find_if(groups.begin(), groups.end(),
+                             [&](const ShiftedRun &g) { return g.base == own->base && g.rest == own->rest; });
+      if (at == groups.end()) {
+        groups.push_back(std::move(*own));
+        members.push_back({k});
+      } else {
+        at->runs.insert(at->runs.end(), own->runs.begin(), own->runs.end());
+        members[static_cast<size_t>(at - groups.begin())].push_back(k);
+      }
+    }
+    std::vector<bool> done(terms.size());
+    Terms out;
+    for (size_t n = 0; n < groups.size(); ++n) {
+      if (std::optional<Term> joint = jointTerm(groups[n])) {
+        out.push_back(std::move(*joint));
+        for (size_t k : members[n]) {
+          done[k] = true;
+        }
+      }
+    }
+    for (size_t k = 0; k < terms.size(); ++k) {
+      if (!done[k]) {
+        out.push_back(std::move(terms[k]));
+      }
+    }
+    return out;
+  }
+
+  static std::optional<Term> jointTerm(const ShiftedRun &group) {
+    std::vector<std::pair<int64_t, int64_t>> runs = group.runs, apart;
+    std::sort(runs.begin(), runs.end());
+    for (const auto &[lo, hi] : runs) {
+      if (!apart.empty() && lo <= apart.back().second) {
+        apart.back().second = std::max(apart.back().second, hi);
+      } else {
+        apart.emplace_back(lo, hi);
+      }
+    }
+    if (apart.size() < kTableIntervals) {
+      return std::nullopt;
+    }
+    auto bound = [&](Literal::Kind kind, int64_t distance) {
+      Literal l;
+      l.kind = kind;
+      l.form = group.base + LinearForm(distance);
+      return l;
+    };
+    std::vector<Expr> all;
+    for (const auto &[lo, hi] : apart) {
+      all.push_back(bound(Literal::Lower, lo).expr() && bound(Literal::Upper, hi).expr());
+    }
+    Literal any;
+    any.condition = disjunction(all);
+    Term joint;
+    bool live = joint.add(std::move(any)) && joint.add(bound(Literal::Lower, apart.front().first)) &&
+                joint.add(bound(Literal::Upper, apart.back().second));
+    for (const Literal &l : group.rest) {
+      live = live && joint.add(l);
+    }
+    return live ? std::optional(std::move(joint)) : std::nullopt;
   }
 
   /// Ascending in rank; equal ranks keep their order.

@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 #include "passes/RowChoice.h"
 
+#include "dialect/KeyTable.h"
 #include "dialect/LinearForm.h"
 
 #include <algorithm>
@@ -25,10 +26,16 @@ bool isKnown(const Expr &e) {
 
 bool isSampled(const Expr &e) { return e.isNull() || (!isLargerThan(e, 400) && isKnown(e)); }
 
-/// Only bounds: conditions on pairs and keys are for tiles.
+/// Only bounds, and keys that a table gives: other conditions on pairs and keys are for tiles.
 bool canRunByRow(const Stratum &s) {
-  if (!s.keep.isNull() || !s.residual.isNull() || !s.list.isNull() || !s.ids.isNull()) {
+  if (!s.list.isNull() || !s.ids.isNull()) {
     return false;
+  }
+  if (!s.keep.isNull() || !s.residual.isNull()) {
+    const std::optional<KeyTable> table = keyTableOf(s);
+    if (!table || !isSampled(table->base) || !isSampled(table->rest) || !isSampled(s.keep)) {
+      return false;
+    }
   }
   auto sampled = [](const std::vector<Expr> &all) { return std::all_of(all.begin(), all.end(), isSampled); };
   return isSampled(s.guard) && sampled(s.lower) && sampled(s.upper) &&

@@ -21,6 +21,7 @@
 
 #include "dialect/LinearForm.h"
 #include "dialect/ListKeys.h"
+#include "passes/IntervalTable.h"
 #include "passes/RowKernels.h"
 
 using namespace mlir;
@@ -42,7 +43,7 @@ bool AttendTiler::byRow(const Stratum &s) { return s.byRow || (bool(s.list) && g
 
 /// Most keys of a query where they are one run, and few; else 0.
 int64_t AttendTiler::fewKeys(const Stratum &s) {
-  if (bool(s.list) || s.choices > 0 || s.key.size() != 1 || s.key[0].radix != 1) {
+  if (bool(s.list) || bool(s.residual) || s.choices > 0 || s.key.size() != 1 || s.key[0].radix != 1) {
     return 0;
   }
   int64_t most = kFew + 1, step = s.key[0].step;
@@ -98,6 +99,8 @@ void AttendTiler::layoutRows() {
       set.few.push_back(few <= room ? few : 0);
       room -= set.few.back();
       set.intervals.emplace_back();
+      set.tables.push_back(keyTableOf(s));
+      set.bases.push_back(set.tables.back() ? frame.allocate(kLanes * 8) : -1);
       if (bool(s.list)) {
         continue;
       }
@@ -124,9 +127,12 @@ void AttendTiler::emitRows(int64_t n) {
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
   beginSegment(u, segment);
-  for (auto [member, list] : llvm::zip(set.members, set.intervals)) {
+  for (auto [member, list, table, bases] : llvm::zip(set.members, set.intervals, set.tables, set.bases)) {
     if (!list.empty()) {
       emitBounds(u, schedule.strata[member], list);
+    }
+    if (table) {
+      findEntries(u, schedule.strata[member], *table, list[0], bases);
     }
   }
   Value lanes = e.load(e.i64, in(u, fLanes), 8);
@@ -212,6 +218,29 @@ void AttendTiler::emitFewKeys(const Uniform &u, const RowSet &set, Value lane, V
   e.store(e.toInt(tops, e.i64), e.at(in(u, fRowTops), e.mul(place, 8)), 8);
 }
 
+/// Of each lane: what the entries of a table are added to, and which entries give keys in the lane's interval, whose
+/// place they take.
+void AttendTiler::findEntries(const Uniform &u, const Stratum &s, const KeyTable &table, const LaneInterval &interval,
+                              int64_t bases) {
+  Type wideInt = e.vec(e.i64), narrow = e.vec(e.i32);
+  Value first = e.splat(kOffset(u, s.segment)), end = e.add(first, e.splat(keyRows(u, s.segment)));
+  e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
+    Value query = e.load(wideInt, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
+    Value base = e.splat(e.toInt(emitExpr(e, table.base, scope(u, s.segment, query, {})), e.i64));
+    e.store(base, e.at(in(u, bases), e.mul(lane, 8)), 8);
+    Value lo = first, hi = end;
+    if (interval.varies) { // else none was stored
+      lo = e.max(lo, e.toInt(e.load(narrow, e.at(in(u, interval.lo), e.mul(lane, 4)), 4), e.i64));
+      hi = e.min(hi, e.toInt(e.load(narrow, e.at(in(u, interval.hi), e.mul(lane, 4)), 4), e.i64));
+    }
+    for (auto [bound, place] : {std::pair(lo, interval.lo), std::pair(hi, interval.hi)}) {
+      Value last = e.sub(e.sub(bound, base), e.constant(wideInt, int64_t(1)));
+      Value entries = emitEndsUpTo(e, module, table.entries, last);
+      e.store(e.toInt(entries, e.i32), e.at(in(u, place), e.mul(lane, 4)), 4);
+    }
+  });
+}
+
 /// Calls run(first position, step, count) for the runs of one query's keys; `ranges` are its intervals, of j and of
 /// each digit.
 void AttendTiler::emitRowWalk(const Uniform &u, const Stratum &s, size_t digit, Value base,
@@ -253,24 +282,67 @@ void AttendTiler::emitRowGather(int64_t n) {
       e.call(name("row_block", n), {}, {a[0], a[1], a[2], a[3], lane, place, e.c(1), e.c(0)});
     });
   };
-  auto pushRun = [&](Value first, Value step, Value total) {
-    Value steps = e.mul(e.toInt(e.iota(), e.i32), e.splat(e.toInt(step, e.i32)));
+  // Calls fill(done, address, count) for what the list still holds of `total` keys, until all are done.
+  auto inPieces = [&](Value total, llvm::function_ref<void(Value, Value, Value)> fill) {
     scf::WhileOp::create(
         builder, e.loc, TypeRange{e.i64}, ValueRange{e.c(0)},
         [&](OpBuilder &, Location, ValueRange v) { scf::ConditionOp::create(builder, e.loc, e.lt(v[0], total), v); },
         [&](OpBuilder &, Location, ValueRange v) {
-          Value count = e.load(e.i64, countAt, 8), start = e.add(first, e.mul(v[0], step));
+          Value count = e.load(e.i64, countAt, 8);
           Value take = e.min(e.sub(e.c(schedule.keyChunk), count), e.sub(total, v[0]));
-          // Whole registers: the table has room behind the last key.
-          e.loop(e.c(0), take, vl, [&](Value t) {
-            Value from = e.splat(e.toInt(e.add(start, e.mul(t, step)), e.i32));
-            e.store(e.add(from, steps), e.at(keys, e.mul(e.add(count, t), 4)), 4);
-          });
+          fill(v[0], e.at(keys, e.mul(count, 4)), take); // whole registers: the table has room behind the last key
           flushWhenFull(e.add(count, take));
           scf::YieldOp::create(builder, e.loc, ValueRange{e.add(v[0], take)});
         });
+  };
+  auto pushRun = [&](Value first, Value step, Value total) {
+    Value steps = e.mul(e.toInt(e.iota(), e.i32), e.splat(e.toInt(step, e.i32)));
+    inPieces(total, [&](Value done, Value to, Value take) {
+      Value start = e.add(first, e.mul(done, step));
+      e.loop(e.c(0), take, vl, [&](Value t) {
+        Value from = e.splat(e.toInt(e.add(start, e.mul(t, step)), e.i32));
+        e.store(e.add(from, steps), e.at(to, e.mul(t, 4)), 4);
+      });
+    });
     Value last = e.select(e.lt(e.c(0), total), e.add(first, e.mul(e.add(total, -1), step)), e.c(-kFar));
     e.store(e.max(e.load(e.i64, topAt, 8), last), topAt, 8);
+  };
+  // Calls take(j) where the conditions hold for the pair with the key at j.
+  auto considered = [&](const Stratum &s, const Expr &residual, llvm::function_ref<void(Value)> take, Value j) {
+    Value live;
+    ExprScope pair = scope(u, segment, query, j);
+    for (const Expr &condition : {s.keep, residual}) {
+      if (condition) {
+        Value holds = emitExpr(e, condition, pair);
+        live = live ? e.both(live, holds) : holds;
+      }
+    }
+    live ? e.ifThen(live, [&] { take(j); }) : take(j);
+  };
+  // Entries [from, until) of a table.
+  auto pushTable = [&](const Stratum &s, const KeyTable &table, int64_t bases, Value from, Value until) {
+    Value base = e.load(e.i64, e.at(in(u, bases), e.mul(lane, 8)), 8), entries = emitEnds(e, module, table.entries);
+    auto keyAt = [&](Value n) { return e.add(base, e.load(e.i64, e.at(entries, e.mul(n, 8)), 8)); };
+    if (bool(s.keep) || bool(table.rest)) {
+      e.loop(from, until, 1, [&](Value n) {
+        auto take = [&](Value j) {
+          Value count = e.load(e.i64, countAt, 8);
+          e.store(e.toInt(j, e.i32), e.at(keys, e.mul(count, 4)), 4);
+          e.store(j, topAt, 8);
+          flushWhenFull(e.add(count, 1));
+        };
+        considered(s, table.rest, take, keyAt(n));
+      });
+      return;
+    }
+    inPieces(e.sub(until, from), [&](Value done, Value to, Value take) {
+      Value first = e.at(entries, e.mul(e.add(from, done), 8));
+      e.loop(e.c(0), take, vl, [&](Value t) {
+        Value entry = e.load(e.vec(e.i64), e.at(first, e.mul(t, 8)), 8);
+        e.store(e.toInt(e.add(entry, e.splat(base)), e.i32), e.at(to, e.mul(t, 4)), 4);
+      });
+    });
+    e.ifThen(e.lt(from, until), [&] { e.store(e.max(e.load(e.i64, topAt, 8), keyAt(e.add(until, -1))), topAt, 8); });
   };
   auto gatherList = [&](const Stratum &s) {
     ExprScope at = scope(u, segment, query, {});
@@ -287,17 +359,7 @@ void AttendTiler::emitRowGather(int64_t n) {
       noteNew(j);
       flushWhenFull(e.add(count, 1));
     };
-    auto consider = [&](Value j) {
-      Value live;
-      ExprScope pair = scope(u, segment, query, j);
-      for (const Expr &condition : {s.keep, s.residual}) {
-        if (condition) {
-          Value holds = emitExpr(e, condition, pair);
-          live = live ? e.both(live, holds) : holds;
-        }
-      }
-      live ? e.ifThen(live, [&] { take(j); }) : take(j);
-    };
+    auto consider = [&](Value j) { considered(s, s.residual, take, j); };
     auto entriesOf = [&] {
       EmittedList entries = emitList(e, s.list, at);
       e.loop(entries.lo, entries.hi, 1, [&](Value t) {
@@ -312,10 +374,15 @@ void AttendTiler::emitRowGather(int64_t n) {
     };
     s.guard ? e.ifThen(emitExpr(e, s.guard, at), entriesOf) : entriesOf();
   };
-  for (auto [member, list, few] : llvm::zip(set.members, set.intervals, set.few)) {
+  for (auto [member, list, few, table, bases] : llvm::zip(set.members, set.intervals, set.few, set.tables, set.bases)) {
     const Stratum &s = schedule.strata[member];
     if (few > 0) {
       continue; // there already
+    }
+    if (table) {
+      auto entry = [&](int64_t place) { return e.toInt(e.load(e.i32, e.at(in(u, place), e.mul(lane, 4)), 4), e.i64); };
+      pushTable(s, *table, bases, entry(list[0].lo), entry(list[0].hi));
+      continue;
     }
     if (list.empty()) {
       gatherList(s);

@@ -2,6 +2,7 @@
 
 #include "passes/StratumCost.h"
 
+#include "dialect/KeyTable.h"
 #include "dialect/LinearForm.h"
 #include "dialect/PatternMeaning.h"
 #include "passes/KnownRanges.h"
@@ -102,17 +103,41 @@ bool isKept(const Stratum &s, const ExprEnv &env) {
   return (s.keep.isNull() || evaluateBool(s.keep, env)) && (s.residual.isNull() || evaluateBool(s.residual, env));
 }
 
+/// Visits the keys of a row that a table gives and that all conditions let through.
+void forEachOfTable(const Stratum &s, const KeyTable &table, const KeyBox &box, ExprEnv &env,
+                    const std::function<void(int64_t)> &visit) {
+  table.forEach(clampedInt(table.base, env), box.keys.lo, box.keys.hi, [&](int64_t key) {
+    env.j = key;
+    if ((s.keep.isNull() || evaluateBool(s.keep, env)) && (table.rest.isNull() || evaluateBool(table.rest, env))) {
+      visit(key);
+    }
+  });
+}
+
 /// The box of a key, where boxes are tested; their places in the tile's run are not known here.
 int64_t boxOf(const Stratum &s, int64_t key) {
   return floorDivInt(key, kBoxKeys * std::max<int64_t>(s.key.back().step, 1));
 }
 
-/// Keys of a row that its conditions per pair let through, and their boxes.
-int64_t countLive(const Stratum &s, const KeyBox &box, ExprEnv &env, std::set<int64_t> *boxes) {
+/// Keys of a row that its conditions per pair let through, and their boxes. `table`: of the stratum's keys.
+int64_t countLive(const Stratum &s, const KeyTable *table, const KeyBox &box, ExprEnv &env, std::set<int64_t> *boxes) {
   if (box.empty || !hasPairCondition(s)) {
     return countKeys(s, box);
   }
   int64_t live = 0, last = 0;
+  if (table) {
+    const int64_t base = clampedInt(table->base, env);
+    if (!boxes && s.keep.isNull() && table->rest.isNull()) {
+      return table->count(base, box.keys.lo, box.keys.hi);
+    }
+    forEachOfTable(s, *table, box, env, [&](int64_t key) {
+      ++live;
+      if (boxes) {
+        boxes->insert(boxOf(s, key));
+      }
+    });
+    return live;
+  }
   forEachRun(s, box, 0, 0, [&](int64_t first, int64_t step, int64_t count) {
     for (int64_t n = 0; n < count; ++n) {
       env.j = first + n * step;
@@ -250,7 +275,8 @@ struct Tile {
   }
 };
 
-Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t t, Span existing) {
+Tile visitTile(const Stratum &s, const KeyTable *table, ExprEnv &env, const QueryTiles &tiles, int64_t t,
+               Span existing) {
   Tile tile;
   tile.tested = tiles.tested;
   std::vector<int64_t> lanes;
@@ -270,9 +296,14 @@ Tile visitTile(const Stratum &s, ExprEnv &env, const QueryTiles &tiles, int64_t 
     join(column, unused, row, column.empty);
     join(tile.any, tile.all, row, tile.empty);
     tile.empty = false;
-    tile.live += static_cast<double>(countLive(s, row, env, tile.tested ? &tile.boxes : nullptr));
+    const bool boxes = tile.tested && !s.byRow;
+    tile.live += static_cast<double>(countLive(s, table, row, env, boxes ? &tile.boxes : nullptr));
     tile.rows += 1;
-    forEachRun(s, row, 0, 0, [&](int64_t, int64_t, int64_t) { tile.runs += 1; });
+    if (table) { // its keys are copied as one run
+      tile.runs += 1;
+    } else {
+      forEachRun(s, row, 0, 0, [&](int64_t, int64_t, int64_t) { tile.runs += 1; });
+    }
   }
   tile.whole &= !hasPairCondition(s);
   return tile;
@@ -425,10 +456,11 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
   StratumCost cost;
   Span existing = {env.kOffset, env.kOffset + keys};
   QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
+  const std::optional<KeyTable> table = keyTableOf(s);
   const int64_t choices = choicesOf(s, env);
   // Where every pair has a condition of its own, a tile costs as many evaluations as it has pairs.
   int64_t wanted = maxTiles;
-  if (hasPairCondition(s)) {
+  if (hasPairCondition(s) && !table) {
     wanted = std::max<int64_t>(kMaxPairs / std::max<int64_t>(keys * tiles.laneCount(), 1), 4);
   } else if (s.key.size() > 1) {
     wanted = std::clamp<int64_t>(kMaxKeys / std::max<int64_t>(keys, 1), std::min<int64_t>(8, maxTiles), maxTiles);
@@ -440,7 +472,7 @@ StratumCost costOf(const Stratum &s, ExprEnv env, int64_t rows, int64_t keys, in
   for (int64_t n = 0; n < samples * choices; ++n) {
     env.choice = n % choices;
     auto at = static_cast<int64_t>((static_cast<double>(n / choices) + 0.5) * spacing);
-    Tile tile = visitTile(s, env, tiles, at, existing);
+    Tile tile = visitTile(s, table ? &*table : nullptr, env, tiles, at, existing);
     if (tile.empty) {
       continue;
     }
@@ -476,10 +508,11 @@ void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t ke
                          const std::function<void(int64_t, int64_t, bool)> &visit) {
   Span existing = {env.kOffset, env.kOffset + keys};
   QueryTiles tiles(s, env.qOffset, env.qOffset + rows);
+  const std::optional<KeyTable> table = keyTableOf(s);
   const int64_t choices = choicesOf(s, env);
   for (int64_t n = 0; n < tiles.count() * choices; ++n) {
     env.choice = n % choices;
-    Tile tile = visitTile(s, env, tiles, n / choices, existing);
+    Tile tile = visitTile(s, table ? &*table : nullptr, env, tiles, n / choices, existing);
     if (tile.empty) {
       continue;
     }
@@ -487,7 +520,9 @@ void forEachExecutedPair(const Stratum &s, ExprEnv env, int64_t rows, int64_t ke
       for (int64_t i : tile.positions) {
         env.i = i;
         KeyBox row = boxOfRow(s, env, existing);
-        if (!row.empty) {
+        if (!row.empty && table) {
+          forEachOfTable(s, *table, row, env, [&](int64_t key) { visit(i, key, false); });
+        } else if (!row.empty) {
           forEachRun(s, row, 0, 0, [&](int64_t first, int64_t step, int64_t count) {
             for (int64_t n = 0; n < count; ++n) {
               visit(i, first + n * step, false);

@@ -2,6 +2,8 @@
 
 #include "passes/WorkCost.h"
 
+#include "dialect/KeyTable.h"
+
 #include <cmath>
 
 namespace heddle {
@@ -35,6 +37,14 @@ static double pairNodesOf(const Expr &e) {
   }
   const bool query = e.mentions(Sym::Query) || e.mentions(Sym::QueryRow);
   const bool key = e.mentions(Sym::Key) || e.mentions(Sym::KeyRow);
+  if (std::optional<IntervalTable> table = query && key ? intervalTableOf(e) : std::nullopt) {
+    constexpr double kStep = 38; // a step of the bisection loads from as many places as there are lanes
+    double nodes = kStep * std::log2(static_cast<double>(table->ends.size() + 1));
+    for (const Expr &other : table->rest) {
+      nodes += pairNodesOf(other);
+    }
+    return nodes;
+  }
   double count = query && key ? 1 : 0;
   for (size_t n = 0; query && key && n < e->args.size(); ++n) {
     count += pairNodesOf(e->args[n]);
@@ -53,6 +63,7 @@ static double nodesOf(const std::vector<Expr> &all) {
 WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape &shape) {
   // As in the tile loops: rows so far apart fall into few sets of the cache, and values are copied.
   constexpr double kFarRows = 2048;
+  constexpr int64_t kScattered = 2; // rows from one key of a table to the next
   WorkAmounts w;
   const KeyDigit &last = s.key.back();
   const double apart = static_cast<double>(last.step * last.radix) * shape.dv * shape.elementBytes;
@@ -62,7 +73,10 @@ WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape
   }
   if (s.byRow) {
     // Of many rows far apart, the next queries need none: each comes from a cache farther away.
-    const bool far = apart >= kFarRows && cost.live > 4 * cost.ownRuns;
+    const std::optional<KeyTable> table = keyTableOf(s);
+    const bool scattered = table && table->entries.back() - table->entries.front() >
+                                        kScattered * static_cast<int64_t>(table->entries.size());
+    const bool far = scattered || (apart >= kFarRows && cost.live > 4 * cost.ownRuns);
     w[Work::OwnPairs] = cost.live * (shape.d + shape.dv) * (far ? 4 : 1);
     w[Work::OwnRuns] = cost.ownRuns;
     w[Work::Regions] = shape.scored ? cost.live : 0;

@@ -15,6 +15,9 @@ from oracle import attention, tolerance
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 FEW = "offsets([0, 1, 2, 4, 8, 16, 32, 64])"
 NEAR = "grid(16, window(0, 0), window(2, 2)) | grid(16, window(2, 2), window(0, 0))"
+# More than sixteen distances are a table.
+SCATTERED = [-90, -41, -40, -17, 0, 1, 5, 9, 14, 22, 31, 33, 47, 60, 61, 62, 80, 97, 101, 120, 133, 150, 171, 240, 255]
+TABLE = f"offsets({SCATTERED})"
 BESIDE_TILES = "window(127, 0) | offsets([100, 220, 305, 411, 517])"
 
 
@@ -31,7 +34,7 @@ def by_row(where: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("d, dv", [(64, 64), (128, 128), (40, 72), (1, 3), (33, 100), (16, 8), (192, 256)])
-@pytest.mark.parametrize("where", [FEW, NEAR])
+@pytest.mark.parametrize("where", [FEW, NEAR, TABLE])
 def test_widths(where: str, d: int, dv: int, dtype: str) -> None:
     q, k, v = tensors(d, (1, 4, 150, d), (1, 2, 171, d), (1, 2, 171, dv), dtype=dtype)
     compare(q, k, v, where, dtype=dtype, q_offset=21, label=f"{d} {dv}")
@@ -42,6 +45,18 @@ def test_widths(where: str, d: int, dv: int, dtype: str) -> None:
     [
         FEW,
         BESIDE_TILES,
+        TABLE,
+        f"causal & {TABLE}",
+        f"{TABLE} | window(127, 0)",
+        f"{TABLE} & stride(3) | window(2, 0)",
+        f"{TABLE} - keys([3 to 9])",
+        f"{TABLE} & key_mod(7, 1, 4) | keys([0 to 2])",
+        f"remap(affine_map<(x) -> (-x)>, {TABLE})",
+        f"queries([3 to 90]) & {TABLE}",
+        f"per_head([{TABLE}, offsets({[3 * x for x in SCATTERED]})])",
+        f"offsets({SCATTERED + [2 * x + 400 for x in range(90)]})",
+        f"coarse(2, {TABLE})",
+        f"{TABLE} & random_blocks(8, 3, 5)",
         "causal & offsets([0, 3, 500])",
         "window(3, 0) | offsets([9, 40])",
         "window(2, 1, dilation = 7)",
@@ -59,6 +74,22 @@ def test_widths(where: str, d: int, dv: int, dtype: str) -> None:
 def test_patterns_and_lengths(where: str, nq: int, nk: int, offset: int) -> None:
     q, k, v = tensors(nq, (2, 2, nq, 24), (2, 2, nk, 24), (2, 2, nk, 24))
     compare(q, k, v, where, q_offset=offset, label=f"{nq} {nk} {offset}")
+
+
+def test_tables_longer_than_a_chunk() -> None:
+    """More scattered keys than a chunk holds."""
+    distances = torch.randperm(900, generator=torch.Generator().manual_seed(3))[:430].tolist()
+    q, k, v = tensors(15, (1, 2, 40, 32), (1, 2, 900, 32), (1, 2, 900, 32))
+    compare(q, k, v, f"offsets({sorted(distances)})", q_offset=860)
+
+
+def test_tables_with_conditions() -> None:
+    """What else a pair must meet is tried key by key; the rows of queries may lie anywhere."""
+    q, k, v = tensors(16, (2, 2, 70, 32), (2, 2, 300, 32), (2, 2, 300, 32))
+    flags = torch.rand(2, 300, generator=torch.Generator().manual_seed(4)) < 0.6
+    where = f"{TABLE} & keys(%f)"
+    compare(q, k, v, where, operands={"f": flags.numpy()}, q_offset=torch.tensor([230, 40]))
+    compare(q, k, v, f"{TABLE} & holds(b, h, i, j : ((i * j) mod 3) < 2)", q_offset=100)
 
 
 def test_lists_longer_than_a_chunk() -> None:
@@ -113,9 +144,10 @@ def test_sink_and_rows_without_keys() -> None:
 
 def test_the_choice_follows_the_cost() -> None:
     """Few keys that neighbors do not share: one by one. Many, or shared ones: tiles."""
-    for where in (FEW, NEAR):
+    for where in (FEW, NEAR, TABLE, f"offsets({[x * x for x in range(1, 20)]})"):
         some, strata = by_row(where)
         assert some == strata > 0, where
+    assert by_row(TABLE) == (1, 1)
     some, strata = by_row(BESIDE_TILES)
     assert 0 < some < strata
     for where in ("causal", "block(64)", "window(511, 0)", "causal & stride(64)", "window(63, 0)"):
@@ -150,7 +182,7 @@ def test_a_list_is_of_one_segment() -> None:
 def test_targets(target: str, dtype: str) -> None:
     """Registers of 4 and of 8 lanes."""
     q, k, v = tensors(10, (1, 2, 90, 44), (1, 2, 90, 44), (1, 2, 90, 20), dtype=dtype)
-    for where in (FEW, BESIDE_TILES):
+    for where in (FEW, BESIDE_TILES, TABLE):
         spec = hd.spec(where=hd.parse(where), heads=(2, 2), d=44, dv=20, dtype=dtype)
         got = hd.compile(spec, target=target)(q, k, v)
         want = attention.attend(*(x.double().numpy() for x in (q, k, v)), where=where)

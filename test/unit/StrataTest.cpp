@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "RandomPattern.h"
+#include "dialect/KeyTable.h"
 #include "passes/BuildStrata.h"
 
 #include <gtest/gtest.h>
@@ -199,6 +200,40 @@ TEST(Strata, RandomBlocksAreOneStratumHoweverMany) {
     std::vector<Stratum> s = buildStrata(parsed(text), 0);
     ASSERT_EQ(s.size(), 1u) << text;
     EXPECT_GE(s[0].choices, 3) << text;
+  }
+}
+
+TEST(Strata, ManyDistancesAreATableOfKeys) {
+  std::string list = "0";
+  std::vector<int64_t> keys;
+  for (int64_t n = 30; n > 0; --n) {
+    list += ", " + std::to_string(n * n - 40);
+    keys.push_back(40 - n * n);
+  }
+  keys.push_back(0);
+  std::sort(keys.begin(), keys.end());
+  for (const auto &[text, bound] :
+       {std::pair("offsets([", "(i - 860)"), std::pair("causal & offsets([", "(i - 860)")}) {
+    Pattern p = parsed(text + list + "])");
+    std::vector<Stratum> s = buildStrata(p, 0);
+    ASSERT_EQ(s.size(), 1u) << textOf(s);
+    std::optional<KeyTable> table = keyTableOf(s[0]);
+    ASSERT_TRUE(table) << textOf(s);
+    EXPECT_EQ(table->base.str(), "i");
+    EXPECT_TRUE(std::includes(keys.begin(), keys.end(), table->entries.begin(), table->entries.end()));
+    EXPECT_EQ(s[0].lower[0].str(), bound);
+    EXPECT_EQ(firstMistake(p, s, {}, 1), "") << textOf(s);
+    Schedule schedule;
+    s[0].byRow = true;
+    schedule.strata = s;
+    auto back = parseSchedule(str(schedule));
+    ASSERT_TRUE(std::holds_alternative<Schedule>(back)) << std::get<PatternError>(back).message;
+    EXPECT_TRUE(schedule.same(std::get<Schedule>(back)));
+  }
+  for (const char *text : {"offsets([0, 9, 50, 51, 200, 417])", "window(3, 3)", "stride(3) & window(90, 90)"}) {
+    for (const Stratum &few : buildStrata(parsed(text), 0)) {
+      EXPECT_FALSE(keyTableOf(few)) << text;
+    }
   }
 }
 

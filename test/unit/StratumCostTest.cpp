@@ -100,6 +100,31 @@ TEST(StratumCost, NamedPatterns) {
   }
 }
 
+TEST(StratumCost, KeysOfATable) {
+  const std::string list = "offsets([-40, -31, -9, -2, 0, 1, 3, 8, 15, 21, 22, 34, 47, 58, 59, 60, 77, 90, 95, 111, "
+                           "130, 141, 152, 167, 180])";
+  for (const std::string &text : {list, "causal & " + list, list + " & holds(b, h, i, j : (i * j) mod 3 < 2)"}) {
+    for (const Rows &r : kShapes) {
+      expectCountsOf(text, r);
+      const Pattern p = parsed(text);
+      std::vector<Stratum> strata = buildStrata(p, 0);
+      ASSERT_EQ(strata.size(), 1U) << text;
+      strata[0].byRow = true;
+      ExprEnv env = environment(r);
+      int64_t visited = 0;
+      forEachExecutedPair(strata[0], env, r.rows, r.keys, 16, [&](int64_t i, int64_t j, bool) {
+        env.i = i;
+        env.j = j;
+        EXPECT_TRUE(p.contains(env)) << text << ": " << i << ", " << j;
+        ++visited;
+      });
+      const StratumCost cost = costOf(strata[0], environment(r), r.rows, r.keys, 16);
+      EXPECT_EQ(cost.live, static_cast<double>(visited)) << text;
+      EXPECT_EQ(cost.executed, cost.live) << text;
+    }
+  }
+}
+
 TEST(StratumCost, RandomPatterns) {
   RandomPattern random(20);
   for (int n = 0; n < 150; ++n) {

@@ -38,7 +38,10 @@ def test_example(name: str) -> None:
 def test_a_witness_agrees(name: str) -> None:
     done = list(zoo.witnesses(name))
     if not done:
-        pytest.skip("its package is not installed")
+        text = (ROOT / "examples" / name / "witness.py").read_text(encoding="utf-8")
+        package = re.search(r'^PACKAGE = "([\w.-]+)"$', text, re.M)
+        assert package
+        pytest.skip(f"{package[1]} is not installed")
     wrong = [c for c in done if not c.ok]
     assert not wrong, wrong
 

@@ -185,12 +185,34 @@ void conjuncts(const Expr &e, std::vector<Expr> &out) {
 
 } // namespace
 
-std::optional<KeyTable> keyTableOf(const Stratum &s) {
-  if (s.residual.isNull() || s.key.size() != 1 || !s.list.isNull() || !s.ids.isNull() || s.choices != 0) {
-    return std::nullopt;
+namespace {
+
+/// That the key's digit lies in its interval and in phase; null: nothing is asked of it.
+Expr conditionOf(const KeyDigit &digit) {
+  Expr value = Expr::symbol(Sym::Key), all;
+  if (digit.radix != 1) {
+    value = floorDiv(value, Expr(digit.radix));
   }
-  const KeyDigit &digit = s.key[0];
-  if (digit.radix != 1 || digit.step != 1 || !digit.lower.empty() || !digit.upper.empty()) {
+  if (digit.extent != 0) {
+    value = floorMod(value, Expr(digit.extent));
+  }
+  auto add = [&](const Expr &e) { all = all.isNull() ? e : all && e; };
+  for (const Expr &lo : digit.lower) {
+    add(value >= lo);
+  }
+  for (const Expr &hi : digit.upper) {
+    add(value < hi);
+  }
+  if (digit.step != 1) {
+    add(equal(floorMod(digit.phase.isNull() ? value : value - digit.phase, Expr(digit.step)), Expr(0)));
+  }
+  return all;
+}
+
+} // namespace
+
+std::optional<KeyTable> keyTableOf(const Stratum &s) {
+  if (s.residual.isNull() || !s.list.isNull() || !s.ids.isNull() || s.choices != 0) {
     return std::nullopt;
   }
   std::vector<Expr> all;
@@ -203,6 +225,11 @@ std::optional<KeyTable> keyTableOf(const Stratum &s) {
       found = std::move(keys);
     } else {
       rest = rest.isNull() ? e : rest && e;
+    }
+  }
+  for (const KeyDigit &digit : s.key) {
+    if (const Expr own = conditionOf(digit); !own.isNull()) {
+      rest = rest.isNull() ? own : rest && own;
     }
   }
   if (found) {

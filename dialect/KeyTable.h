@@ -46,8 +46,8 @@ struct KeyTable {
   int64_t count(int64_t baseValue, int64_t lo, int64_t hi) const;
 };
 
-/// The table of a stratum whose condition lists the keys of each query (not too many), and that has bounds on j itself
-/// alone; else nullopt.
+/// The table of a stratum whose condition lists the keys of each query (not too many), with the bounds of its digits
+/// among the further conditions; else nullopt.
 std::optional<KeyTable> keyTableOf(const Stratum &s);
 
 } // namespace heddle

@@ -188,77 +188,153 @@ private:
     return withDistancesJoined(std::move(terms));
   }
 
-  /// Keys j with lo <= j - base < hi, base an expression of the query without a constant; `rest` holds as well.
-  struct ShiftedRun {
+  /// Digit (j floordiv radix) mod (modulus / radix) of the key, and an expression of the query without a constant.
+  struct DigitBase {
+    int64_t radix, modulus;
     LinearForm base;
-    std::vector<std::pair<int64_t, int64_t>> runs;
-    std::vector<Literal> rest;
+    bool operator==(const DigitBase &o) const { return radix == o.radix && modulus == o.modulus && base == o.base; }
   };
 
-  /// A term as a few short runs of keys at distances from an expression of the query.
-  static std::optional<ShiftedRun> shortRuns(const Term &t) {
-    constexpr int64_t kShort = 16;
-    constexpr size_t kMostSteps = 8; // longer progressions are lattices
-    const Literal *lower = nullptr, *upper = nullptr, *step = nullptr;
-    ShiftedRun out;
+  /// What a key exceeds the bases of the leading digit (as a position) and of the others by, and that of j itself.
+  struct KeyDistance {
+    int64_t root;
+    std::vector<int64_t> digits;
+    int64_t all;
+  };
+
+  /// Keys at distances from expressions of the query; `rest` holds as well.
+  struct ShortRuns {
+    LinearForm root;
+    std::vector<DigitBase> digits; ///< each modulus is the radix of the digit before
+    std::vector<KeyDistance> keys;
+    std::vector<Literal> rest;
+
+    bool isAlike(const ShortRuns &o) const { return root == o.root && digits == o.digits && rest == o.rest; }
+  };
+
+  /// Bounds of one digit, and its residue.
+  struct DigitEnds {
+    const Literal *any, *lower = nullptr, *upper = nullptr, *step = nullptr;
+  };
+  static constexpr int64_t kShortRun = 16;
+  static constexpr int64_t kShortSteps = 8; // longer progressions are lattices
+
+  /// What j (in multiples of `unit`) exceeds the base by, which is the lower end without its constant; nullopt where
+  /// this is not known, or much.
+  static std::optional<std::vector<int64_t>> valuesOf(const DigitEnds &ends, int64_t unit, LinearForm &base) {
+    if (!ends.lower || !ends.upper) {
+      return std::nullopt;
+    }
+    base = ends.lower->form;
+    const int64_t lo = std::exchange(base.constant, 0);
+    const LinearForm end = ends.upper->form - base;
+    const LinearForm phase = ends.step ? ends.step->form * unit - base : LinearForm(lo);
+    const int64_t step = ends.step ? ends.step->step * unit : unit, most = ends.step ? kShortSteps : kShortRun;
+    const bool known = std::all_of(phase.terms.begin(), phase.terms.end(),
+                                   [&](const auto &term) { return term.second.factor % step == 0; });
+    if (!end.isConstant() || !known || lo % unit != 0 || end.constant % unit != 0 || !base.dividedBy(unit)) {
+      return std::nullopt;
+    }
+    std::vector<int64_t> values;
+    for (int64_t v = lo + floorRemainder(phase.constant - lo, step); v < end.constant; v += step) {
+      values.push_back(v);
+      if (static_cast<int64_t>(values.size()) > most) {
+        return std::nullopt;
+      }
+    }
+    return values;
+  }
+
+  /// A term as a few short runs of keys at distances from expressions of the query.
+  static std::optional<ShortRuns> shortRuns(const Term &t) {
+    DigitEnds root{nullptr};
+    std::vector<DigitEnds> digits;
+    ShortRuns out;
+    int64_t stepRadix = 1;
     for (const Literal &l : t.literals()) {
-      const bool plain = l.modulus == 0 && l.radix == 1 && l.form.mentions(Sym::Query);
-      const Literal *&place = l.kind == Literal::Lower ? lower : l.kind == Literal::Upper ? upper : step;
-      if (plain && l.kind <= Literal::Step && !place) {
-        place = &l;
-      } else {
+      DigitEnds *ends = nullptr;
+      if (l.kind <= Literal::Step && l.form.mentions(Sym::Query) && !l.form.hasLoad()) {
+        ends = &root;
+        if (l.modulus != 0) {
+          auto at = std::find_if(digits.begin(), digits.end(), [&](const DigitEnds &e) { return e.any->sameDigit(l); });
+          ends = at == digits.end() ? &digits.emplace_back(DigitEnds{&l}) : &*at;
+        } else if (l.kind != Literal::Step && l.radix != 1) {
+          ends = nullptr;
+        }
+      }
+      const Literal **place = !ends                      ? nullptr
+                              : l.kind == Literal::Lower ? &ends->lower
+                              : l.kind == Literal::Upper ? &ends->upper
+                                                         : &ends->step;
+      if (!place || *place) {
         out.rest.push_back(l);
+        continue;
       }
+      *place = &l;
+      stepRadix = ends == &root && l.kind == Literal::Step ? l.radix : stepRadix;
     }
-    if (!lower || !upper) {
+    std::sort(digits.begin(), digits.end(),
+              [](const DigitEnds &a, const DigitEnds &b) { return a.any->radix > b.any->radix; });
+    int64_t unit = digits.empty() ? 1 : digits[0].any->modulus;
+    if (root.step && stepRadix != unit) {
       return std::nullopt;
     }
-    out.base = lower->form;
-    const int64_t lo = std::exchange(out.base.constant, 0);
-    const LinearForm end = upper->form - out.base;
-    const LinearForm phase = step ? step->form - out.base : LinearForm(0);
-    if (!end.isConstant() || !phase.isConstant() || out.base.hasLoad()) {
+    const std::optional<std::vector<int64_t>> roots = valuesOf(root, unit, out.root);
+    if (!roots || roots->empty()) {
       return std::nullopt;
     }
-    const int64_t hi = end.constant;
-    if (!step) {
-      out.runs.emplace_back(lo, hi);
-    } else {
-      int64_t first = lo + floorRemainder(phase.constant - lo, step->step);
-      for (; first < hi && out.runs.size() <= kMostSteps; first += step->step) {
-        out.runs.emplace_back(first, first + 1);
-      }
+    for (int64_t value : *roots) {
+      out.keys.push_back({value, {}, value});
     }
-    const bool isShort =
-        std::all_of(out.runs.begin(), out.runs.end(), [](const auto &run) { return run.second - run.first <= kShort; });
-    return isShort && out.runs.size() <= kMostSteps ? std::optional(std::move(out)) : std::nullopt;
+    for (const DigitEnds &ends : digits) {
+      DigitBase digit{ends.any->radix, ends.any->modulus, {}};
+      const std::optional<std::vector<int64_t>> values = valuesOf(ends, 1, digit.base);
+      if (!values || values->empty() || digit.modulus != unit) {
+        return std::nullopt;
+      }
+      std::vector<KeyDistance> next;
+      for (const KeyDistance &key : out.keys) {
+        for (int64_t value : *values) {
+          next.push_back(key);
+          next.back().digits.push_back(value);
+          next.back().all += digit.radix * value;
+        }
+      }
+      if (static_cast<int64_t>(next.size()) > kShortRun) {
+        return std::nullopt;
+      }
+      out.keys = std::move(next);
+      unit = digit.radix;
+      out.digits.push_back(std::move(digit));
+    }
+    return unit == 1 ? std::optional(std::move(out)) : std::nullopt;
   }
 
   /// Many short runs of keys at distances from one expression of the query are one term, their hull and a condition
   /// that lists them (dialect/KeyTable.h): as strata of their own they would be too much code.
   static Terms withDistancesJoined(Terms terms) {
-    std::vector<ShiftedRun> groups;
+    std::vector<ShortRuns> groups;
     std::vector<std::vector<size_t>> members;
     for (size_t k = 0; k < terms.size(); ++k) {
-      std::optional<ShiftedRun> own = shortRuns(terms[k]);
+      std::optional<ShortRuns> own = shortRuns(terms[k]);
       if (!own) {
         continue;
       }
-      auto at = std::find_if(groups.begin(), groups.end(),
-                             [&](const ShiftedRun &g) { return g.base == own->base && g.rest == own->rest; });
+      auto at = std::find_if(groups.begin(), groups.end(), [&](const ShortRuns &g) { return g.isAlike(*own); });
       if (at == groups.end()) {
         groups.push_back(std::move(*own));
         members.push_back({k});
       } else {
-        at->runs.insert(at->runs.end(), own->runs.begin(), own->runs.end());
+        at->keys.insert(at->keys.end(), own->keys.begin(), own->keys.end());
         members[static_cast<size_t>(at - groups.begin())].push_back(k);
       }
     }
     std::vector<bool> done(terms.size());
     Terms out;
     for (size_t n = 0; n < groups.size(); ++n) {
-      if (std::optional<Term> joint = jointTerm(groups[n])) {
-        out.push_back(std::move(*joint));
+      Terms joint;
+      if (joinRuns(groups[n], joint)) {
+        std::move(joint.begin(), joint.end(), std::back_inserter(out));
         for (size_t k : members[n]) {
           done[k] = true;
         }
@@ -272,38 +348,79 @@ private:
     return out;
   }
 
-  static std::optional<Term> jointTerm(const ShiftedRun &group) {
-    std::vector<std::pair<int64_t, int64_t>> runs = group.runs, apart;
-    std::sort(runs.begin(), runs.end());
-    for (const auto &[lo, hi] : runs) {
-      if (!apart.empty() && lo <= apart.back().second) {
-        apart.back().second = std::max(apart.back().second, hi);
+  /// False where they are too few.
+  static bool joinRuns(const ShortRuns &group, Terms &out) {
+    // What a digit exceeds its base by is known from j - (root + sum of radix * base) as long as it lies within one
+    // turn of the digit.
+    std::vector<std::pair<int64_t, int64_t>> hull;
+    for (size_t n = 0; n < group.digits.size(); ++n) {
+      auto [least, most] = std::minmax_element(group.keys.begin(), group.keys.end(),
+                                               [&](const auto &a, const auto &b) { return a.digits[n] < b.digits[n]; });
+      const std::pair all(least->digits[n], most->digits[n] + 1);
+      if (all.second - all.first > group.digits[n].modulus / group.digits[n].radix) {
+        ShortRuns below = group, above = group;
+        std::erase_if(below.keys, [&](const KeyDistance &key) { return key.digits[n] >= 0; });
+        std::erase_if(above.keys, [&](const KeyDistance &key) { return key.digits[n] < 0; });
+        return !below.keys.empty() && !above.keys.empty() && joinRuns(below, out) && joinRuns(above, out);
+      }
+      hull.push_back(all);
+    }
+    LinearForm base = group.root;
+    for (const DigitBase &digit : group.digits) {
+      base.add(digit.base, digit.radix);
+    }
+    std::vector<int64_t> distances;
+    for (const KeyDistance &key : group.keys) {
+      distances.push_back(key.all);
+    }
+    std::sort(distances.begin(), distances.end());
+    std::vector<std::pair<int64_t, int64_t>> apart;
+    for (int64_t distance : distances) {
+      if (!apart.empty() && distance <= apart.back().second) {
+        apart.back().second = std::max(apart.back().second, distance + 1);
       } else {
-        apart.emplace_back(lo, hi);
+        apart.emplace_back(distance, distance + 1);
       }
     }
     if (apart.size() < kTableIntervals) {
-      return std::nullopt;
+      return false;
     }
-    auto bound = [&](Literal::Kind kind, int64_t distance) {
+    auto bound = [&](Literal::Kind kind, const LinearForm &form) {
       Literal l;
       l.kind = kind;
-      l.form = group.base + LinearForm(distance);
+      l.form = form;
       return l;
     };
     std::vector<Expr> all;
     for (const auto &[lo, hi] : apart) {
-      all.push_back(bound(Literal::Lower, lo).expr() && bound(Literal::Upper, hi).expr());
+      all.push_back(bound(Literal::Lower, base + LinearForm(lo)).expr() &&
+                    bound(Literal::Upper, base + LinearForm(hi)).expr());
     }
     Literal any;
     any.condition = disjunction(all);
     Term joint;
-    bool live = joint.add(std::move(any)) && joint.add(bound(Literal::Lower, apart.front().first)) &&
-                joint.add(bound(Literal::Upper, apart.back().second));
+    auto [least, most] = std::minmax_element(group.keys.begin(), group.keys.end(),
+                                             [](const auto &a, const auto &b) { return a.root < b.root; });
+    const int64_t first = least->root;
+    const int64_t end = most->root + (group.digits.empty() ? 1 : group.digits[0].modulus);
+    bool live = joint.add(std::move(any)) && joint.add(bound(Literal::Lower, group.root + LinearForm(first))) &&
+                joint.add(bound(Literal::Upper, group.root + LinearForm(end)));
+    for (size_t n = 0; n < group.digits.size(); ++n) {
+      const DigitBase &digit = group.digits[n];
+      for (auto [kind, value] : {std::pair(Literal::Lower, hull[n].first), std::pair(Literal::Upper, hull[n].second)}) {
+        Literal l = bound(kind, digit.base + LinearForm(value));
+        l.radix = digit.radix;
+        l.modulus = digit.modulus;
+        live = live && joint.add(std::move(l));
+      }
+    }
     for (const Literal &l : group.rest) {
       live = live && joint.add(l);
     }
-    return live ? std::optional(std::move(joint)) : std::nullopt;
+    if (live) {
+      out.push_back(std::move(joint));
+    }
+    return true;
   }
 
   /// Ascending in rank; equal ranks keep their order.

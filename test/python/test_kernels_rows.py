@@ -57,6 +57,8 @@ def test_widths(where: str, d: int, dv: int, dtype: str) -> None:
         f"offsets({SCATTERED + [2 * x + 400 for x in range(90)]})",
         f"coarse(2, {TABLE})",
         f"{TABLE} & random_blocks(8, 3, 5)",
+        "grid(12, offsets([0, 1, 3, -2, -4]), offsets([0, 2, -3, 5, 6]))",
+        "causal & grid(11, offsets([0, 1, 3, -2, 7]), offsets([0, 2, -3, 6, -9, 4, -1]) | window(0, 1))",
         "causal & offsets([0, 3, 500])",
         "window(3, 0) | offsets([9, 40])",
         "window(2, 1, dilation = 7)",

@@ -230,6 +230,21 @@ TEST(Strata, ManyDistancesAreATableOfKeys) {
     ASSERT_TRUE(std::holds_alternative<Schedule>(back)) << std::get<PatternError>(back).message;
     EXPECT_TRUE(schedule.same(std::get<Schedule>(back)));
   }
+  // In a grid, they are places of a row and a column; where both ends of a column are in reach, on either side.
+  for (const auto &[text, count] :
+       {std::pair("grid(12, offsets([0, 1, 3, -2, -4]), offsets([0, 2, -3, 5, 6]))", 1),
+        std::pair("grid(9, offsets([0, 2, 5, -3, 9, -7]), offsets([0, 2, -3, 6, -5, 4, -1]))", 2),
+        std::pair("grid(35, offsets([0, 2, -1, 5]), grid(5, offsets([0, 3, 1]), "
+                  "offsets([0, -2])))",
+                  1)}) {
+    Pattern p = parsed(text);
+    std::vector<Stratum> s = buildStrata(p, 0);
+    EXPECT_EQ(s.size(), static_cast<size_t>(count)) << textOf(s);
+    for (const Stratum &part : s) {
+      EXPECT_TRUE(keyTableOf(part)) << text;
+    }
+    EXPECT_EQ(firstMistake(p, s, {}, 1), "") << textOf(s);
+  }
   for (const char *text : {"offsets([0, 9, 50, 51, 200, 417])", "window(3, 3)", "stride(3) & window(90, 90)"}) {
     for (const Stratum &few : buildStrata(parsed(text), 0)) {
       EXPECT_FALSE(keyTableOf(few)) << text;

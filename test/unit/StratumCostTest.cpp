@@ -103,7 +103,8 @@ TEST(StratumCost, NamedPatterns) {
 TEST(StratumCost, KeysOfATable) {
   const std::string list = "offsets([-40, -31, -9, -2, 0, 1, 3, 8, 15, 21, 22, 34, 47, 58, 59, 60, 77, 90, 95, 111, "
                            "130, 141, 152, 167, 180])";
-  for (const std::string &text : {list, "causal & " + list, list + " & holds(b, h, i, j : (i * j) mod 3 < 2)"}) {
+  for (const std::string &text : {list, "causal & " + list, list + " & holds(b, h, i, j : (i * j) mod 3 < 2)",
+                                  std::string("grid(12, offsets([0, 1, 3, -2, -4]), offsets([0, 2, -3, 5, 6]))")}) {
     for (const Rows &r : kShapes) {
       expectCountsOf(text, r);
       const Pattern p = parsed(text);

@@ -132,6 +132,7 @@ private:
                                                            SmallVectorImpl<TensorMapRecipe> &recipes);
   LLVM::LLVMFuncOp declareKernel(gpu::GPUModuleOp parent, const Twine &name, int64_t threads, int64_t maps);
   DictionaryAttr describeMerge(StringRef name);
+  ArrayAttr describeMaps(ArrayRef<TensorMapRecipe> recipes);
   DictionaryAttr describe(const GpuGroup &group, const GpuShape &shape, StringRef name, int64_t threads,
                           int64_t sharedBytes);
 };
@@ -186,6 +187,15 @@ DictionaryAttr GpuTiler::describeMerge(StringRef name) {
   return builder.getDictionaryAttr({builder.getNamedAttr("name", builder.getStringAttr(name)),
                                     number("threads", GpuKernel::kMergeThreads), number("shared_bytes", 0),
                                     number("merge", 1)});
+}
+
+ArrayAttr GpuTiler::describeMaps(ArrayRef<TensorMapRecipe> recipes) {
+  auto number = [&](StringRef key, int64_t v) { return builder.getNamedAttr(key, builder.getI64IntegerAttr(v)); };
+  SmallVector<Attribute> maps;
+  for (const TensorMapRecipe &r : recipes) {
+    maps.push_back(builder.getDictionaryAttr({number("arg", r.arg), number("step", r.step), number("rows", r.rows)}));
+  }
+  return builder.getArrayAttr(maps);
 }
 
 SmallVector<std::unique_ptr<HopperKernel>> GpuTiler::hopperKernels(ArrayRef<GpuGroup> groups, GpuShape &shape,
@@ -292,14 +302,9 @@ LogicalResult GpuTiler::run() {
   kernels.push_back(describeMerge(merge.getName()));
   moveHelpers(module);
   module->setAttr("heddle.gpu.kernels", builder.getArrayAttr(kernels));
-  SmallVector<Attribute> maps;
-  for (const TensorMapRecipe &r : recipes) {
-    auto number = [&](StringRef key, int64_t v) { return builder.getNamedAttr(key, builder.getI64IntegerAttr(v)); };
-    maps.push_back(builder.getDictionaryAttr({number("arg", r.arg), number("step", r.step), number("rows", r.rows)}));
-  }
-  if (!maps.empty()) {
+  if (!recipes.empty()) {
     module->setAttr("heddle.gpu.tensor_kernels", builder.getArrayAttr(mapped));
-    module->setAttr("heddle.gpu.tensor_maps", builder.getArrayAttr(maps));
+    module->setAttr("heddle.gpu.tensor_maps", describeMaps(recipes));
   }
   // f32 words of a row's state: acc, and m and l for each part of the columns.
   int64_t words = sig.dv + 2 * shape->chunks;

@@ -189,6 +189,19 @@ protected:
   mlir::Value reduced(int64_t value, bool least);
   /// How the tiles of member n are loaded, for kernels that have several ways.
   virtual int64_t loadClass(size_t) const { return 0; }
+  /// Keys that live for some row of the tile, [lo, hi), and for all; i64.
+  struct Range {
+    mlir::Value lo, hi, fullLo, fullHi;
+  };
+  Range rangeOf(const GpuInterval &interval);
+  /// The keys of one member that a tile meets, numbered; i64. [fullFrom, fullTo) of them live for every row, where all
+  /// rows have `alike` digits behind the first.
+  struct Box {
+    mlir::Value base, count, fullFrom, fullTo, alike;
+    llvm::SmallVector<std::pair<mlir::Value, int64_t>> lengths; ///< of digits 1 and on, with their steps
+  };
+  Box boxOf(const Member &m, const Range &all, mlir::Value anyPosition);
+  void storeDescriptor(size_t n, const Box &box);
   void emitDescriptor(size_t n, mlir::Value anyPosition);
   Values emitStream(mlir::Value anyPosition, mlir::ValueRange init);
   /// The tile's rows and their intervals; the least position of a row.

@@ -530,47 +530,24 @@ Value GpuKernel::reduced(int64_t value, bool least) {
   return e.wide(out);
 }
 
-/// Writes {first tile, keys, fullFrom, fullTo, base, step 0, segment, (length k, step k).., load class} of member n and
-/// adds its tiles to the stream. Of a gathered member fullFrom and fullTo are positions.
-void GpuKernel::emitDescriptor(size_t n, Value anyPosition) {
-  const Member &m = members[n];
+/// Keys of all rows in an interval, and those that are every row's; i64.
+GpuKernel::Range GpuKernel::rangeOf(const GpuInterval &i) {
+  if (!i.varies) {
+    return {e.c(-kFar), e.c(kFar), e.c(-kFar), e.c(kFar)};
+  }
+  return {reduced(i.partial, true), reduced(i.partial + 1, false), reduced(i.partial + 2, false),
+          reduced(i.partial + 3, true)};
+}
+
+/// The box that `all` positions (clipped to those that exist) and the intervals of the digits give.
+GpuKernel::Box GpuKernel::boxOf(const Member &m, const Range &all, Value anyPosition) {
   const Stratum &s = schedule.strata[m.stratum];
-  size_t source = llvm::find(segmentsUsed, s.segment) - segmentsUsed.begin();
-  const Source &from = sources[source];
-  struct Range {
-    Value lo, hi, fullLo, fullHi;
-  };
-  SmallVector<Range> ranges;
-  for (const GpuInterval &i : m.intervals) {
-    if (i.varies) {
-      ranges.push_back({reduced(i.partial, true), reduced(i.partial + 1, false), reduced(i.partial + 2, false),
-                        reduced(i.partial + 3, true)});
-    } else {
-      ranges.push_back({e.c(-kFar), e.c(kFar), e.c(-kFar), e.c(kFar)});
-    }
-  }
-  Range &all = ranges[0];
-  Value end = e.add(from.kOffset, from.count);
-  auto clip = [&](Value &lo, Value &hi) {
-    lo = e.max(lo, from.kOffset);
-    hi = e.min(hi, end);
-  };
-  clip(all.lo, all.hi);
-  clip(all.fullLo, all.fullHi);
-  Value same = scansKeys(m) ? bracket(m, all.lo, all.hi) : Value();
-  Value live = e.lt(all.lo, all.hi);
-  if (s.headPeriod > 1) {
-    Value residue = e.remu(h, s.headPeriod), takes = e.no();
-    for (int64_t head : s.heads) {
-      takes = e.either(takes, e.eq(residue, head));
-    }
-    live = e.both(live, takes);
-  }
-  Value zero = e.c(0), base = zero, inner = e.c(1), innerFull = e.yes();
-  Value from0, to0, length0;
-  SmallVector<std::pair<Value, int64_t>> lengths; // of digits 1 and on, with their steps
+  Value zero = e.c(0), inner = e.c(1), from, to, leading;
+  Box box;
+  box.base = zero;
+  box.alike = e.yes();
   for (auto [k, d] : llvm::enumerate(s.key)) {
-    const Range &own = ranges[k + 1];
+    const Range own = rangeOf(m.intervals[k + 1]);
     Value lo = own.lo, hi = own.hi;
     if (k == 0) {
       lo = e.max(lo, e.floorDiv(all.lo, d.radix));
@@ -585,41 +562,35 @@ void GpuKernel::emitDescriptor(size_t n, Value anyPosition) {
     }
     auto stepsTo = [&](Value bound) { return e.max(e.floorDiv(e.add(e.sub(bound, lo), d.step - 1), d.step), zero); };
     Value length = stepsTo(hi);
-    base = e.add(base, e.mul(lo, d.radix));
+    box.base = e.add(box.base, e.mul(lo, d.radix));
     if (k > 0) {
-      innerFull = e.both(innerFull, e.both(e.le(own.fullLo, lo), e.ge(own.fullHi, hi)));
+      box.alike = e.both(box.alike, e.both(e.le(own.fullLo, lo), e.ge(own.fullHi, hi)));
       inner = e.mul(inner, length);
-      lengths.emplace_back(length, d.step * d.radix);
+      box.lengths.emplace_back(length, d.step * d.radix);
       continue;
     }
-    length0 = length;
+    leading = length;
     // v is full where v * radix >= fullLo, and its last position, or v * radix itself, < fullHi.
     Value least = e.floorDiv(e.add(all.fullLo, d.radix - 1), d.radix);
     Value most =
         s.key.size() == 1 ? e.floorDiv(e.add(all.fullHi, d.radix - 1), d.radix) : e.floorDiv(all.fullHi, d.radix);
-    from0 = e.min(stepsTo(e.max(least, own.fullLo)), length);
-    to0 = e.max(e.min(stepsTo(e.min(most, own.fullHi)), length), from0);
+    from = e.min(stepsTo(e.max(least, own.fullLo)), length);
+    to = e.max(e.min(stepsTo(e.min(most, own.fullHi)), length), from);
   }
-  Value count = e.select(live, e.mul(length0, inner), zero);
-  Value fullFrom = e.mul(from0, inner), fullTo = e.mul(to0, inner);
-  if (bool(s.residual) || bool(s.keep)) {
-    innerFull = same ? e.both(innerFull, same) : e.no();
-  }
-  fullFrom = e.select(innerFull, fullFrom, zero);
-  fullTo = e.select(innerFull, fullTo, zero);
-  if (s.list) {
-    // Positions here: a key of the list that lies between them is live for every row.
-    auto [keys, alike] = numberLists(m);
-    Value full = s.residual ? e.no() : alike;
-    count = e.select(live, e.wide(keys), zero);
-    fullFrom = e.select(full, all.fullLo, e.c(kFar));
-    fullTo = e.select(full, all.fullHi, e.c(-kFar));
-  }
+  box.count = e.mul(leading, inner);
+  box.fullFrom = e.mul(from, inner);
+  box.fullTo = e.mul(to, inner);
+  return box;
+}
+
+void GpuKernel::storeDescriptor(size_t n, const Box &box) {
+  const Stratum &s = schedule.strata[members[n].stratum];
+  size_t source = llvm::find(segmentsUsed, s.segment) - segmentsUsed.begin();
   Value words[] = {tiles,
-                   e.narrow(count),
-                   e.narrow(fullFrom),
-                   e.narrow(fullTo),
-                   e.narrow(base),
+                   e.narrow(box.count),
+                   e.narrow(box.fullFrom),
+                   e.narrow(box.fullTo),
+                   e.narrow(box.base),
                    e.k(s.key[0].step * s.key[0].radix),
                    e.k(int64_t(source))};
   e.ifThen(e.eq(tid, 0), [&] {
@@ -630,13 +601,52 @@ void GpuKernel::emitDescriptor(size_t n, Value anyPosition) {
     };
     llvm::for_each(words, put);
     for (int64_t k = 0; k + 1 < digits; ++k) {
-      bool present = k < int64_t(lengths.size());
-      put(present ? e.max(e.narrow(lengths[k].first), e.k(1)) : e.k(1));
-      put(e.k(present ? lengths[k].second : 0));
+      bool present = k < int64_t(box.lengths.size());
+      put(present ? e.max(e.narrow(box.lengths[k].first), e.k(1)) : e.k(1));
+      put(e.k(present ? box.lengths[k].second : 0));
     }
     put(e.k(loadClass(n)));
   });
-  tiles = e.add(tiles, e.narrow(e.floorDiv(e.add(count, shape.keys - 1), shape.keys)));
+}
+
+/// Writes {first tile, keys, fullFrom, fullTo, base, step 0, segment, (length k, step k).., load class} of member n and
+/// adds its tiles to the stream. Of a gathered member fullFrom and fullTo are positions.
+void GpuKernel::emitDescriptor(size_t n, Value anyPosition) {
+  const Member &m = members[n];
+  const Stratum &s = schedule.strata[m.stratum];
+  const Source &from = sources[llvm::find(segmentsUsed, s.segment) - segmentsUsed.begin()];
+  Range all = rangeOf(m.intervals[0]);
+  Value end = e.add(from.kOffset, from.count), zero = e.c(0);
+  for (auto [lo, hi] : {std::pair(&all.lo, &all.hi), std::pair(&all.fullLo, &all.fullHi)}) {
+    *lo = e.max(*lo, from.kOffset);
+    *hi = e.min(*hi, end);
+  }
+  Value same = scansKeys(m) ? bracket(m, all.lo, all.hi) : Value();
+  Value live = e.lt(all.lo, all.hi);
+  if (s.headPeriod > 1) {
+    Value residue = e.remu(h, s.headPeriod), takes = e.no();
+    for (int64_t head : s.heads) {
+      takes = e.either(takes, e.eq(residue, head));
+    }
+    live = e.both(live, takes);
+  }
+  Box box = boxOf(m, all, anyPosition);
+  if (bool(s.residual) || bool(s.keep)) {
+    box.alike = same ? e.both(box.alike, same) : e.no();
+  }
+  box.fullFrom = e.select(box.alike, box.fullFrom, zero);
+  box.fullTo = e.select(box.alike, box.fullTo, zero);
+  if (s.list) {
+    // Positions here: a key of the list that lies between them is live for every row.
+    auto [keys, alike] = numberLists(m);
+    Value full = s.residual ? e.no() : alike;
+    box.count = e.wide(keys);
+    box.fullFrom = e.select(full, all.fullLo, e.c(kFar));
+    box.fullTo = e.select(full, all.fullHi, e.c(-kFar));
+  }
+  box.count = e.select(live, box.count, zero);
+  storeDescriptor(n, box);
+  tiles = e.add(tiles, e.narrow(e.floorDiv(e.add(box.count, shape.keys - 1), shape.keys)));
 }
 
 /// Boxes, loads and tiles of all members.

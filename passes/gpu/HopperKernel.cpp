@@ -508,6 +508,28 @@ Values HopperKernel::weigh(Value tile, const Mask &mask, Values &s, Values &mome
   return factor;
 }
 
+/// acc times the factors of its rows, in warps where one is not 1.
+void HopperKernel::rescale(Values &acc, const Values &factor) {
+  if (!softmaxed()) {
+    return;
+  }
+  Value one = e.f(1.0);
+  Value any =
+      e.either(e.cmp(arith::CmpFPredicate::UNE, factor[0], one), e.cmp(arith::CmpFPredicate::UNE, factor[1], one));
+  SmallVector<Type> types(acc.size(), e.f32);
+  Values before = acc;
+  acc = e.ifElse(
+      e.anyInWarp(any), types,
+      [&] {
+        Values next;
+        for (auto [n, v] : llvm::enumerate(before)) {
+          next.push_back(e.mul(v, factor[(n / 2) % 2]));
+        }
+        return next;
+      },
+      [&] { return before; });
+}
+
 /// All tiles; there is at least one. State in and out: acc, m and l of two rows.
 Values HopperKernel::pipeline(ValueRange init) {
   Value first = e.eq(lane, 0);
@@ -530,26 +552,6 @@ Values HopperKernel::pipeline(ValueRange init) {
   hopper::waitGroups(e, 0, {&s});
   release(KeysFree, zero);
   Values factor = weigh(zero, firstMask, s, moments);
-  auto rescale = [&](Values &acc, const Values &factor) {
-    if (!softmaxed()) {
-      return;
-    }
-    Value one = e.f(1.0);
-    Value any =
-        e.either(e.cmp(arith::CmpFPredicate::UNE, factor[0], one), e.cmp(arith::CmpFPredicate::UNE, factor[1], one));
-    SmallVector<Type> types(acc.size(), e.f32);
-    Values before = acc;
-    acc = e.ifElse(
-        e.anyInWarp(any), types,
-        [&] {
-          Values next;
-          for (auto [n, v] : llvm::enumerate(before)) {
-            next.push_back(e.mul(v, factor[(n / 2) % 2]));
-          }
-          return next;
-        },
-        [&] { return before; });
-  };
   if (loadsState) {
     rescale(acc, factor);
   }

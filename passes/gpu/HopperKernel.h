@@ -99,6 +99,7 @@ private:
   Mask maskOf(mlir::Value tile);
   /// Scores become weights; m and l are updated, and what acc must be multiplied by is returned.
   Values weigh(mlir::Value tile, const Mask &mask, Values &scores, Values &moments);
+  void rescale(Values &acc, const Values &factor);
   Values pipeline(mlir::ValueRange init);
   mlir::Value emitFast();
   void emitSlow();

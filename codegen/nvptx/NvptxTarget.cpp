@@ -124,6 +124,20 @@ struct Temporary {
 };
 } // namespace
 
+/// Where the disk is full this is an error, not the end of the process.
+static std::error_code writeFile(StringRef path, StringRef text) {
+  std::error_code error;
+  raw_fd_ostream os(path, error);
+  if (error) {
+    return error;
+  }
+  os << text;
+  os.close();
+  error = os.error();
+  os.clear_error();
+  return error;
+}
+
 /// The number in front of `unit`; 0 where there is none.
 static int64_t numberBefore(StringRef text, StringRef unit) {
   StringRef head = text.take_front(text.find(unit)).rtrim();
@@ -152,19 +166,25 @@ bool assemble(const std::string &ptx, const NvptxTarget &target, std::string &cu
     return false;
   }
   Temporary input("ptx"), output("cubin"), log("log");
-  if (input.error || output.error || log.error) {
-    message = "expected to write temporary files, but got: " + input.error.message();
-    return false;
+  for (const Temporary *file : {&input, &output, &log}) {
+    if (file->error) {
+      message = "expected to write temporary files, but got: " + file->error.message();
+      return false;
+    }
   }
-  {
-    std::error_code error;
-    raw_fd_ostream os(input.path, error);
-    os << ptx;
+  if (std::error_code error = writeFile(input.path, ptx)) {
+    message = "expected to write " + input.path.str().str() + ", but got: " + error.message();
+    return false;
   }
   std::string chip = "-arch=" + target.chip;
   StringRef arguments[] = {program, "-v", chip, "-o", output.path, input.path};
   std::optional<StringRef> redirects[] = {StringRef(), StringRef(log.path), StringRef(log.path)};
-  int status = sys::ExecuteAndWait(program, arguments, std::nullopt, redirects);
+  std::string why;
+  int status = sys::ExecuteAndWait(program, arguments, std::nullopt, redirects, 0, 0, &why);
+  if (!why.empty()) {
+    message = "expected to run ptxas (HEDDLE_PTXAS, PATH or /usr/local/cuda/bin), but got: " + why;
+    return false;
+  }
   ErrorOr<std::unique_ptr<MemoryBuffer>> said = MemoryBuffer::getFile(log.path);
   ErrorOr<std::unique_ptr<MemoryBuffer>> made = MemoryBuffer::getFile(output.path);
   if (status != 0 || !made || (*made)->getBufferSize() == 0) {

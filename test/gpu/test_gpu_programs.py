@@ -72,3 +72,10 @@ def test_the_error_is_the_first_kernels(monkeypatch: pytest.MonkeyPatch, tmp_pat
         said = assembled(monkeypatch, tmp_path, wait + tell)[1]
         assert "256" in said
         assert "128" not in said
+
+
+def test_an_assembler_that_cannot_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A path to nothing."""
+    monkeypatch.setenv("HEDDLE_PTXAS", str(tmp_path / "none"))
+    said = run.compile_bytes(PROGRAM.read_text(), "sm_80")[1]
+    assert said.startswith("expected to run ptxas (HEDDLE_PTXAS, PATH or /usr/local/cuda/bin), but got: ")

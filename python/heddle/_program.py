@@ -193,7 +193,13 @@ class TensorView(TensorValue):
     def name(self) -> str:  # type: ignore[override]
         """The SSA name of a copy, which the first to ask for it makes."""
         if self.copy is None:
-            self.copy = elementwise(lambda x: x, self)
+            if all(a is not None for a in self.axes):
+                self.copy = elementwise(lambda x: x, self)
+            else:
+                import numpy as np
+
+                one = np.ones((1,) * len(self.axes), np.float32)  # a loop needs an operand that has its size
+                self.copy = elementwise(operator.mul, self, one)
         return self.copy.name
 
     def size(self, axis: int) -> int:
@@ -288,6 +294,20 @@ def elementwise(function: Callable[..., Any], *args: Any) -> TensorValue:
     rank = max(len(t.sizes) for t in leaves)
     if rank < 1 or rank > 4:
         raise ValueError(f"expected tensors of 1 to 4 dimensions in arithmetic, but got {rank}")
+    new = [all(axis < rank - len(t.axes) or t.axes[axis - rank] is None for t in leaves) for axis in range(rank)]
+    if any(new):  # without them, and a view of the result
+        kept = [[a for axis, a in enumerate(t.axes, rank - len(t.axes)) if not new[axis]] for t in leaves]
+        leaves[:] = [TensorView(t.source, axes) for t, axes in zip(leaves, kept, strict=True)]
+        made = _loops(trace, function, values, leaves, rank - sum(new))
+        own = iter(range(rank))
+        return TensorView(made, [None if n else next(own) for n in new])
+    return _loops(trace, function, values, leaves, rank)
+
+
+def _loops(
+    trace: Trace, function: Callable[..., Any], values: Sequence[Any], leaves: Sequence[TensorView], rank: int
+) -> TensorValue:
+    """The linalg op of `function` of `values`, whose dots stand for the elements of `leaves`."""
     trace.broadcasts |= len(leaves) > 1
     sizes, dims, owners = _broadcast(leaves, rank)
     with torch_mode():
@@ -348,9 +368,10 @@ def _broadcast(leaves: Sequence[TensorView], rank: int) -> tuple[list[int], list
             elif t.sizes[a] != size:
                 shapes = " and ".join(str(list(x.sizes)) for x in leaves)
                 raise ValueError(f"expected shapes that broadcast, but got {shapes}")
-        owner, own = next((t, a) for t, a in having if t.sizes[a] == size)
+        owner, own = next((t, a) for t, a in having if t.sizes[a] == size and t.axes[a] is not None)
         sizes.append(size)
-        dims.append(owner.dims[own])
+        new = size == 1 and any(t.axes[a] is None for t, a in having)
+        dims.append(1 if new else owner.dims[own])
         owners.append(owner)
     return sizes, dims, owners
 

@@ -441,6 +441,23 @@ def test_new_and_swapped_dimensions_of_symbolic_tensors() -> None:
     np.testing.assert_allclose(turned, lse.swapaxes(1, 2), atol=1e-5)
 
 
+def test_arithmetic_on_new_dimensions_alone() -> None:
+    for b, h, n in ((1, 1, 7), (2, 3, 7), (2, 3, 1)):
+        x, y, z = rows(b, h, n), rows(b, h, n, 4), rows(h)
+        e = np.exp(x)
+        for function, expected in (
+            (lambda x, y, z: y * hd.exp(x[..., None]), y * e[..., None]),
+            (lambda x, y, z: hd.pool(hd.exp(x[..., None]), "sum", 1), e[..., None]),
+            (lambda x, y, z: x[..., None], x[..., None]),
+            (lambda x, y, z: (x * 2.0)[:, None] + 1.0, 2 * x[:, None] + 1),
+            (lambda x, y, z: hd.exp(x[..., None]).swapaxes(2, 3) * x[:, :, None], (e * x)[:, :, None]),
+            (lambda x, y, z: y * z[:, None, None], y * z[:, None, None]),
+        ):
+            f = hd.kernel(function)
+            np.testing.assert_allclose(f(x, y, z), expected, rtol=1e-5)
+            np.testing.assert_allclose(f.reference(x, y, z), expected, rtol=1e-5)
+
+
 def test_ops_read_swapped_dimensions() -> None:
     @hd.kernel
     def channels(q: Any, k: Any, v: Any) -> Any:

@@ -168,6 +168,7 @@ static bool isSameSize(Value a, Value b, int64_t axis, const GluePlan &plan) {
 /// True where `later` can be done where `first` is: by the same weights, of tensors that there are, one of them shared.
 static bool canJoin(attn::ProjectOp first, attn::ProjectOp later, const GluePlan &plan) {
   if (first.getWeights() != later.getWeights() || first.getBlock() != later.getBlock() ||
+      first->getAttr("heddle.part") != later->getAttr("heddle.part") ||
       first.getResult().getType() != later.getResult().getType()) {
     return false;
   }

@@ -3,9 +3,9 @@
 // Full weights: for each tap, the rows that it meets (zeros outside of the
 // sequence) times its matrix, added up in y where it is f32 in whole registers,
 // else in scratch; rows of x are read in place where all are in the sequence, also
-// as pairs of bf16. Depthwise: columns on lanes; weights that are not f32 in adjacent
-// elements are copied to such; with a stride of 1, four rows at once, which share a
-// tap's weights, and of whose rows of x each tap loads one.
+// as pairs of bf16. Of few columns, each is a dot of a row. Depthwise: columns on lanes; weights that are not f32 in
+// adjacent elements are copied to such; with a stride of 1, four rows at once, which share a tap's weights, and of
+// whose rows of x each tap loads one.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,6 +16,7 @@ using namespace mlir;
 namespace heddle {
 
 static constexpr int64_t kStrip = 256; // columns of weights by channel that are copied at once
+static constexpr int64_t kThin = 4;    // columns at most that are dots of rows
 static constexpr int64_t kAtOnce = 4;  // rows of a depthwise convolution that share a tap's weights
 
 namespace {
@@ -25,7 +26,9 @@ struct Convolution {
     auto type = cast<RankedTensorType>(op.getWeights().getType());
     taps = type.getDimSize(1);
     full = type.getRank() == 4;
-    kRows = full ? 48 : k.tile(192, 48);
+    thin = full && !k.gpu && !type.isDynamicDim(3) && type.getDimSize(3) <= kThin && !type.isDynamicDim(2) &&
+           type.getDimSize(2) <= 4096;
+    kRows = full && !thin ? 48 : k.tile(192, 48);
     step = op.getStride().value_or(taps);
     offset = op.getOffset();
     hasBias = static_cast<bool>(op.getBias());
@@ -52,6 +55,7 @@ struct Convolution {
   }
 
   void emitFull();
+  void emitThin();
   void emitDepthwise();
   /// Weights by channel, or a bias.
   struct Weights {
@@ -77,6 +81,7 @@ struct Convolution {
   const int64_t kCols, kDepth;
   int64_t kRows, taps, step, offset;
   bool full, hasBias;
+  bool thin = false; ///< of few columns
   AffineExpr rows;
 };
 } // namespace
@@ -159,6 +164,58 @@ void Convolution::emitFull() {
     asFloats();
   }
   k.ifThen(k.flip(outInPlace), [&] { k.unstage(to, y.stride[2], y.stride[3], sums, line, height, width, y.type); });
+}
+
+/// y[m, e] = sum over taps of the dots of x[m step + tap] and w[tap, :, e]
+void Convolution::emitThin() {
+  auto type = cast<RankedTensorType>(op.getWeights().getType());
+  const int64_t depth = type.getDimSize(2), cols = type.getDimSize(3), vl = k.target.width;
+  const int64_t line = llvm::alignTo(depth, vl) * 4;
+  Emitter::Values t = k.split(k.task, {x.size[0], x.size[1], k.ceilDiv(y.size[2], kRows)});
+  Value row = k.mul(t[2], kRows), end = k.min(k.add(row, k.c(kRows)), y.size[2]);
+  // A tap's columns of w, each in a row.
+  Value turned = k.allocate(taps * cols * line);
+  auto weight = [&](Value tap, int64_t e, Value d) {
+    return k.at(k.at(turned, k.mul(k.add(k.mul(tap, cols), e), line)), k.mul(d, 4));
+  };
+  k.loop(k.c(0), k.c(taps), 1, [&](Value tap) {
+    k.loop(k.c(0), k.c(depth), 1, [&](Value d) {
+      for (int64_t e = 0; e < cols; ++e) {
+        k.store(k.loadAsF32(w.type, k.address(w, {t[1], tap, d, k.c(e)}), false), weight(tap, e, d), 4);
+      }
+    });
+  });
+  Value registers = k.select(k.adjacent(x), k.c(depth / vl * vl), k.c(0));
+  k.loop(row, end, 1, [&](Value m) {
+    Value start = k.add(k.mul(m, step), offset);
+    Value lo = k.max(k.sub(k.c(0), start), k.c(0)), hi = k.min(k.sub(x.size[2], start), k.c(taps));
+    // Sums on lanes, then those of single elements.
+    Emitter::Values sums(cols, k.constant(k.vec(k.f32), 0.0));
+    sums.append(cols, k.constant(k.f32, 0.0));
+    sums = k.loop(lo, hi, 1, sums, [&](Value tap, ValueRange sums) {
+      Value n = k.add(start, tap);
+      auto add = [&](Value from, Value to, int64_t by, ValueRange some) {
+        return k.loop(from, to, by, some, [&](Value d, ValueRange acc) {
+          Emitter::Values next;
+          Value v = k.read(x, {t[0], t[1], n, d}, by > 1);
+          for (int64_t e = 0; e < cols; ++e) {
+            next.push_back(k.fma(v, k.load(v.getType(), weight(tap, e, d), 4), acc[e]));
+          }
+          return next;
+        });
+      };
+      Emitter::Values next = add(k.c(0), registers, vl, sums.take_front(cols));
+      llvm::append_range(next, add(registers, k.c(depth), 1, sums.drop_front(cols)));
+      return next;
+    });
+    for (int64_t e = 0; e < cols; ++e) {
+      Value sum = k.add(k.sumOfLanes(sums[e]), sums[cols + e]);
+      if (hasBias) {
+        sum = k.add(sum, k.loadAsF32(bias.type, k.address(bias, {t[1], k.c(e)}), false));
+      }
+      k.storeF32As(y.type, sum, k.address(y, {t[0], t[1], m, k.c(e)}));
+    }
+  });
 }
 
 void Convolution::emitDepthwise() {
@@ -288,7 +345,9 @@ void Convolution::fourRows(Value row, const Strip &strip) {
 
 void lowerConvolve(attn::ConvolveOp op, OpKernel &kernel) {
   Convolution c(op, kernel);
-  if (c.full) {
+  if (c.thin) {
+    c.emitThin();
+  } else if (c.full) {
     c.emitFull();
   } else {
     c.emitDepthwise();

@@ -13,10 +13,9 @@ using namespace mlir;
 
 namespace heddle {
 
-static constexpr int64_t kRows = 16; // of y, a task
-
 void lowerPool(attn::PoolOp op, OpKernel &k) {
   int64_t size = op.getSize(), step = op.getStep(), offset = op.getOffset();
+  const int64_t kRows = size < 256 || k.gpu ? 16 : 1; // of y, a task
   auto sizeOf = [&](int64_t axis) { return k.sizeOf(op.getInput(), axis); };
   AffineExpr rows = op.getPartial() ? sizeOf(2).ceilDiv(step) : (sizeOf(2) - (offset + size)).floorDiv(step) + 1;
   k.result({sizeOf(0), sizeOf(1), rows, sizeOf(3)});

@@ -5,7 +5,8 @@
 // which are copied to f32, or to pairs of bf16 where the target multiplies such,
 // so that both operands lie still and dense. With blocks
 // (y[r c + o] = sum over n of e[n, r] x[n c + o]) each o is a product of its own.
-// Several projects by the same weights walk the sequence together.
+// Several projects by the same weights walk the sequence together. One row of y may be
+// computed in parts of the sequence, each a task's and a row (SplitProgram.cpp).
 //
 //===----------------------------------------------------------------------===//
 
@@ -22,11 +23,15 @@ void lowerProject(ArrayRef<attn::ProjectOp> ops, OpKernel &k) {
   int64_t rank = cast<RankedTensorType>(op.getWeights().getType()).getRank();
   AffineExpr B = k.sizeOf(op.getInput(), 0), H = k.sizeOf(op.getInput(), 1), D = k.sizeOf(op.getInput(), 3);
   AffineExpr N = k.size(atE, rank - 2), R = k.size(atE, rank - 1);
+  auto partAttr = op->getAttrOfType<IntegerAttr>("heddle.part");
+  const int64_t part = partAttr ? partAttr.getInt() : 0;
+  // Of what tasks are told apart by: blocks, or parts. No part at all would leave no zeros.
+  AffineExpr pieces = part > 0 ? N.floorDiv(part) + 1 : k.number(block);
   SmallVector<TensorView> xs, ys;
   TensorView e = k.argument(atE);
   for (attn::ProjectOp one : ops) {
     k.expectOf(one.getInput(), 2, N * block);
-    k.result({B, H, R * block, D});
+    k.result({B, H, part > 0 ? pieces : R * block, D});
     xs.push_back(k.operand(one.getInput()));
     ys.push_back(k.resultView(int64_t(ys.size())));
   }
@@ -36,12 +41,13 @@ void lowerProject(ArrayRef<attn::ProjectOp> ops, OpKernel &k) {
   if (rank >= 3) {
     k.expect(atE, rank - 3, H, true);
   }
-  k.launch(B * H * block * R.ceilDiv(kRows) * D.ceilDiv(kCols), B * H * block * N * R * D * int64_t(ops.size()));
+  k.launch(B * H * pieces * R.ceilDiv(kRows) * D.ceilDiv(kCols),
+           B * H * block * N * (R + OpKernel::kMoved / 2) * D * int64_t(ops.size()));
 
   const TensorView &like = xs[0];
   Value depth = e.size[rank - 2], rows = e.size[rank - 1], cols = like.size[3];
-  Emitter::Values t =
-      k.split(k.task, {like.size[0], like.size[1], k.c(block), k.ceilDiv(rows, kRows), k.ceilDiv(cols, kCols)});
+  Emitter::Values t = k.split(k.task, {like.size[0], like.size[1], part > 0 ? ys[0].size[2] : k.c(block),
+                                       k.ceilDiv(rows, kRows), k.ceilDiv(cols, kCols)});
   Value row = k.mul(t[3], kRows), col = k.mul(t[4], kCols);
   Value height = k.min(k.sub(rows, row), k.c(kRows)), width = k.min(k.sub(cols, col), k.c(kCols));
   Value weights = e.base;
@@ -71,10 +77,18 @@ void lowerProject(ArrayRef<attn::ProjectOp> ops, OpKernel &k) {
   Value narrow = e.type.isF32() && !k.gpu ? k.le(rows, k.c(16)) : k.constant(k.i1, int64_t(0));
   int64_t known = cast<RankedTensorType>(op.getWeights().getType()).getDimSize(rank - 1);
   int64_t asked = (ShapedType::isDynamic(known) ? kRows : std::min(known, kRows)) * e.bytes;
-  k.loop(k.c(0), depth, step, [&](Value n) {
-    Value many = k.min(k.sub(depth, n), k.c(step));
+  Value start = k.c(0), end = depth, residue = t[2];
+  if (part > 0) {
+    start = k.mul(t[2], part);
+    end = k.min(depth, k.add(start, k.c(part)));
+    residue = k.c(0);
+  }
+  k.loop(start, end, step, [&](Value n) {
+    Value many = k.min(k.sub(end, n), k.c(step));
     Value eHere = k.at2(weights, n, e.stride[rank - 2]);
-    auto placeOf = [&](const TensorView &x) { return k.address(x, {t[0], t[1], k.add(t[2], k.mul(n, block)), col}); };
+    auto placeOf = [&](const TensorView &x) {
+      return k.address(x, {t[0], t[1], k.add(residue, k.mul(n, block)), col});
+    };
     Value weightsHere = stagedE;
     // y[r, :] += sum over n of e[n, r] x[n, :]
     auto product = [&](size_t which, Value B, Value stride, Value count) {
@@ -103,7 +117,7 @@ void lowerProject(ArrayRef<attn::ProjectOp> ops, OpKernel &k) {
         glue.push_back({stagedX[which], line, &x});
       }
     }
-    k.stage(glue, {t[0], t[1]}, k.add(t[2], k.mul(n, block)), block, col, many, width);
+    k.stage(glue, {t[0], t[1]}, k.add(residue, k.mul(n, block)), block, col, many, width);
     for (size_t which = 0; which < xs.size(); ++which) {
       const TensorView &x = xs[which];
       if (x.glue) {

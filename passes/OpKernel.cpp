@@ -89,6 +89,14 @@ Value OpKernel::allocate(int64_t bytes) {
   return place;
 }
 
+Value OpKernel::product(ValueRange factors) {
+  Value all = factors[0];
+  for (Value factor : factors.drop_front()) {
+    all = arith::MulIOp::create(b, loc, all, factor);
+  }
+  return all;
+}
+
 Emitter::Values OpKernel::split(Value index, ValueRange sizes) {
   Values digits(sizes.size());
   for (size_t n = sizes.size(); n-- > 1;) {

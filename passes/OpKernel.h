@@ -101,11 +101,22 @@ public:
   mlir::Value thread;
   /// One of two sizes of a task's tile.
   int64_t tile(int64_t onCpu, int64_t onGpu) const { return gpu ? onGpu : onCpu; }
+  /// Columns of a task, of `units` times kStrip, where tasks with all columns would be few (`tasks`): whole cache
+  /// lines, for kFew tasks in all.
+  static constexpr int64_t kStrip = 64, kFew = 4;
+  mlir::AffineExpr stripOf(mlir::AffineExpr units, mlir::AffineExpr tasks) {
+    return units.ceilDiv(number(kFew).ceilDiv(tasks)) * kStrip;
+  }
+  mlir::Value stripOf(mlir::Value units, mlir::Value tasks) {
+    return mul(ceilDiv(units, ceilDiv(c(kFew), tasks)), kStrip);
+  }
   /// A part of the thread's scratch memory, 64-byte aligned.
   mlir::Value allocate(int64_t bytes);
+  mlir::Value product(mlir::ValueRange factors);
   /// Splits `index` by sizes, last one fastest.
   Values split(mlir::Value index, mlir::ValueRange sizes);
   mlir::Value ceilDiv(mlir::Value x, int64_t n) { return floorDiv(add(x, c(n - 1)), n); }
+  mlir::Value ceilDiv(mlir::Value x, mlir::Value n) { return Emitter::floorDiv(add(x, sub(n, c(1))), n); }
   /// Address of the element at indices (as many as given, from the first dimension).
   mlir::Value address(const TensorView &v, mlir::ValueRange indices);
   /// True where elements of the last dimension are adjacent.

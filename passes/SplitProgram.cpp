@@ -68,6 +68,62 @@ private:
   int64_t count = 0; ///< of values so far
   GluePlan plan;
 
+  static constexpr int64_t kPart = 1024; ///< rows
+
+  /// A sum or a maximum over a long sequence is one task a head: it becomes those of parts, and that of these. How many
+  /// parts there are follows from the length alone.
+  static void splitLong(Block &body) {
+    auto isFloat = [](Value v) { return cast<RankedTensorType>(v.getType()).getElementType().isF32(); };
+    for (Operation &op : llvm::make_early_inc_range(body)) {
+      OpBuilder b(&op);
+      if (auto pool = dyn_cast<attn::PoolOp>(op)) {
+        const int64_t size = pool.getSize();
+        const bool exact = pool.getKind() == attn::PoolKind::Max ||
+                           (pool.getKind() == attn::PoolKind::Sum && isFloat(pool.getInput()));
+        if (!exact || !pool.getPartial() || pool.getOffset() != 0 || int64_t(pool.getStep()) != size ||
+            size < 4 * kPart || size % kPart != 0 || isShort(pool.getInput())) {
+          continue;
+        }
+        Operation *parts = b.clone(op);
+        cast<attn::PoolOp>(parts).setSize(kPart);
+        widen(*parts, pool.getStrideAttr() ? kPart : 0);
+        pool.getInputMutable().assign(parts->getResult(0));
+        pool.setSize(size / kPart);
+        if (pool.getStrideAttr()) {
+          pool.setStride(size / kPart);
+        }
+      } else if (auto project = dyn_cast<attn::ProjectOp>(op)) {
+        auto weights = cast<RankedTensorType>(project.getWeights().getType());
+        if (weights.getShape().back() != 1 || project.getBlock() != 1 || !isFloat(project.getResult()) ||
+            isShort(project.getInput())) {
+          continue;
+        }
+        Type type = project.getResult().getType();
+        widen(op, 0);
+        op.setAttr("heddle.part", b.getI64IntegerAttr(kPart));
+        b.setInsertionPointAfter(&op);
+        auto whole = attn::PoolOp::create(
+            b, op.getLoc(), type, attn::PoolKindAttr::get(b.getContext(), attn::PoolKind::Sum), project.getResult(),
+            b.getI64IntegerAttr(int64_t(1) << 29), IntegerAttr(), b.getI64IntegerAttr(0), b.getUnitAttr());
+        project.getResult().replaceAllUsesExcept(whole.getResult(), whole);
+      }
+    }
+  }
+  static bool isShort(Value x) {
+    const int64_t rows = cast<RankedTensorType>(x.getType()).getDimSize(2);
+    return !ShapedType::isDynamic(rows) && rows <= 2 * kPart;
+  }
+  /// Leaves the result's rows to the run time; a stride that is written becomes `stride`.
+  static void widen(Operation &op, int64_t stride) {
+    auto type = cast<RankedTensorType>(op.getResult(0).getType());
+    SmallVector<int64_t> shape(type.getShape());
+    shape[2] = ShapedType::kDynamic;
+    op.getResult(0).setType(RankedTensorType::get(shape, type.getElementType()));
+    if (auto pool = dyn_cast<attn::PoolOp>(op); pool && stride > 0) {
+      pool.setStride(stride);
+    }
+  }
+
   /// The ops whose work a step is, besides glue that it reads.
   SmallVector<Operation *> mainOps(Operation &op) {
     SmallVector<Operation *> ops = {&op};
@@ -94,6 +150,9 @@ private:
       numbers[arg] = count++;
     }
     int64_t steps = 0;
+    if (readGlue) {
+      splitLong(body);
+    }
     plan = readGlue ? planGlue(body) : GluePlan();
     for (Operation &op : body.without_terminator()) {
       if (plan.inlined.contains(&op) || plan.joined.contains(&op)) {

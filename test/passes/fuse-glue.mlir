@@ -17,12 +17,12 @@
 // CHECK: arith.divf
 // CHECK: module @step2 attributes {heddle.inputs = array<i64: 5, 0>, heddle.outputs = array<i64: 6>}
 // CHECK-NOT: module @step3
-func.func @totals(%k: tensor<?x?x?x64xf32>, %v: tensor<?x?x?x64xf32>, %w: tensor<?x1xf32>) -> tensor<?x?x?x64xf32> {
+func.func @totals(%k: tensor<?x?x?x64xf32>, %v: tensor<?x?x?x64xf32>, %w: tensor<?x2xf32>) -> tensor<?x?x?x64xf32> {
   %e = math.exp %k : tensor<?x?x?x64xf32>
   %ev = arith.mulf %e, %v : tensor<?x?x?x64xf32>
-  %a = attn.project %ev, %w : tensor<?x?x?x64xf32>, tensor<?x1xf32> -> tensor<?x?x1x64xf32>
-  %b = attn.project %e, %w : tensor<?x?x?x64xf32>, tensor<?x1xf32> -> tensor<?x?x1x64xf32>
-  %r = arith.divf %a, %b : tensor<?x?x1x64xf32>
+  %a = attn.project %ev, %w : tensor<?x?x?x64xf32>, tensor<?x2xf32> -> tensor<?x?x2x64xf32>
+  %b = attn.project %e, %w : tensor<?x?x?x64xf32>, tensor<?x2xf32> -> tensor<?x?x2x64xf32>
+  %r = arith.divf %a, %b : tensor<?x?x2x64xf32>
   %c0 = arith.constant 0 : index
   %c1 = arith.constant 1 : index
   %c2 = arith.constant 2 : index
@@ -31,7 +31,7 @@ func.func @totals(%k: tensor<?x?x?x64xf32>, %v: tensor<?x?x?x64xf32>, %w: tensor
   %N = tensor.dim %k, %c2 : tensor<?x?x?x64xf32>
   %init = tensor.empty(%B, %H, %N) : tensor<?x?x?x64xf32>
   %y = linalg.generic {indexing_maps = [#row, #id, #id], iterator_types = ["parallel", "parallel", "parallel", "parallel"]}
-      ins(%r, %k : tensor<?x?x1x64xf32>, tensor<?x?x?x64xf32>) outs(%init : tensor<?x?x?x64xf32>) {
+      ins(%r, %k : tensor<?x?x2x64xf32>, tensor<?x?x?x64xf32>) outs(%init : tensor<?x?x?x64xf32>) {
   ^bb0(%s: f32, %t: f32, %old: f32):
     %p = arith.mulf %s, %t : f32
     linalg.yield %p : f32
@@ -103,4 +103,26 @@ func.func @into_glue(%x: tensor<?x64xf32>, %r: tensor<1x64xf32>) -> tensor<?x64x
     linalg.yield %t : f32
   } -> tensor<?x64xf32>
   return %y : tensor<?x64xf32>
+}
+
+// -----
+
+// One row of y, and one window, are summed in parts where the sequence may be long.
+// CHECK: func.func private @long(
+// CHECK: module @step0
+// CHECK: attn.project {{.*}} {heddle.part = 1024 : i64} : {{.*}} -> tensor<?x?x?x64xf32>
+// CHECK: module @step1
+// CHECK: attn.pool sum {{.*}} size(536870912) partial : tensor<?x?x?x64xf32> -> tensor<?x?x1x64xf32>
+// CHECK: module @step2
+// CHECK: attn.pool max {{.*}} size(1024) partial : tensor<?x?x?x64xf16> -> tensor<?x?x?x64xf16>
+// CHECK: module @step3
+// CHECK: attn.pool max {{.*}} size(4) partial
+// CHECK: module @step4
+// CHECK: attn.pool mean {{.*}} size(4096) partial
+// CHECK-NOT: module @step5
+func.func @long(%k: tensor<?x?x?x64xf32>, %h: tensor<?x?x?x64xf16>, %w: tensor<?x1xf32>) -> (tensor<?x?x1x64xf32>, tensor<?x?x?x64xf16>, tensor<?x?x?x64xf16>) {
+  %p = attn.project %k, %w : tensor<?x?x?x64xf32>, tensor<?x1xf32> -> tensor<?x?x1x64xf32>
+  %q = attn.pool max %h size(4096) partial : tensor<?x?x?x64xf16> -> tensor<?x?x?x64xf16>
+  %r = attn.pool mean %h size(4096) partial : tensor<?x?x?x64xf16> -> tensor<?x?x?x64xf16>
+  return %p, %q, %r : tensor<?x?x1x64xf32>, tensor<?x?x?x64xf16>, tensor<?x?x?x64xf16>
 }

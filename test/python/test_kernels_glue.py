@@ -219,3 +219,57 @@ def test_exponentials_of_every_size() -> None:
         assert np.all(np.isinf(got[want > 3.41e38]))
         assert got[np.isnan(x)].size == 1 and np.all(np.isnan(got[np.isnan(x)]))
         assert got[x == 0].tolist() == [1.0] * int((x == 0).sum())
+
+
+def pooled(x: torch.Tensor) -> torch.Tensor:
+    """The largest of blocks of 4096 rows."""
+    return torch.stack([part.amax(2) for part in x.split(4096, 2)], 2)
+
+
+# In a function, sizes are known where its kernel is compiled.
+@hd.kernel
+def project(x: Any, w: Any) -> Any:
+    return hd.project(x, w)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 5])
+@pytest.mark.parametrize("d", [7, 64, 129, 512])
+@pytest.mark.parametrize("n", [1, 17, 1000, 4096, 5001])
+def test_long_sequences_are_dealt_out_where_heads_are_few(n: int, d: int, heads: int) -> None:
+    """One window, one chain, one row of y."""
+    g = torch.Generator().manual_seed(n)
+    x, w = torch.randn(1, heads, n, d, generator=g), torch.randn(n, 1, generator=g)
+    a, e = x.double().numpy(), w.double().numpy()
+    np.testing.assert_array_equal(hd.pool(x, "max", 1 << 29, partial=True), x.amax(2, keepdim=True))
+    np.testing.assert_array_equal(hd.pool(x.half(), "max", 4096, partial=True), pooled(x.half()))
+    np.testing.assert_allclose(hd.pool(x, "sum", 1 << 29, partial=True), a.sum(2, keepdims=True), rtol=0, atol=1e-3)
+    np.testing.assert_allclose(hd.scan(x, "sum"), np.cumsum(a, 2), rtol=0, atol=1e-3)
+    np.testing.assert_allclose(project(x, w), oracle.project(a, e)[0], rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("strided", [False, True])
+@pytest.mark.parametrize(("n", "d", "e", "taps", "more"), [
+    (1, 16, 1, 1, {}), (17, 7, 3, 1, {}), (300, 33, 4, 3, {"stride": 1, "offset": -2, "partial": True}),
+    (1000, 64, 1, 2, {}), (5, 16, 2, 9, {}), (40, 48, 1, 3, {"stride": 2, "offset": 1, "partial": True}),
+])  # fmt: skip
+def test_convolutions_of_few_columns(
+    n: int, d: int, e: int, taps: int, more: dict[str, Any], strided: bool, bias: bool, dtype: str
+) -> None:
+    torch_dtype, tolerance = DTYPES[dtype]
+    g = torch.Generator().manual_seed(n)
+    x, w = torch.randn(2, 3, n, d, generator=g), torch.randn(1, taps, d, e, generator=g) / (d * taps) ** 0.5
+    b = torch.randn(3, e, generator=g) if bias else None
+    x, w, b = (t if t is None else t.to(torch_dtype) for t in (x, w, b))
+    x = x.transpose(2, 3).contiguous().transpose(2, 3) if strided else x
+    arrays = [None if t is None else t.double().numpy() for t in (x, w, b)]
+    expected = oracle.convolve(arrays[0], arrays[1], bias=arrays[2], **more)[0]
+
+    @hd.kernel
+    def convolve(x: Any, w: Any, b: Any) -> Any:
+        return hd.convolve(x, w, bias=b, **more)
+
+    got = convolve(x, w, b).double().numpy()
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * max([1.0, *np.abs(expected).reshape(-1)]))

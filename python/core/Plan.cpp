@@ -283,10 +283,11 @@ private:
                      num(t.shape[3]));
         }
         if (rule.needsOffset && q.shape[2] != keyRows) {
-          valueError("expected q_offset where the pattern depends on the query's position and the number of "
-                     "queries (" +
-                     num(q.shape[2]) + ") differs from that of the keys (" + num(keyRows) +
-                     "), but got none; pass q_offset=0, the number of cached keys, or \"end\"");
+          valueError(
+              "expected q_offset where the pattern or the score depends on the query's position and the number of "
+              "queries (" +
+              num(q.shape[2]) + ") differs from that of the keys (" + num(keyRows) +
+              "), but got none; pass q_offset=0, the number of cached keys, or \"end\"");
         }
       } else if (args[a].kind == Kind::Value) {
         if (t.shape[2] != keyRows) {

@@ -847,6 +847,12 @@ def kernel(function: Callable[..., Any]) -> KernelFunction:
     of dtypes and head dimensions (and of sizes that the function reads). Tensors that it captures are run-time
     operands.
 
+    Between the ops stands arithmetic on single elements, of tensors that broadcast as NumPy's do: operators,
+    comparisons for `select`, the functions of `heddle` and of torch (``F.silu``, ``torch.where``), `elementwise`; with
+    ``x[..., None]`` and ``x.swapaxes(-1, -2)`` tensors meet in other dimensions. Sums over features are
+    ``hd.convolve(x, ones)`` with ones ``[1, 1, D, 1]``, products of two results
+    ``hd.linear_attend(x, unit, y, normalizer="none")``; slices, sorting and reshapes are done outside.
+
     Examples
     --------
     >>> @hd.kernel

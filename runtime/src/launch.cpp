@@ -461,10 +461,10 @@ Error Preparation::checkNeedsQOffset() {
     int64_t keys = keysOf(s);
     if (m.segments[s].needsQOffset && keys != queries && keys != 0) {
       std::string where = m.segments.size() > 1 ? " in segment " + std::to_string(s) : "";
-      return invalidValue("expected q_offset (Nq = " + std::to_string(queries) +
-                          " differs from Nk = " + std::to_string(keys) + where +
-                          " and the pattern depends on the query's position): give the position of the first query, "
-                          "0 or for example \"end\" (Nk - Nq)");
+      return invalidValue(
+          "expected q_offset (Nq = " + std::to_string(queries) + " differs from Nk = " + std::to_string(keys) + where +
+          " and the pattern or the score depends on the query's position): give the position of the first query, "
+          "0 or for example \"end\" (Nk - Nq)");
     }
   }
   return nullptr;

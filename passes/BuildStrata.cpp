@@ -216,12 +216,12 @@ private:
   struct DigitEnds {
     const Literal *any, *lower = nullptr, *upper = nullptr, *step = nullptr;
   };
-  static constexpr int64_t kShortRun = 16;
   static constexpr int64_t kShortSteps = 8; // longer progressions are lattices
 
   /// What j (in multiples of `unit`) exceeds the base by, which is the lower end without its constant; nullopt where
   /// this is not known, or much.
-  static std::optional<std::vector<int64_t>> valuesOf(const DigitEnds &ends, int64_t unit, LinearForm &base) {
+  static std::optional<std::vector<int64_t>> valuesOf(const DigitEnds &ends, int64_t unit, int64_t shortRun,
+                                                      LinearForm &base) {
     if (!ends.lower || !ends.upper) {
       return std::nullopt;
     }
@@ -229,7 +229,7 @@ private:
     const int64_t lo = std::exchange(base.constant, 0);
     const LinearForm end = ends.upper->form - base;
     const LinearForm phase = ends.step ? ends.step->form * unit - base : LinearForm(lo);
-    const int64_t step = ends.step ? ends.step->step * unit : unit, most = ends.step ? kShortSteps : kShortRun;
+    const int64_t step = ends.step ? ends.step->step * unit : unit, most = ends.step ? kShortSteps : shortRun;
     const bool known = std::all_of(phase.terms.begin(), phase.terms.end(),
                                    [&](const auto &term) { return term.second.factor % step == 0; });
     if (!end.isConstant() || !known || lo % unit != 0 || end.constant % unit != 0 || !base.dividedBy(unit)) {
@@ -246,7 +246,7 @@ private:
   }
 
   /// A term as a few short runs of keys at distances from expressions of the query.
-  static std::optional<ShortRuns> shortRuns(const Term &t) {
+  static std::optional<ShortRuns> shortRuns(const Term &t, int64_t shortRun) {
     DigitEnds root{nullptr};
     std::vector<DigitEnds> digits;
     ShortRuns out;
@@ -275,20 +275,26 @@ private:
     }
     std::sort(digits.begin(), digits.end(),
               [](const DigitEnds &a, const DigitEnds &b) { return a.any->radix > b.any->radix; });
-    int64_t unit = digits.empty() ? 1 : digits[0].any->modulus;
+    int64_t unit = digits.empty() ? stepRadix : digits[0].any->modulus;
     if (root.step && stepRadix != unit) {
       return std::nullopt;
     }
-    const std::optional<std::vector<int64_t>> roots = valuesOf(root, unit, out.root);
+    const std::optional<std::vector<int64_t>> roots = valuesOf(root, unit, shortRun, out.root);
     if (!roots || roots->empty()) {
       return std::nullopt;
     }
+    const int64_t block = digits.empty() ? std::exchange(unit, 1) : 1; // progressions of blocks
+    if (block > shortRun) {
+      return std::nullopt;
+    }
     for (int64_t value : *roots) {
-      out.keys.push_back({value, {}, value});
+      for (int64_t key = value; key < value + block; ++key) {
+        out.keys.push_back({key, {}, key});
+      }
     }
     for (const DigitEnds &ends : digits) {
       DigitBase digit{ends.any->radix, ends.any->modulus, {}};
-      const std::optional<std::vector<int64_t>> values = valuesOf(ends, 1, digit.base);
+      const std::optional<std::vector<int64_t>> values = valuesOf(ends, 1, shortRun, digit.base);
       if (!values || values->empty() || digit.modulus != unit) {
         return std::nullopt;
       }
@@ -300,7 +306,7 @@ private:
           next.back().all += digit.radix * value;
         }
       }
-      if (static_cast<int64_t>(next.size()) > kShortRun) {
+      if (static_cast<int64_t>(next.size()) > shortRun) {
         return std::nullopt;
       }
       out.keys = std::move(next);
@@ -313,10 +319,16 @@ private:
   /// Many short runs of keys at distances from one expression of the query are one term, their hull and a condition
   /// that lists them (dialect/KeyTable.h): as strata of their own they would be too much code.
   static Terms withDistancesJoined(Terms terms) {
+    // Longer runs are better off as strata of their own, but for the few that neighboring short ones have grown to.
+    constexpr int64_t kShort = 16;
+    auto count = [&](int64_t longest) {
+      return std::count_if(terms.begin(), terms.end(), [&](const Term &t) { return bool(shortRuns(t, longest)); });
+    };
+    const int64_t shorts = count(kShort), shortRun = count(2 * kShort) < 2 * shorts ? 2 * kShort : kShort;
     std::vector<ShortRuns> groups;
     std::vector<std::vector<size_t>> members;
     for (size_t k = 0; k < terms.size(); ++k) {
-      std::optional<ShortRuns> own = shortRuns(terms[k]);
+      std::optional<ShortRuns> own = shortRuns(terms[k], shortRun);
       if (!own) {
         continue;
       }

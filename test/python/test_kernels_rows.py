@@ -56,6 +56,7 @@ def test_widths(where: str, d: int, dv: int, dtype: str) -> None:
         f"per_head([{TABLE}, offsets({[3 * x for x in SCATTERED]})])",
         f"offsets({SCATTERED + [2 * x + 400 for x in range(90)]})",
         f"coarse(2, {TABLE})",
+        f"coarse(3, offsets({SCATTERED})) | window(3, 0)",
         f"{TABLE} & random_blocks(8, 3, 5)",
         "grid(12, offsets([0, 1, 3, -2, -4]), offsets([0, 2, -3, 5, 6]))",
         "causal & grid(11, offsets([0, 1, 3, -2, 7]), offsets([0, 2, -3, 6, -9, 4, -1]) | window(0, 1))",

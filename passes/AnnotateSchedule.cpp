@@ -11,6 +11,7 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Remarks.h"
 #include "passes/BuildStrata.h"
+#include "passes/KnownRanges.h"
 #include "passes/Passes.h"
 #include "passes/RowChoice.h"
 #include "llvm/ADT/DenseSet.h"
@@ -98,9 +99,15 @@ static std::string withNames(attn::AttendOp op, StringRef note) {
   return text;
 }
 
+static bool hasRowOfKeys(const Expr &e) { return isRowOfKeys(e) || llvm::any_of(e->args, hasRowOfKeys); }
+
 /// What a masked stratum costs, in words: of a usual size, how many of the pairs that are computed are live.
 static std::string costOfMasked(const Stratum &s, const Pattern &pattern) {
   constexpr int64_t kLength = 4096, kRows = 8;
+  if (bool(s.residual) && hasBoxTest(s.residual) && hasRowOfKeys(s.residual)) {
+    return "its pairs are looked up, and boxes of " + std::to_string(kBoxKeys) +
+           " keys in which none is set are skipped";
+  }
   if (!pattern.tensorOperands().empty() || !pattern.scalarOperands().empty()) {
     return "every pair in its bounds is computed, and run-time values decide which of them count";
   }

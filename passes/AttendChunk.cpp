@@ -357,20 +357,21 @@ void AttendTiler::emitLiveByKey(const Uniform &u, int64_t n) {
     e.store(e.c32(kLanes / kColumn), e.at(in(u, fGroups), e.mul(g, 8)), 4);
     e.store(e.c32(0), e.at(in(u, fGroups), e.add(e.mul(g, 8), 4)), 4);
   });
+  readMaskRows(u, s, count);
   SmallVector<LaneInterval> list = intervals(s);
   Type word = builder.getIntegerType(std::max<int64_t>(vl, 8)), bits = builder.getIntegerType(vl);
   Value columnEnd = e.floorDiv(e.add(lanes, kColumn - 1), kColumn);
   e.loop(e.c(0), columnEnd, 1, [&](Value column) {
     // Of each register of the column: the ends of its intervals, and what its condition shares.
     struct Register {
-      Value live;
+      Value live, lane;
       SmallVector<std::pair<Value, Value>> ends;
       ExprScope at;
     };
     std::vector<Register> registers;
     for (int64_t r = 0; r < kColumn; r += vl) {
       Value lane = e.add(e.mul(column, kColumn), r), byte = e.mul(lane, 4);
-      Register reg{liveOf(u, lane), {}, scope(u, s.segment, {}, {})};
+      Register reg{liveOf(u, lane), lane, {}, scope(u, s.segment, {}, {})};
       for (const LaneInterval &i : list) {
         reg.ends.emplace_back(e.load(e.vec(e.i32), e.at(in(u, i.lo), byte), 4),
                               e.load(e.vec(e.i32), e.at(in(u, i.hi), byte), 4));
@@ -410,8 +411,10 @@ void AttendTiler::emitLiveByKey(const Uniform &u, int64_t n) {
             }
           }
           if (s.residual) {
-            reg.at.key = j;
-            require(e.splat(emitExpr(e, s.residual, reg.at)));
+            ExprScope at = reg.at;
+            at.key = j;
+            giveMaskRows(u, s, k, reg.lane, at);
+            require(e.splat(emitExpr(e, s.residual, at)));
           }
           Value w = LLVM::BitcastOp::create(builder, e.loc, bits, live);
           if (bits != word) {

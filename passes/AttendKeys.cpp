@@ -275,7 +275,8 @@ void AttendTiler::emitTested(const Uniform &u, const Stratum &s, Value base, Val
   e.loop(lo, hi, box, [&](Value from) {
     Value until = e.min(e.add(from, box), hi);
     Between key{e.add(base, from), e.add(e.add(base, until), -1)};
-    Truth holds = emitBoxTest(e, s.residual, uniform, query, key);
+    auto row = [&](const Expr &load) { return testMaskRows(u, s, load, key.first, e.sub(until, from)); };
+    Truth holds = emitBoxTest(e, s.residual, uniform, query, key, row);
     e.ifThen(holds.may, [&] { push(from, until, holds.must); });
   });
 }
@@ -393,7 +394,7 @@ void AttendTiler::emitPush(int64_t n) {
       bulk();
     }
   };
-  if (bool(s.residual) && s.residual.hasLoad()) {
+  if (bool(s.residual) && s.residual.hasLoad() && maskRows(s).empty()) {
     e.ifElse(e.cmp(arith::CmpIPredicate::ne, masked, e.c(0)), [&] { filtered(wantedByALane); }, unfiltered);
   } else {
     unfiltered();

@@ -46,6 +46,7 @@ SmallVector<Expr> AttendTiler::hoistable(const Stratum &s) {
 /// Lane values of the residual's hoistable parts, as i64 or f64.
 void AttendTiler::hoist(const Uniform &u, int64_t n) {
   const Stratum &s = schedule.strata[n];
+  findMaskRows(u, s);
   if (fHoisted[n].empty()) {
     return;
   }

@@ -8,6 +8,7 @@
 #define HEDDLE_PASSES_ATTENDTILER_H
 
 #include "dialect/KeyTable.h"
+#include "passes/BoxTest.h"
 #include "passes/EmitExpr.h"
 #include "passes/KernelSignature.h"
 #include "passes/TileKernels.h"
@@ -265,6 +266,19 @@ private:
     mlir::Value part = e.mul(e.floorDiv(e.floorMod(lane, kColumn), vl), liveWord());
     return e.at(in(u, fLive), e.add(column, part));
   }
+
+  //===--- MaskRows.cpp ------------------------------------------------------===//
+
+  /// Of each load of a stratum's condition that has a row of keys for each query: where the rows of the tile's lanes
+  /// lie, and a byte for each key of the chunk and lane.
+  llvm::SmallVector<int64_t> fMaskRows, fMaskBytes;
+
+  llvm::SmallVector<Expr> maskRows(const Stratum &s);
+  void layoutMaskRows();
+  void findMaskRows(const Uniform &u, const Stratum &s);
+  Truth testMaskRows(const Uniform &u, const Stratum &s, const Expr &load, mlir::Value first, mlir::Value count);
+  void readMaskRows(const Uniform &u, const Stratum &s, mlir::Value count);
+  void giveMaskRows(const Uniform &u, const Stratum &s, mlir::Value key, mlir::Value lane, ExprScope &to);
 
   //===--- LiveBoxes.cpp -----------------------------------------------------===//
 

@@ -14,8 +14,9 @@ namespace {
 
 class BoxEmitter {
 public:
-  BoxEmitter(Emitter &e, const ExprScope &uniform, Between query, Between key)
-      : e(e), uniform(uniform), query(query), key(key) {}
+  BoxEmitter(Emitter &e, const ExprScope &uniform, Between query, Between key,
+             llvm::function_ref<Truth(const Expr &)> row)
+      : e(e), uniform(uniform), query(query), key(key), row(row) {}
 
   Truth truth(const Expr &x) {
     if (auto seen = truths.find(&*x); seen != truths.end()) {
@@ -29,6 +30,7 @@ private:
   Emitter &e;
   const ExprScope &uniform;
   Between query, key;
+  llvm::function_ref<Truth(const Expr &)> row;
   KnownRanges known;
   llvm::DenseMap<const ExprNode *, Truth> truths;
   llvm::DenseMap<const ExprNode *, Between> ranges;
@@ -68,6 +70,8 @@ private:
       return equal(range(a), range(b));
     case ExprKind::Ne:
       return negated(equal(range(a), range(b)));
+    case ExprKind::Load:
+      return row(x);
     default:
       llvm_unreachable("a condition of which KnownRanges knows nothing");
     }
@@ -153,8 +157,9 @@ private:
 
 } // namespace
 
-Truth emitBoxTest(Emitter &e, const Expr &condition, const ExprScope &uniform, Between query, Between key) {
-  return BoxEmitter(e, uniform, query, key).truth(condition);
+Truth emitBoxTest(Emitter &e, const Expr &condition, const ExprScope &uniform, Between query, Between key,
+                  llvm::function_ref<Truth(const Expr &)> row) {
+  return BoxEmitter(e, uniform, query, key, row).truth(condition);
 }
 
 } // namespace heddle

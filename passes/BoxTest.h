@@ -22,8 +22,10 @@ struct Between {
 struct Truth {
   mlir::Value may, must;
 };
-/// Of a condition that hasBoxTest(); `uniform` is a scope without query and key.
-Truth emitBoxTest(Emitter &e, const Expr &condition, const ExprScope &uniform, Between query, Between key);
+/// Of a condition that hasBoxTest(); `uniform` is a scope without query and key, `row` tells of a load that
+/// isRowOfKeys().
+Truth emitBoxTest(Emitter &e, const Expr &condition, const ExprScope &uniform, Between query, Between key,
+                  llvm::function_ref<Truth(const Expr &)> row);
 
 } // namespace heddle
 

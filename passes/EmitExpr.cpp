@@ -55,23 +55,34 @@ static Value loadLanes(Emitter &e, Type element, Value base, Value offset, int64
       })[0];
 }
 
-Value emitLoad(Emitter &e, Value args, const OperandRecord &record, ArrayRef<Value> indices) {
-  auto slot = [&](int64_t s) { return e.load(e.i64, e.at(args, (record.slot + s) * 8), 8); };
-  int64_t bytes =
-      record.element.isInteger(1) ? 1 : (record.element.isIndex() ? 8 : record.element.getIntOrFloatBitWidth() / 8);
+static int64_t bytesOf(const OperandRecord &record) {
+  return record.element.isInteger(1) ? 1 : (record.element.isIndex() ? 8 : record.element.getIntOrFloatBitWidth() / 8);
+}
+
+static Value slotOf(Emitter &e, Value args, const OperandRecord &record, int64_t s) {
+  return e.load(e.i64, e.at(args, (record.slot + s) * 8), 8);
+}
+
+/// The byte offset at clamped indices of the leading dimensions.
+static Value offsetAt(Emitter &e, Value args, const OperandRecord &record, ArrayRef<Value> indices) {
   Value offset = e.c(0);
   for (auto [k, index] : llvm::enumerate(indices)) {
-    Value last = e.add(slot(1 + k), -1);
+    Value last = e.add(slotOf(e, args, record, 1 + k), -1);
     Value clamped = e.max(e.min(index, last), e.c(0));
-    offset = e.add(offset, e.mul(clamped, slot(5 + k)));
+    offset = e.add(offset, e.mul(clamped, slotOf(e, args, record, 5 + k)));
   }
-  offset = e.mul(offset, bytes);
+  return e.mul(offset, bytesOf(record));
+}
+
+Value emitLoad(Emitter &e, Value args, const OperandRecord &record, ArrayRef<Value> indices) {
+  const int64_t bytes = bytesOf(record);
+  Value offset = offsetAt(e, args, record, indices);
   Type element = record.element.isInteger(1) ? e.i8 : (record.element.isIndex() ? e.i64 : record.element);
   bool widen = element.isBF16() || (element.isF16() && !e.target.f16c);
   if (widen) {
     element = e.i16;
   }
-  Value base = e.toPtr(slot(0));
+  Value base = e.toPtr(slotOf(e, args, record, 0));
   Value loaded;
   if (!Emitter::isVector(offset)) {
     loaded = e.load(element, e.at(base, offset), bytes);
@@ -99,6 +110,8 @@ public:
   ExprEmitter(Emitter &e, const ExprScope &scope) : e(e), scope(scope) {}
   Value emit(const Expr &expr);
   EmittedList list(const ExprNode &n);
+  /// The values of a load's first `count` indices, but for those of dimensions that the tensor has not.
+  SmallVector<Value> indices(const ExprNode &n, size_t count);
 
 private:
   Emitter &e;
@@ -248,16 +261,19 @@ Value ExprEmitter::intervals(const Expr &expr) {
   return holds;
 }
 
-Value ExprEmitter::load(const ExprNode &n) {
+SmallVector<Value> ExprEmitter::indices(const ExprNode &n, size_t count) {
   const OperandRecord &record = scope.operands[n.value];
-  SmallVector<Value> indices;
-  auto isDropped = [&](size_t k) { return droppedIndex(n.args.size(), record.rank, k); };
-  for (auto [k, arg] : llvm::enumerate(n.args)) {
-    if (!isDropped(k)) {
-      indices.push_back(index(arg, record, indices.size()));
+  SmallVector<Value> values;
+  for (size_t k = 0; k < count; ++k) {
+    if (!droppedIndex(n.args.size(), record.rank, k)) {
+      values.push_back(index(n.args[k], record, values.size()));
     }
   }
-  Value v = emitLoad(e, scope.args, record, indices);
+  return values;
+}
+
+Value ExprEmitter::load(const ExprNode &n) {
+  Value v = emitLoad(e, scope.args, scope.operands[n.value], indices(n, n.args.size()));
   Type element = Emitter::elementType(v);
   if (element.isInteger(1)) {
     return v;
@@ -612,6 +628,21 @@ EmittedList emitList(Emitter &e, const Expr &member, const ExprScope &scope) {
   return ExprEmitter(e, scope).list(*member);
 }
 
+void ExprScope::give(const Expr &where, const Expr &x, Value v) {
+  if (where.same(x)) {
+    given.emplace_back(&*where, v);
+    return;
+  }
+  for (const Expr &arg : where->args) {
+    give(arg, x, v);
+  }
+}
+
 Value emitExpr(Emitter &e, const Expr &expr, const ExprScope &scope) { return ExprEmitter(e, scope).emit(expr); }
+
+Value emitRowOffset(Emitter &e, const Expr &load, const ExprScope &scope) {
+  return offsetAt(e, scope.args, scope.operands[load->value],
+                  ExprEmitter(e, scope).indices(*load, load->args.size() - 1));
+}
 
 } // namespace heddle

@@ -38,6 +38,9 @@ struct ExprScope {
   /// Subexpressions (by node) whose values are at hand.
   llvm::SmallVector<std::pair<const ExprNode *, mlir::Value>> given;
   mlir::Value entry = {}; ///< Sym::Entry
+
+  /// Gives every occurrence of `x` in `where` the value v.
+  void give(const Expr &where, const Expr &x, mlir::Value v);
 };
 
 /// The entries that a member expression asks: those at lo <= t < hi.
@@ -51,6 +54,9 @@ struct EmittedList {
 EmittedList emitList(Emitter &e, const Expr &member, const ExprScope &scope);
 
 mlir::Value emitExpr(Emitter &e, const Expr &expr, const ExprScope &scope);
+
+/// The byte offset of a load's element 0 of the last dimension: of all its indices but the last.
+mlir::Value emitRowOffset(Emitter &e, const Expr &load, const ExprScope &scope);
 
 } // namespace heddle
 

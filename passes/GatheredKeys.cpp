@@ -126,17 +126,6 @@ void AttendTiler::emitSorted(const Uniform &u, int64_t n) {
 
 //===--- Shared lists -----------------------------------------------------===//
 
-/// Gives every occurrence of `x` in `where` the value v.
-static void give(const Expr &where, const Expr &x, Value v, ExprScope &to) {
-  if (where.same(x)) {
-    to.given.emplace_back(&*where, v);
-    return;
-  }
-  for (const Expr &arg : where->args) {
-    give(arg, x, v, to);
-  }
-}
-
 void AttendTiler::emitShared(const Uniform &u, int64_t n) {
   const Stratum &s = schedule.strata[n];
   SmallVector<LaneInterval> list = intervals(s);
@@ -150,7 +139,7 @@ void AttendTiler::emitShared(const Uniform &u, int64_t n) {
     e.ifThen(e.lt(ranges[0].lo, ranges[0].hi), [&] {
       ExprScope at = scope(u, s.segment, {}, {});
       if (row) {
-        give(s.list, listRow(s.list), row, at);
+        at.give(s.list, listRow(s.list), row);
       }
       EmittedList entries = emitList(e, s.list, at);
       Value full = e.constant(e.i1, int64_t(s.residual ? 0 : 1));

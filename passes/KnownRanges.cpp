@@ -79,8 +79,33 @@ bool KnownRanges::decide(const Expr &x) {
   case ExprKind::Ne:
     return most(x->args[0]) && most(x->args[1]);
   default:
+    return isRowOfKeys(x);
+  }
+}
+
+bool isRowOfKeys(const Expr &x) {
+  if (x->kind != ExprKind::Load || x->type != ExprType::Bool || x->args.empty()) {
     return false;
   }
+  auto onKey = [](const Expr &e) { return e.mentions(Sym::Key) || e.mentions(Sym::KeyRow); };
+  LinearForm rest = LinearForm::of(x->args.back());
+  int64_t factor = 0;
+  for (Sym s : {Sym::Key, Sym::KeyRow}) {
+    const LinearForm key = LinearForm::of(Expr::symbol(s));
+    if (auto found = rest.terms.find(key.terms.begin()->first); found != rest.terms.end()) {
+      const int64_t own = found->second.factor;
+      factor += own;
+      rest.add(key, -own);
+    }
+  }
+  bool byQuery = false;
+  for (size_t n = 0; n + 1 < x->args.size(); ++n) {
+    if (onKey(x->args[n])) {
+      return false;
+    }
+    byQuery |= !KnownRanges::isUniform(x->args[n]);
+  }
+  return factor == 1 && byQuery && KnownRanges::isUniform(rest.expr());
 }
 
 bool hasBoxTest(const Expr &condition) {

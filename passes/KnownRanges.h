@@ -35,6 +35,10 @@ private:
   bool decide(const Expr &x);
 };
 
+/// True of a condition bool(%t[.., x]) where x is the key plus what neither query nor key changes, the key is in no
+/// other index, and some index follows the query: each query has a row of elements in the order of the keys.
+bool isRowOfKeys(const Expr &x);
+
 /// True where something can be said of the condition (null: there is none), and that is worth a test.
 bool hasBoxTest(const Expr &condition);
 

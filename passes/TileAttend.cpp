@@ -137,6 +137,7 @@ void AttendTiler::layout() {
   if (!direct) {
     fSuper = frame.allocate(stateBytes(stateRows()));
   }
+  layoutMaskRows();
   layoutBoxes();
   layoutRelative();
   layoutRows();

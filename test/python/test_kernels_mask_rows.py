@@ -1,0 +1,77 @@
+"""Boolean tensors of query and key: boxes that are skipped, squares that are transposed, and what is neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import heddle as hd
+from kernel_checks import array, compare
+from oracle import attention, tolerance
+
+B, H = 2, 2
+
+
+def random(*shape: int, share: float = 0.1) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(5)) < share
+
+
+def blocks(n: int, m: int) -> torch.Tensor:
+    coarse = random(B, H, n // 24 + 1, m // 64 + 1, share=0.3)
+    return coarse.repeat_interleave(24, 2).repeat_interleave(64, 3)[:, :, :n, :m].contiguous()
+
+
+MASKS: dict[str, Callable[[int, int], torch.Tensor]] = {
+    "random": lambda n, m: random(B, H, n, m),
+    "blocks": blocks,
+    "all": lambda n, m: torch.ones(B, 1, n, m, dtype=torch.bool),
+    "none": lambda n, m: torch.zeros(1, H, n, m, dtype=torch.bool),
+    "of all heads": lambda n, m: blocks(n, m)[:1, :1],
+    "transposed": lambda n, m: random(B, H, m, n).transpose(2, 3),
+    "every other column": lambda n, m: random(B, H, n, 2 * m)[..., ::2],
+    "columns of a wider one": lambda n, m: random(B, H, n, m + 50)[..., 20 : 20 + m],
+}
+WHERE = [
+    "mask(%m)",
+    "mask(%m) & causal",
+    "mask(%m) | window(5, 5)",
+    "causal & mask(%m) | holds(b, h, i, j : (i + j) % 7 == 0)",
+    "~mask(%m) & (block(32) | stride(3))",
+]
+
+
+@pytest.mark.parametrize("n, m, offset", [(300, 300, 0), (70, 700, 500), (1, 400, 399), (17, 16, 0), (130, 64, 3)])
+@pytest.mark.parametrize("name", MASKS)
+def test_masks(name: str, n: int, m: int, offset: int) -> None:
+    generator = torch.Generator().manual_seed(n)
+    q, k, v = (torch.randn(B, H, rows, 24, generator=generator) for rows in (n, m, m))
+    for where in WHERE:
+        compare(q, k, v, where, operands={"m": MASKS[name](n, m)}, q_offset=offset, label=f"{name} {n} x {m}")
+
+
+def test_masks_by_other_indices() -> None:
+    """A function may read the tensor anywhere: only rows along the keys are taken as rows."""
+    generator = torch.Generator().manual_seed(6)
+    q, k, v = (torch.randn(B, H, 200, 24, generator=generator) for _ in range(3))
+    t = hd.tensor(random(B, H, 200, 200))
+    for fn in (
+        lambda b, h, i, j: t[b, h, i, j + 3] | t[b, h, j, i],
+        lambda b, h, i, j: t[b, h, 2 * i, j - 5] & (i >= j),
+        lambda b, h, i, j: ~t[b, h, i, j] & t[b, h, i, 0],
+        lambda b, h, i, j: t[b, h, i, j - i + 60],
+    ):
+        got, want = (array(f(q, k, v, where=fn)) for f in (hd.attend, hd.reference))
+        assert abs(got - want).max() < 1e-5
+
+
+@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
+def test_masks_on_other_targets(target: str) -> None:
+    generator = torch.Generator().manual_seed(7)
+    q, k, v = (torch.randn(B, H, 150, 24, generator=generator) for _ in range(3))
+    m = blocks(150, 150) | random(B, H, 150, 150, share=0.02)
+    kernel = hd.compile(hd.spec(where=hd.mask(m) & hd.causal, heads=(H, H), d=24), target=target)
+    want = attention.attend(*(x.double().numpy() for x in (q, k, v)), where="mask(%m) & causal", operands={"m": m})
+    verdict = tolerance.check(array(kernel(q, k, v, m)), want, "f32", None, target)
+    assert verdict, verdict.message

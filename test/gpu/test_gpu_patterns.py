@@ -29,6 +29,18 @@ def test_each_primitive(name: str) -> None:
     compare_problem(p)
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        f"offsets({[n * n - 9 for n in range(20)]}) | window(2, 0)",
+        "grid(12, offsets([0, 1, 3, -2, -4]), offsets([0, 2, -3, 5, 6]))",
+    ],
+)
+def test_scattered_distances(where: str) -> None:
+    """What a CPU takes from a table, query by query."""
+    compare_problem(cases.Problem(nq=90, nk=130, d=16, dv=16, dtype="f16", where=where, b=1, offset="five"))
+
+
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 @pytest.mark.parametrize(
     ("d", "dv"), [(1, 1), (8, 40), (40, 8), (72, 64), (128, 128), (96, 256), (256, 192), (576, 512)]

@@ -247,14 +247,16 @@ Value ExprEmitter::search(const ExprNode &n) {
   })[0];
 }
 
-/// A disjunction of many intervals, by their table; null for everything else. GPU kernels have no data of their own.
+/// A disjunction of many intervals, by their table; null for everything else. GPU kernels have no data of their own:
+/// there the bisection is code.
 Value ExprEmitter::intervals(const Expr &expr) {
-  std::optional<IntervalTable> table = e.target.width > 1 ? intervalTableOf(expr) : std::nullopt;
+  std::optional<IntervalTable> table = intervalTableOf(expr);
   if (!table) {
     return {};
   }
-  Value count = emitEndsUpTo(e, scope.module, table->ends, asInt(emit(table->x)));
-  Value holds = e.toInt(count, e.i1); // where it is odd
+  Value x = asInt(emit(table->x));
+  Value holds = e.target.width > 1 ? e.toInt(emitEndsUpTo(e, scope.module, table->ends, x), e.i1) // where it is odd
+                                   : emitOddUpTo(e, table->ends, x);
   for (const Expr &other : table->rest) {
     holds = e.either(holds, asBool(emit(other)));
   }

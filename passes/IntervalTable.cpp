@@ -4,6 +4,7 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/MathExtras.h"
@@ -75,5 +76,32 @@ Value emitEndsUpTo(Emitter &e, ModuleOp module, const std::vector<int64_t> &ends
   }
   return e.call(name, {x.getType()}, {x})[0];
 }
+
+/// `odd`: of the ends before these, which are <= x.
+static Value emitOddBehind(Emitter &e, ArrayRef<int64_t> ends, bool odd, Value x) {
+  constexpr size_t kFew = 4;
+  if (ends.size() <= kFew) {
+    auto known = [&](bool v) { return e.constant(e.i1, int64_t(v)); };
+    Value out = known(odd);
+    for (auto [n, end] : llvm::enumerate(ends)) {
+      bool next = odd != (n % 2 == 0);
+      out = e.select(e.le(e.c(end), x), known(next), out);
+    }
+    return out;
+  }
+  const size_t half = ends.size() / 2;
+  auto op = scf::IfOp::create(
+      e.b, e.loc, e.le(e.c(ends[half]), x),
+      [&](OpBuilder &, Location) {
+        const bool next = odd != (half % 2 == 0); // half + 1 more
+        scf::YieldOp::create(e.b, e.loc, emitOddBehind(e, ends.drop_front(half + 1), next, x));
+      },
+      [&](OpBuilder &, Location) {
+        scf::YieldOp::create(e.b, e.loc, emitOddBehind(e, ends.take_front(half), odd, x));
+      });
+  return op.getResult(0);
+}
+
+Value emitOddUpTo(Emitter &e, ArrayRef<int64_t> ends, Value x) { return emitOddBehind(e, ends, false, x); }
 
 } // namespace heddle

@@ -18,6 +18,9 @@ namespace heddle {
 /// How many ends are <= x (i64, one or lanes), by a function of `module`, which holds the table.
 mlir::Value emitEndsUpTo(Emitter &e, mlir::ModuleOp module, const std::vector<int64_t> &ends, mlir::Value x);
 
+/// Whether the number of ends <= x (i64) is odd, by branches: for code that has no tables.
+mlir::Value emitOddUpTo(Emitter &e, llvm::ArrayRef<int64_t> ends, mlir::Value x);
+
 /// Address of the table of these ends; what a register reads behind the last one exists.
 mlir::Value emitEnds(Emitter &e, mlir::ModuleOp module, const std::vector<int64_t> &ends);
 

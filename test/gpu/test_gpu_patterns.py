@@ -73,6 +73,15 @@ def test_warps_that_run_one_by_one(order: str, where: str) -> None:
     compare(q, k, v, where, dtype="bf16", q_offset=0, order=order, judge_ignores=("order",))
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_many_scattered_distances(mirrored: bool) -> None:
+    """A condition of many intervals is found by bisection, in code."""
+    distances = sorted({n * n * 7 % 181 for n in range(60)} | {5, 6, 7})
+    assert len(distances) > 40
+    where = f"offsets([{', '.join(str(-x if mirrored else x) for x in distances)}])"
+    compare_problem(cases.Problem(nq=190, nk=200, d=16, dv=16, dtype="f32", where=where, b=1, offset="five"))
+
+
 def test_random_problems() -> None:
     failures, count, begin = [], 0, time.monotonic()
     while count < 6 or time.monotonic() - begin < SECONDS:

@@ -18,6 +18,7 @@
 #include "passes/SplitProgram.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Pass/PassManager.h"
 
@@ -92,6 +93,27 @@ json::Array opsOf(func::FuncOp function, const Sizes &sizes, const std::map<Oper
   return ops;
 }
 
+/// The kernels that a program's ops become on a CPU: the ops in each. None where there are none.
+json::Array kernelsOf(ModuleOp module) {
+  OwningOpRef<ModuleOp> split = module.clone();
+  PassManager pm(module.getContext());
+  buildProgramPipeline(pm);
+  json::Array kernels;
+  if (failed(pm.run(*split))) {
+    return kernels;
+  }
+  for (ModuleOp step : split->getOps<ModuleOp>()) {
+    json::Array ops;
+    for (Operation &op : specFunction(step).getBody().front().without_terminator()) {
+      if (isa<attn::AttnDialect>(op.getDialect()) || isa<linalg::GenericOp>(op)) {
+        ops.push_back(op.getName().getStringRef().str());
+      }
+    }
+    kernels.push_back(std::move(ops));
+  }
+  return kernels;
+}
+
 std::string explainText(llvm::StringRef spec, llvm::StringRef sizesText, bool asJson) {
   Sizes sizes(sizesText);
   std::unique_ptr<MLIRContext> context = createContext();
@@ -123,6 +145,7 @@ std::string explainText(llvm::StringRef spec, llvm::StringRef sizesText, bool as
                            "expected a function that computes and returns a tensor, but got one that does not"};
     }
     all["ops"] = std::move(ops);
+    all["kernels"] = kernelsOf(*module);
     for (attn::AttendOp op : ArrayRef(attends).drop_back(attends.empty() ? 0 : 1)) {
       words += inWords(facts[op]) + "\n";
     }

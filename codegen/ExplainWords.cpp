@@ -99,8 +99,12 @@ std::string queryTile(const json::Array &digits) {
 }
 
 /// A program's ops in order.
-void writeOps(llvm::raw_ostream &os, const json::Array &ops) {
-  os << "a program of " << ops.size() << " ops, each a kernel; what lies between them goes through memory\n";
+void writeOps(llvm::raw_ostream &os, const json::Array &ops, const json::Array &kernels) {
+  os << "a program of " << ops.size() << (ops.size() == 1 ? " op" : " ops");
+  if (!kernels.empty()) {
+    os << ", " << kernels.size() << (kernels.size() == 1 ? " kernel" : " kernels") << " on a CPU";
+  }
+  os << "; what lies between kernels goes through memory\n";
   for (const json::Value &value : ops) {
     const json::Object &one = *value.getAsObject();
     os << "  " << llvm::left_justify(*one.getString("op"), 20) << " -> " << joined(one.getArray("types"), ", ", "");
@@ -115,6 +119,11 @@ void writeOps(llvm::raw_ostream &os, const json::Array &ops) {
       }
     }
     os << "\n";
+  }
+  for (const json::Value &kernel : kernels) {
+    if (kernel.getAsArray()->size() > 1) {
+      os << "  one kernel: " << joined(kernel.getAsArray(), ", ", "") << "\n";
+    }
   }
   os << "\n";
 }
@@ -208,7 +217,7 @@ std::string inWords(const json::Object &facts) {
   std::string text;
   llvm::raw_string_ostream os(text);
   if (const json::Array *ops = facts.getArray("ops")) {
-    writeOps(os, *ops);
+    writeOps(os, *ops, *facts.getArray("kernels"));
   }
   if (!facts.getArray("segments")) {
     return text; // no attention over pairs

@@ -42,6 +42,15 @@ def operands(name: str, n: int) -> dict[str, np.ndarray]:
     """The run-time operands of a pattern's text, for n positions."""
     if name in ("documents_512", "causal_documents_512"):
         return {"docs": (np.arange(n) // 512)[None]}
+    if name == "mask_documents":
+        at = np.arange(n)
+        return {"m": ((at[:, None] // 512 == at // 512) & (at[:, None] >= at))[None, None]}
+    if name == "mask_blocks":
+        coarse = np.random.default_rng(7).random((-(-n // 64), -(-n // 64))) < 1 / 16
+        np.fill_diagonal(coarse, True)
+        return {"m": np.repeat(np.repeat(coarse, 64, 0), 64, 1)[None, None, :n, :n].copy()}
+    if name == "routed":
+        return {"ids": np.random.default_rng(8).integers(0, 64, (1, n), np.int32)}
     return {}
 
 

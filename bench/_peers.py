@@ -203,7 +203,24 @@ def sparse_transformer_fixed(l: int, c: int) -> list[Rewrite]:
     return [functools.partial(run, group=g) for g in (0, 512, 1024, 2048)]
 
 
+def masked(name: str) -> list[Rewrite]:
+    """SDPA with the boolean tensor as its mask."""
+
+    def run(q: Any, k: Any, v: Any) -> Any:
+        return sdpa(q, k, v, attn_mask=tensor_of(name, q.shape[2]))
+
+    return [run]
+
+
+@functools.lru_cache(4)
+def tensor_of(name: str, n: int) -> Any:
+    """The boolean tensor of a case."""
+    return torch.from_numpy(_cases.operands(name, n)["m"])
+
+
 REWRITES: dict[str, list[Rewrite]] = {
+    "mask_blocks": masked("mask_blocks"),
+    "mask_documents": masked("mask_documents"),
     "stride_64": strided(64),
     "dilated_256x2": dilated(255, 2),
     "dilated_256x4": dilated(255, 4),

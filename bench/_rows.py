@@ -646,6 +646,10 @@ def peer_rows() -> Iterator[Row]:
     for case in REWRITTEN:
         group = "speed over the best rewrite in PyTorch"
         yield Row(f"rewrite/{case}", group, against_rewrite, Problem(case, n=8192), 2.0)
+    for case in ("mask_blocks", "mask_documents"):
+        for dtype in ("f32", "bf16"):
+            group = "speed over torch SDPA with the same boolean tensor"
+            yield Row(f"mask/{case[5:]}-{dtype}", group, against_rewrite, Problem(case, dtype=dtype), 2.0)
 
 
 def pair_rows() -> Iterator[Row]:
@@ -661,6 +665,7 @@ def pair_rows() -> Iterator[Row]:
         ("longformer", 8192, 1.5),
         ("neighborhood_13x13", 4096, 2.3),
         ("documents_512", 4096, 1.15),
+        ("routed", 4096, 2.0),
         ("block_256", 4096, 1.15),
     ]
     for dtype in ("f32", "bf16"):
@@ -674,7 +679,7 @@ def pair_rows() -> Iterator[Row]:
             yield Row(f"dilated/x{dilation}-{dtype}", group, per_pair, p, 1.1, most=True, options=options)
     group = "time over the roofline"
     for dtype in ("f32", "bf16"):
-        for case in ("block_64", "window_64", "stride_64", "neighborhood_7x7", "logsparse"):
+        for case in ("block_64", "window_64", "stride_64", "neighborhood_7x7", "logsparse", "scattered_64"):
             yield Row(f"roofline/{case}-{dtype}", group, roofline, Problem(case, dtype=dtype), 1.3, most=True)
     group = "computed pairs over live pairs, counted"
     for case in _cases.every_text():

@@ -226,6 +226,10 @@ int runShow(const ShowOptions &options) {
     throw Failure(2, "expected --segment below " + std::to_string(segments.size()) + ", but got " +
                          std::to_string(options.segment));
   }
+  if (const auto heads = explained->json["sizes"]["h"].get<int64_t>(); options.head >= heads) {
+    throw Failure(2, "expected --head below " + std::to_string(heads) +
+                         " (--shape h=.. says how many there are), but got " + std::to_string(options.head));
+  }
   for (size_t g = 0; g < segments.size(); ++g) {
     if (options.segment >= 0 && options.segment != static_cast<int64_t>(g)) {
       continue;

@@ -569,7 +569,8 @@ def as_pattern(x: Any) -> Pattern:
         return holds(x.mask_mod)
     if callable(x):
         return holds(x)
-    cure = "; a boolean matrix is hd.mask(x)" if hasattr(x, "dtype") else ""
+    cure = "; hd.parse reads a pattern's text" if isinstance(x, str) else ""
+    cure = "; a boolean matrix is hd.mask(x)" if hasattr(x, "dtype") else cure
     raise TypeError(f"expected a pattern or a function of (b, h, i, j), but got {type(x).__name__}{cure}")
 
 
@@ -967,12 +968,13 @@ def csr(ptr: Any, idx: Any) -> Pattern:
 def mask(bits: Any) -> Pattern:
     """The pair's own boolean, of ``[Nq, Nk]``, ``[B, Nq, Nk]`` or ``[B, H, Nq, Nk]``.
 
-    The last resort: the tensor is read for every tile, and nothing of it is known before.
+    The last resort: the tensor is read for every tile, and nothing of it is known before. Where no pair of a tile's
+    64 queries and 48 neighboring keys is set, nothing else is computed of them.
     """
     x = as_operand(bits)
     if not isinstance(x, Unbound):
         if isinstance(x, Scalar) or dtype_name(x) != "bool":
-            raise TypeError(f"expected a boolean tensor for mask, but got {getattr(x, 'dtype', x)}")
+            raise TypeError(f"expected a boolean tensor for mask (x != 0 is one), but got {getattr(x, 'dtype', x)}")
         if len(x.shape) not in (2, 3, 4):
             raise ValueError(
                 f"expected a mask of shape [Nq, Nk], [B, Nq, Nk] or [B, H, Nq, Nk], but got {list(x.shape)}"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-package = importlib.import_module("linformer")
+package = importlib.import_module("linformer.linformer")  # not the folder of this example
 PACKAGE = "linformer"
 
 

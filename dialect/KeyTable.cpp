@@ -183,10 +183,6 @@ void conjuncts(const Expr &e, std::vector<Expr> &out) {
   }
 }
 
-} // namespace
-
-namespace {
-
 /// That the key's digit lies in its interval and in phase; null: nothing is asked of it.
 Expr conditionOf(const KeyDigit &digit) {
   Expr value = Expr::symbol(Sym::Key), all;

@@ -182,35 +182,33 @@ Value Emitter::toInt(Value v, Type element) {
 
 /// 2^x = 2^n 2^(j/32) 2^f with 32 n + j = round(32 x), |f| <= 1/64. Multiply-adds are what a kernel has none to spare
 /// of: 2^(j/32) comes from a table of two registers, which leaves a polynomial of degree 2 with p(0) = 1.
-static Value exp2ByTable(Emitter &e, Value x) {
-  OpBuilder &b = e.b;
-  Type type = x.getType();
+Value Emitter::exp2OfParts(Value shifted, Value whole, Value f) {
+  Type type = f.getType();
   auto half = [&](int64_t from) {
     SmallVector<float> table;
     for (int64_t j = from; j < from + 16; ++j) {
       table.push_back(static_cast<float>(std::exp2(static_cast<double>(j) / 32)));
     }
     auto values = DenseElementsAttr::get(cast<ShapedType>(type), ArrayRef<float>(table));
-    return arith::ConstantOp::create(b, e.loc, values).getResult();
+    return arith::ConstantOp::create(b, loc, values).getResult();
   };
-  // The low bits of x + 1.5 * 2^18 are round(32 x); those below the lowest five are n.
-  Value magic = e.constant(type, 393216.0), shifted = e.add(x, magic), whole = e.sub(shifted, magic);
-  Value f = e.sub(x, whole), index = arith::BitcastOp::create(b, e.loc, e.typeLike(x, e.i32), shifted);
+  Value index = arith::BitcastOp::create(b, loc, typeLike(f, i32), shifted);
   auto permute = b.getStringAttr("llvm.x86.avx512.vpermi2var.ps.512");
-  Value t = LLVM::CallIntrinsicOp::create(b, e.loc, type, permute, ValueRange{half(0), index, half(16)}).getResult(0);
-  Value p = e.fma(f, e.constant(type, 0.2402265), e.constant(type, 0.69315733));
-  p = e.fma(e.mul(t, f), p, t);
-  // vscalefps rounds `whole` down to n. For x = -inf, p is NaN, and it gives 0 for (NaN, -inf); for x = NaN both are
-  // NaN.
+  Value t = LLVM::CallIntrinsicOp::create(b, loc, type, permute, ValueRange{half(0), index, half(16)}).getResult(0);
+  Value p = fma(f, constant(type, 0.2402265), constant(type, 0.69315733));
+  p = fma(mul(t, f), p, t);
+  // vscalefps rounds `whole` down to n. For -inf, p is NaN, and it gives 0 for (NaN, -inf); for NaN both are NaN.
   auto scale = b.getStringAttr("llvm.x86.avx512.mask.scalef.ps.512");
-  Value all = arith::ConstantOp::create(b, e.loc, b.getI16IntegerAttr(-1));
-  Value current = e.c32(4); // round as the current mode does
-  return LLVM::CallIntrinsicOp::create(b, e.loc, type, scale, ValueRange{p, whole, p, all, current}).getResult(0);
+  Value all = arith::ConstantOp::create(b, loc, b.getI16IntegerAttr(-1));
+  Value current = c32(4); // round as the current mode does
+  return LLVM::CallIntrinsicOp::create(b, loc, type, scale, ValueRange{p, whole, p, all, current}).getResult(0);
 }
 
 Value Emitter::exp2(Value x) {
   if (target.avx512 && isVector(x)) {
-    return exp2ByTable(*this, x);
+    // The low bits of x + 1.5 * 2^18 are round(32 x); those below the lowest five are n.
+    Value magic = constant(x.getType(), 393216.0), shifted = add(x, magic), whole = sub(shifted, magic);
+    return exp2OfParts(shifted, whole, sub(x, whole));
   }
   // 2^x = 2^n 2^f with n = round(x), |f| <= 1/2, and a minimax polynomial of degree 5 for 2^f.
   static constexpr double kCoefficients[] = {1.32647285e-3, 9.67151299e-3, 5.55073358e-2,

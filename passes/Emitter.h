@@ -97,6 +97,8 @@ public:
   mlir::Value toInt(mlir::Value v, mlir::Type element);
   /// 2^x for x < 127 (and NaN); -inf and x < -126 give 0. The relative error is below 2e-7.
   mlir::Value exp2(mlir::Value x);
+  /// 2^(whole + f) on AVX-512, where the low bits of `shifted` are 32 whole, |f| <= 1/64 or little more.
+  mlir::Value exp2OfParts(mlir::Value shifted, mlir::Value whole, mlir::Value f);
   /// True where any lane of an i1 vector is.
   mlir::Value any(mlir::Value lanes);
 

@@ -39,30 +39,12 @@ static Operation *opOf(func::FuncOp fn) {
 /// not 0, and what rounding x log2(e) loses is added to the small part. A scalar is computed on lanes too, so that an
 /// element's bits do not depend on where it stands.
 static Value expByTable(Emitter &e, Value x) {
-  OpBuilder &b = e.b;
-  Type type = x.getType();
-  auto k = [&](double v) { return e.constant(type, v); };
-  auto half = [&](int64_t from) {
-    SmallVector<float> table;
-    for (int64_t j = from; j < from + 16; ++j) {
-      table.push_back(static_cast<float>(std::exp2(static_cast<double>(j) / 32)));
-    }
-    auto values = DenseElementsAttr::get(cast<ShapedType>(type), ArrayRef<float>(table));
-    return arith::ConstantOp::create(b, e.loc, values).getResult();
-  };
+  auto k = [&](double v) { return e.constant(x.getType(), v); };
   x = e.min(k(89), e.max(k(-104.5), x)); // a NaN stays
   // The low bits of `shifted` are round(32 x log2(e)).
   Value high = k(1.44269502162933349609375), low = k(1.92596299112661746887e-8), magic = k(393216);
   Value shifted = e.fma(x, high, magic), whole = e.sub(shifted, magic);
-  Value f = e.fma(x, low, e.fma(x, high, e.sub(k(0), whole)));
-  Value index = arith::BitcastOp::create(b, e.loc, e.vec(e.i32), shifted);
-  auto permute = b.getStringAttr("llvm.x86.avx512.vpermi2var.ps.512");
-  Value t = LLVM::CallIntrinsicOp::create(b, e.loc, type, permute, ValueRange{half(0), index, half(16)}).getResult(0);
-  Value p = e.fma(e.mul(t, f), e.fma(f, k(0.2402265), k(0.69315733)), t);
-  auto scale = b.getStringAttr("llvm.x86.avx512.mask.scalef.ps.512");
-  Value all = arith::ConstantOp::create(b, e.loc, b.getI16IntegerAttr(-1));
-  Value current = e.c32(4); // round as the current mode does
-  return LLVM::CallIntrinsicOp::create(b, e.loc, type, scale, ValueRange{p, whole, p, all, current}).getResult(0);
+  return e.exp2OfParts(shifted, whole, e.fma(x, low, e.fma(x, high, e.sub(k(0), whole))));
 }
 
 namespace {

@@ -5,16 +5,12 @@ HEDDLE_SWEEP (seconds) tries as many seeds as fit; HEDDLE_SWEEP_SEED says from w
 
 from __future__ import annotations
 
-import gc
-import os
-import time
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from sweep import sweep
 
 import heddle as hd
 from kernel_checks import array, built
@@ -22,18 +18,7 @@ from oracle import attention, compositions, patterns, scalars, tensor_ops, toler
 from oracle.cases import TORCH, laid_out
 from oracle.compositions import Composition, Part, composition
 
-SECONDS = float(os.environ.get("HEDDLE_SWEEP", "0"))
-START = int(os.environ.get("HEDDLE_SWEEP_SEED", "0"))
 FEW = 24
-
-
-def seeds() -> Iterator[int]:
-    """A few seeds, or all that fit in the time."""
-    begin = time.monotonic()
-    seed = START
-    while seed < START + FEW or time.monotonic() - begin < SECONDS:
-        yield seed
-        seed += 1
 
 
 def stored(x: Composition) -> dict[str, torch.Tensor]:
@@ -176,25 +161,7 @@ def check(seed: int) -> None:
 
 
 def test_compositions() -> None:
-    failures, count, refused = [], 0, 0
-    for seed in seeds():
-        count += 1
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                check(seed)
-        except Exception as e:  # every failure counts, the sweep goes on
-            if isinstance(e, ValueError) and "operations, but got" in str(e):
-                refused += 1  # a pattern past the cap on code size says so
-                continue
-            failures.append(f"seed {seed}: {type(e).__name__}: {str(e)[:1500]} | {composition(seed).label}")
-            if SECONDS:
-                print(failures[-1], flush=True)
-        if count % 50 == 0:
-            gc.collect()
-    print(f"{count} compositions, {refused} refused, {len(failures)} failures")
-    assert refused <= count // 10
-    assert not failures, "\n".join(failures[:20])
+    sweep(FEW, check, lambda seed: composition(seed).label)
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16"])

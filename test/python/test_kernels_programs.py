@@ -5,15 +5,11 @@ HEDDLE_SWEEP (seconds) tries as many seeds as fit; HEDDLE_SWEEP_SEED says from w
 
 from __future__ import annotations
 
-import gc
-import os
-import time
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from sweep import sweep
 
 import heddle as hd
 from kernel_checks import array
@@ -21,19 +17,8 @@ from oracle import programs, scores
 from oracle.cases import TORCH
 from oracle.programs import Program, Step, program
 
-SECONDS = float(os.environ.get("HEDDLE_SWEEP", "0"))
-START = int(os.environ.get("HEDDLE_SWEEP_SEED", "0"))
 FEW = 30
 LENGTHS = ((17, 64), (33, 100), (48, 130), (21, 9))
-
-
-def seeds() -> Iterator[int]:
-    """A few seeds, or all that fit in the time."""
-    begin = time.monotonic()
-    seed = START
-    while seed < START + FEW or time.monotonic() - begin < SECONDS:
-        yield seed
-        seed += 1
 
 
 def arguments(p: Program) -> dict[str, Any]:
@@ -110,23 +95,4 @@ def check(seed: int) -> None:
 
 
 def test_programs() -> None:
-    failures, count, refused = [], 0, 0
-    for seed in seeds():
-        count += 1
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                check(seed)
-        except Exception as e:  # every failure counts, the sweep goes on
-            if isinstance(e, ValueError) and "operations, but got" in str(e):
-                refused += 1  # a pattern past the cap on code size says so
-                continue
-            label = program(seed, LENGTHS[seed % len(LENGTHS)][0]).label
-            failures.append(f"seed {seed}: {type(e).__name__}: {str(e)[:1500]} | {label}")
-            if SECONDS:
-                print(failures[-1], flush=True)
-        if count % 50 == 0:
-            gc.collect()
-    print(f"{count} programs, {refused} refused, {len(failures)} failures")
-    assert refused <= count // 10
-    assert not failures, "\n".join(failures[:20])
+    sweep(FEW, check, lambda seed: program(seed, LENGTHS[seed % len(LENGTHS)][0]).label)

@@ -34,6 +34,7 @@ private:
   KnownRanges known;
   llvm::DenseMap<const ExprNode *, Truth> truths;
   llvm::DenseMap<const ExprNode *, Between> ranges;
+  SmallVector<Expr> own; ///< made here, and kept: the maps know nodes by their addresses
 
   Between range(const Expr &x) {
     if (auto seen = ranges.find(&*x); seen != ranges.end()) {
@@ -47,8 +48,11 @@ private:
       Value v = emitExpr(e, x, uniform);
       return {v, v};
     }
-    if (std::optional<IntervalTable> table = intervalTableOf(x); table && known.most(table->x)) {
-      return intervals(*table);
+    if (std::optional<IntervalTable> table = intervalTableOf(x)) {
+      own.push_back(table->x);
+      if (known.most(table->x)) {
+        return intervals(*table);
+      }
     }
     const Expr &a = x->args[0], b = x->args.size() > 1 ? x->args[1] : Expr();
     switch (x->kind) {

@@ -119,6 +119,7 @@ private:
 
   llvm::DenseMap<const ExprNode *, Value> known; ///< shared subexpressions
   llvm::DenseMap<const ExprNode *, double> bounds;
+  SmallVector<Expr> own; ///< made here, and kept: the maps know nodes by their addresses
 
   Value symbol(Sym s);
   Value compute(const Expr &expr);
@@ -254,6 +255,7 @@ Value ExprEmitter::intervals(const Expr &expr) {
   if (!table) {
     return {};
   }
+  own.push_back(table->x);
   Value x = asInt(emit(table->x));
   Value holds = e.target.width > 1 ? e.toInt(emitEndsUpTo(e, scope.module, table->ends, x), e.i1) // where it is odd
                                    : emitOddUpTo(e, table->ends, x);

@@ -202,3 +202,13 @@ def test_packed_sequences_lie_row_after_row() -> None:
             assert (lse[:, a:b] - log[0]).abs().max() < 1e-5
     with pytest.raises(ValueError, match=r"expected k of shape \[N, H, D\] for the layout nhd"):
         hd.attend(q, k[None], v, layout="nhd")
+
+
+def test_two_lists_of_intervals_in_one_condition() -> None:
+    """Tables of i - j and of j - i: each is found by the integer that it is of, not by where that integer was kept."""
+    generator = torch.Generator().manual_seed(8)
+    q, k, v = (torch.randn(1, 2, n, 24, generator=generator) for n in (258, 419, 419))
+    far = [178, 185, 187, 213, 216, 243, 251, 280, 324, 335, 371, 383, 392, 404, 473, 474, 498]
+    some = "holds(b, h, i, j : j * j <= 25 or (i % 4) * ((i - j) % 128) == 48)"
+    loaded = "holds(b, h, i, j : %t[h + j] < select(abs(j) + abs(i) <= 1, j, h))"
+    compare(q, k, v, f"{some} & {loaded} | offsets({far})", operands={"t": torch.arange(300) // 2}, q_offset=0)

@@ -120,9 +120,8 @@ Value AttendTiler::newKeys(const Uniform &u, const Stratum &s) {
   return e.select(e.lt(came, e.c(0)), e.sub(e.c(0), came), e.c(kFar));
 }
 
-/// The record of what the dots of a chunk fetch: the rows of noteAhead; its new values, if few tiles read them; where
-/// keys lie far apart, so that no stream of the hardware fetches them, the next tile's, which are these, moved as its
-/// queries are.
+/// The record of what the dots of a chunk fetch: the rows of noteAhead; its new values; where keys lie far apart, so
+/// that no stream of the hardware fetches them, the next tile's, which are these, moved as its queries are.
 void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
   Value record = in(u, fFetch), rows = e.load(e.i64, in(u, fRowsAhead), 8), toNext = e.load(e.i64, in(u, fToNext), 8);
   e.store(e.c(0), in(u, fRowsAhead), 8); // once a tile
@@ -143,20 +142,18 @@ void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
   for (int64_t part = 0; !direct && part < accRow(); part += row) {
     kind(fStateRows, e.c(part), rows);
   }
-  Value wanted = e.select(e.lt(e.c(0), rows), e.c(kinds), e.c(0));
   // Values that are read for this tile alone are asked for by each other, but the first.
   Value fresh = e.load(e.i64, in(u, fNewKeys), 8), asked = e.min(fresh, c.count);
   e.store(e.max(e.sub(fresh, c.count), e.c(0)), in(u, fNewKeys), 8);
   kind(fValueTable, e.c(0), c.once ? e.select(c.once, e.c(2 * kNarrowKeys), asked) : asked);
-  Value few = longStrata[n] ? onlyTile(u) : e.constant(e.i1, int64_t(1));
   if (longStrata[n] && c.ahead) {
     // So are the next chunk's keys, if they lie as these do.
-    kind(fKeyTable[0], c.ahead, e.select(few, c.count, e.c(0)));
+    kind(fKeyTable[0], c.ahead, e.select(onlyTile(u), c.count, e.c(0)));
   }
-  wanted = e.select(few, e.c(kinds), wanted);
+  Value near = e.c(kinds);
   kind(fKeyTable[0], away(fKeyStride[0]), c.count);
   kind(fValueTable, away(fValueStride), c.count);
-  e.store(e.select(c.far, e.c(kinds), wanted), record, 8);
+  e.store(e.select(c.far, e.c(kinds), near), record, 8);
 }
 
 /// S := K Q of one dot.

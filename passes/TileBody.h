@@ -45,7 +45,7 @@ private:
   bool pairs;    ///< native: two bf16 in a 32-bit word are multiplied at once
   bool tiles;    ///< dots are products of AMX's tiles
 
-  static constexpr int64_t kStep = 160;        ///< words of a row that are multiplied at once
+  static constexpr int64_t kStep = 160;        ///< words of a row that are multiplied at once, at most
   static constexpr int64_t kTurn = 8;          ///< words of a row between requests for the next
   static constexpr int64_t kRow = kColumn * 4; ///< bytes of a key in a column of S
 
@@ -70,12 +70,13 @@ private:
   void inPieces(int64_t from, int64_t end, int64_t step, llvm::function_ref<void(mlir::Value)> body);
   /// Emits the requests of one turn of a group's loop.
   using Ask = std::function<void(mlir::Value)>;
-  void askBeside(mlir::Value turn, mlir::Value key, int64_t fetch);
-  /// Turns of the first part of the rows.
-  int64_t turns() const {
-    int64_t n = words(), parts = (n + kStep - 1) / kStep;
-    return ((n + parts - 1) / parts + kTurn - 1) / kTurn;
-  }
+  /// Long rows are multiplied in parts of partWords() words, so that the part of Qt in use stays in the first-level
+  /// cache.
+  int64_t parts() const { return (words() + kStep - 1) / kStep; }
+  int64_t partWords() const { return (words() + parts() - 1) / parts(); }
+  /// Requests of a part.
+  int64_t turns() const { return (partWords() + kTurn - 1) / kTurn; }
+  void askBeside(mlir::Value turn, mlir::Value key, mlir::Value from, int64_t fetch);
   void dotsPass(mlir::Value from, mlir::Value until, bool fresh, bool last, int64_t fetch);
   void dotsBlock(llvm::ArrayRef<mlir::Value> rows, mlir::Value qt, mlir::Value s, mlir::Value tops, int64_t columns,
                  mlir::Value from, mlir::Value until, bool fresh, bool last, const Ask &ask);

@@ -6,24 +6,20 @@ using namespace mlir;
 
 namespace heddle {
 
-/// S[key][lane] = sum over d of row[key][d] * Qt[d][lane], six keys by as many columns as the group has. Long rows
-/// are cut, so that the part of Qt in use stays in the first-level cache.
+/// S[key][lane] = sum over d of row[key][d] * Qt[d][lane], six keys by as many columns as the group has.
 void TileBody::dots(int64_t fetch) {
   if (tiles) {
     return dotsTiles(fetch);
   }
-  int64_t n = words();
-  if (n <= kStep) {
-    dotsPass(c(0), c(n), true, true, fetch);
-    return;
+  int64_t lastPart = (parts() - 1) * partWords();
+  if (parts() > 1) {
+    dotsPass(c(0), c(partWords()), true, false, fetch);
   }
-  int64_t parts = (n + kStep - 1) / kStep, step = (n + parts - 1) / parts;
-  dotsPass(c(0), c(step), true, false, fetch);
-  if (parts > 2) {
-    loop(c(step), c((parts - 1) * step), step,
-         [&](Value from) { dotsPass(from, add(from, step), false, false, fetch); });
+  if (parts() > 2) {
+    loop(c(partWords()), c(lastPart), partWords(),
+         [&](Value from) { dotsPass(from, add(from, partWords()), false, false, fetch); });
   }
-  dotsPass(c((parts - 1) * step), c(n), false, true, fetch);
+  dotsPass(c(lastPart), c(words()), parts() == 1, true, fetch);
 }
 
 /// One part of the rows. The table and S have room for whole groups of keys.
@@ -46,7 +42,7 @@ void TileBody::dotsPass(Value from, Value until, bool fresh, bool last, int64_t 
         rows.push_back(rowAddress(table, add(key, i)));
       }
       // Requests go beside the multiplications of one pass where there are many, else before them.
-      bool spread = fresh && fetch > 0 && this->target.registers >= 32;
+      bool spread = fetch > 0 && this->target.registers >= 32;
       Value many = spread ? lt(c(0), load(i64, args[7], 8)) : constant(i1, int64_t(0));
       if (fresh) {
         ifElse(
@@ -60,7 +56,7 @@ void TileBody::dotsPass(Value from, Value until, bool fresh, bool last, int64_t 
       auto block = [&](Value column, int64_t columns, bool asks) {
         Value s = at(scores, add(mul(add(base, column), pitch), mul(key, kRow)));
         Value top = at(tops, mul(add(base, column), kColumn * 4));
-        auto ask = [&](Value turn) { askBeside(turn, key, fetch); };
+        auto ask = [&](Value turn) { askBeside(turn, key, from, fetch); };
         dotsBlock(rows, at(half, mul(column, kColumn * 4)), s, top, columns, from, until, fresh, last,
                   asks ? Ask(ask) : nullptr);
       };
@@ -87,27 +83,30 @@ void TileBody::dotsPass(Value from, Value until, bool fresh, bool last, int64_t 
   });
 }
 
-/// One turn's share of the requests for the next group's keys and for what the record names.
-void TileBody::askBeside(Value turn, Value key, int64_t fetch) {
+/// One turn's share of the requests: for this part of the next group's keys, and for what the record names, whose lines
+/// are shared out to all parts.
+void TileBody::askBeside(Value turn, Value key, Value from, int64_t fetch) {
   Value table = args[0], record = args[7];
-  auto lines = [&](Value rows, Value away, int64_t bytes, int level) {
-    int64_t count = (bytes + 63) / 64, wanted = kKeyGroup * count, perTurn = (wanted + turns() - 1) / turns();
+  auto lines = [&](Value rows, Value away, int64_t count, Value turn, int64_t turns, int level) {
+    int64_t wanted = kKeyGroup * count, perTurn = (wanted + turns - 1) / turns;
     Value line = mul(turn, perTurn);
     for (int64_t n = 0; n < perTurn; ++n) {
       Value number = add(line, n);
-      if (perTurn * turns() > wanted) {
+      if (perTurn * turns > wanted) {
         number = min(number, c(wanted - 1));
       }
-      Value offset = mul(floorMod(number, count), 64);
-      prefetch(at(rowAddress(rows, floorDiv(number, count)), away ? add(offset, away) : offset), 64, level);
+      Value offset = add(mul(floorMod(number, count), 64), away);
+      prefetch(at(rowAddress(rows, floorDiv(number, count)), offset), 64, level);
     }
   };
-  lines(at(table, mul(add(key, kKeyGroup), 8)), {}, d * bytes, 1);
+  int64_t partBytes = parts() == 1 ? d * bytes : partWords() * 4;
+  lines(at(table, mul(add(key, kKeyGroup), 8)), mul(from, 4), (partBytes + 63) / 64, turn, turns(), 1);
+  Value ofAll = add(turn, mul(floorDiv(from, partWords()), turns()));
   loop(c(0), load(i64, record, 8), 1, [&](Value kind) {
     Value of = at(record, add(mul(kind, fetch::kKindBytes), 8));
     ifThen(lt(key, load(i64, at(of, fetch::kRows), 8)), [&] {
       Value rows = at(load(ptr, at(of, fetch::kTable), 8), mul(key, 8));
-      lines(rows, load(i64, at(of, fetch::kAway), 8), fetch, 2);
+      lines(rows, load(i64, at(of, fetch::kAway), 8), (fetch + 63) / 64, ofAll, parts() * turns(), 2);
     });
   });
 }
@@ -153,7 +152,7 @@ void TileBody::dotsBlock(ArrayRef<Value> rows, Value qt, Value s, Value tops, in
       sums = loop(from, until, kTurn, init, [&](Value turn, ValueRange acc) {
         ask(floorDiv(sub(turn, from), kTurn));
         Value end = add(turn, kTurn);
-        return loop(turn, words() % kTurn == 0 && words() <= kStep ? end : min(end, until), 1, acc, step);
+        return loop(turn, partWords() % kTurn == 0 && words() % partWords() == 0 ? end : min(end, until), 1, acc, step);
       });
     } else {
       sums = loop(from, until, 1, init, step);
@@ -346,9 +345,8 @@ void TileBody::dotsFew() {
 /// the one after the next, the last ones for those of the first values.
 void TileBody::dotsColumn() {
   Value table = args[0], count = args[1], qt = args[3], scores = args[4], tops = args[6], values = args[7];
-  int64_t n = words(), parts = (n + kStep - 1) / kStep, step = (n + parts - 1) / parts;
-  for (int64_t part = 0; part < parts; ++part) {
-    int64_t from = part * step, until = std::min(n, from + step);
+  for (int64_t part = 0; part < parts(); ++part) {
+    int64_t from = part * partWords(), until = std::min(words(), from + partWords());
     // Lines of a row that this part reads, and those of each turn.
     int64_t line0 = from * 4 / 64, lines = (until * 4 + 63) / 64 - line0, turns = (until - from + kTurn - 1) / kTurn;
     int64_t perTurn = (kFewKeys * lines + turns - 1) / turns;
@@ -368,7 +366,7 @@ void TileBody::dotsColumn() {
           prefetch(at(rowAddress(beyond, row), offset), 64, 2);
         }
       };
-      dotsBlock(rows, qt, s, tops, 1, c(from), c(until), part == 0, part + 1 == parts, Ask(ask));
+      dotsBlock(rows, qt, s, tops, 1, c(from), c(until), part == 0, part + 1 == parts(), Ask(ask));
     });
   }
 }

@@ -143,7 +143,7 @@ def products(instruction: str) -> int:
 
 def weight_products(block: Block) -> int:
     """The products of `block` that belong to 2^x: all that are not of pairs of bf16, or two for each scaling."""
-    if block.function.endswith("_bf16"):
+    if "_bf16" in block.function:
         return sum(products(line) for line in block.instructions if not line.startswith("vdpbf16ps"))
     return 2 * 16 * sum(line.startswith("vscalefps") for line in block.instructions)
 

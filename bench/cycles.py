@@ -61,7 +61,7 @@ def group_of(instruction: str) -> str:
 
 @dataclass
 class Line:
-    """One instruction of the object's text section."""
+    """One instruction; `offset` is in all text sections of the object, one behind the other."""
 
     offset: int
     text: str
@@ -77,22 +77,26 @@ def object_of(artefact: bytes) -> bytes:
 
 def disassemble(elf: Path) -> list[Line]:
     """Instructions with their functions and basic blocks."""
+    sizes = iter([len(text) for text in texts_of(elf.read_bytes())])
+    begin = end = 0
     program = shutil.which("llvm-objdump-22") or shutil.which("llvm-objdump") or shutil.which("objdump")
     if program is None:
         raise SystemExit("expected llvm-objdump-22 or objdump, but found neither")
     command = [program, "-d", "--no-show-raw-insn", str(elf)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines: list[Line] = []
+    targets: set[int] = set()
     function = ""
     for row in text.splitlines():
-        if match := re.match(r"^[0-9a-f]+ <(.+)>:$", row):
+        if row.startswith("Disassembly of section"):
+            begin, end = end, end + next(sizes)
+        elif match := re.match(r"^[0-9a-f]+ <(.+)>:$", row):
             function = match.group(1)
         elif match := re.match(r"^\s*([0-9a-f]+):\s+(\S.*)$", row):
-            lines.append(Line(int(match.group(1), 16), match.group(2).replace("\t", " "), function))
-    targets = set()
-    for line in lines:
-        if match := re.match(r"j\w+\s+(?:0x)?([0-9a-f]+)", line.text):
-            targets.add(int(match.group(1), 16))
+            text = match.group(2).replace("\t", " ")
+            lines.append(Line(begin + int(match.group(1), 16), text, function))
+            if match := re.match(r"j\w+\s+(?:0x)?([0-9a-f]+)", text):
+                targets.add(begin + int(match.group(1), 16))
     block = 0
     for n, line in enumerate(lines):
         before = lines[n - 1] if n else None
@@ -113,19 +117,20 @@ def code_mappings() -> dict[int, int]:
     return out
 
 
-def text_of(elf: bytes) -> bytes:
-    """The bytes of .text."""
+def texts_of(elf: bytes) -> list[bytes]:
+    """The bytes of each section .text: micro-kernels have their own."""
     at, each, n, names = struct.unpack_from("<Q", elf, 40)[0], *struct.unpack_from("<HHH", elf, 58)
     sections = [struct.unpack_from("<IIQQQQIIQQ", elf, at + each * i) for i in range(n)]
+    found = []
     for s in sections:
         start = sections[names][4] + s[0]
-        if elf[start : elf.index(b"\0", start)] == b".text":
-            return elf[s[4] : s[4] + s[5]]
-    raise ValueError("expected a section .text in the kernel's object, but found none")
+        if elf[start : elf.index(b"\0", start)] == b".text" and s[5] > 0:
+            found.append(elf[s[4] : s[4] + s[5]])
+    return found
 
 
 def place(text: bytes, mappings: dict[int, int]) -> int:
-    """The address that .text was loaded at: where most of its bytes agree (relocations change a few)."""
+    """The address that a section was loaded at: where most of its bytes agree (relocations change a few)."""
     best, found = 0.0, 0
     for start, end in mappings.items():
         memory = ctypes.string_at(start, end - start)
@@ -182,11 +187,12 @@ def profile(row: Any, sampler: Sampler, seconds: float) -> dict[str, Any]:
         path = Path(folder) / "kernel.o"
         path.write_bytes(elf)
         lines = disassemble(path)
-    base = place(text_of(elf), fresh)
+    texts = texts_of(elf)
+    sections = [(place(text, fresh), len(text)) for text in texts]
     begin = time.thread_time()  # what other processes take does not count
     call()
     took = time.thread_time() - begin
-    found = count(lines, base, sampler.run(call, seconds))
+    found = count(lines, sections, sampler.run(call, seconds))
     executed = Counter[str]()
     for block, n in bench.blocks(p):
         for instruction in block.instructions:
@@ -210,19 +216,18 @@ def only_kernel(folder: Path) -> bytes:
     return object_of(files[0].read_bytes())
 
 
-def count(lines: list[Line], base: int, places: list[int]) -> dict[str, Any]:
-    """Samples by function, group and hottest block."""
+def count(lines: list[Line], sections: list[tuple[int, int]], places: list[int]) -> dict[str, Any]:
+    """Samples by function, group and hottest block; `sections` are addresses and sizes."""
     offsets = [x.offset for x in lines]
-    end = offsets[-1] + 16
     inside = Counter[int]()
-    outside = 0
-    for address in places:
-        offset = address - base
-        if 0 <= offset < end:
-            inside[bisect.bisect_right(offsets, offset) - 1] += 1
-        else:
-            outside += 1
+    first = 0
+    for base, size in sections:
+        for address in places:
+            if base <= address < base + size:
+                inside[bisect.bisect_right(offsets, first + address - base) - 1] += 1
+        first += size
     total = len(places)
+    outside = total - inside.total()
     functions, groups, blocks = Counter[str](), Counter[str](), Counter[int]()
     for n, samples in inside.items():
         functions[lines[n].function] += samples

@@ -41,6 +41,7 @@ void AttendTiler::emitFlush(int64_t n) {
     dotTops = e.select(c.masked, unused, tops);
   }
   findRows(u, s.segment, c);
+  e.store(e.c(0), in(u, fFetch + fetch::kTurn), 8);
   for (size_t dot = 0; dot < sig.segments[s.segment].dots.size(); ++dot) {
     emitDots(u, n, dot, c, dotTops);
   }
@@ -120,40 +121,71 @@ Value AttendTiler::newKeys(const Uniform &u, const Stratum &s) {
   return e.select(e.lt(came, e.c(0)), e.sub(e.c(0), came), e.c(kFar));
 }
 
-/// The record of what the dots of a chunk fetch: the rows of noteAhead; its new values; where keys lie far apart, so
+/// In how many turns the products of kFetchKeys keys with a tile of queries ask for rows.
+int64_t AttendTiler::fetchTurns(int64_t segment) {
+  constexpr int64_t kTurn = 8; // words of a row in the dots, keys or pairs of keys in the products
+  int64_t together = pairs ? 2 : 1, words = sig.segments[segment].dots[0].d / together;
+  int64_t columns = kLanes / kColumn, blocks = (sig.dv + kValueBlock - 1) / kValueBlock;
+  int64_t sums = columns * (2 * blocks - 1); // 8 lanes by a block, but for those that compute weights
+  return kFetchKeys * words / kTurn / kKeyGroup + kFetchKeys * sums / together / kTurn;
+}
+
+/// The record of what a chunk fetches in passing: its new values; the rows of noteAhead; where keys lie far apart, so
 /// that no stream of the hardware fetches them, the next tile's, which are these, moved as its queries are.
 void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
   Value record = in(u, fFetch), rows = e.load(e.i64, in(u, fRowsAhead), 8), toNext = e.load(e.i64, in(u, fToNext), 8);
   e.store(e.c(0), in(u, fRowsAhead), 8); // once a tile
-  int64_t kinds = 0;
+  int64_t size = sig.dv * bytes(), piece = fetch::pieceBytes(size);
+  Value total = e.c(0), run = e.toInt(e.at(record, fetch::kRuns));
   auto kind = [&](int64_t table, Value away, Value rows) {
-    Value at = e.at(record, 8 + kinds++ * fetch::kKindBytes);
-    e.store(in(u, table), e.at(at, fetch::kTable), 8);
-    e.store(away, e.at(at, fetch::kAway), 8);
-    e.store(rows, e.at(at, fetch::kRows), 8);
+    rows = e.max(rows, e.c(0));
+    Value first = e.toInt(in(u, table)), end = e.add(first, e.mul(rows, 8));
+    run = e.ifElse(
+        e.lt(e.c(0), rows), {e.i64},
+        [&] {
+          Value at = run;
+          for (int64_t part = 0; part < fetch::pieces(size); ++part, at = e.add(at, fetch::kRunBytes)) {
+            Value to = e.toPtr(at);
+            e.store(first, to, 8);
+            e.store(end, e.at(to, 8), 8);
+            e.store(e.add(away, part * piece), e.at(to, 16), 8);
+          }
+          return Values{at};
+        },
+        [&] { return Values{run}; })[0];
+    total = e.add(total, rows);
   };
   auto away = [&](int64_t stride) { return e.mul(toNext, e.load(e.i64, in(u, stride), 8)); };
-  kind(fRows, e.load(e.i64, in(u, fQueriesAway), 8), rows);
+  // Values that are read for this tile alone are asked for by each other, but the first.
+  Value fresh = e.load(e.i64, in(u, fNewKeys), 8), asked = e.min(fresh, c.count);
+  e.store(e.max(e.sub(fresh, c.count), e.c(0)), in(u, fNewKeys), 8);
+  asked = c.once ? e.select(c.once, e.c(2 * kNarrowKeys), asked) : asked;
+  kind(fValueTable, e.c(0), asked);
   if (llvm::is_contained(groups.back().members, n)) {
     kind(fOutRows, e.c(0), rows);
   }
   // A row of the state is up to two of 16 bits.
-  int64_t line = 64, row = (sig.dv * bytes() + line - 1) / line * line;
+  int64_t line = 64, row = (size + line - 1) / line * line;
   for (int64_t part = 0; !direct && part < accRow(); part += row) {
     kind(fStateRows, e.c(part), rows);
   }
-  // Values that are read for this tile alone are asked for by each other, but the first.
-  Value fresh = e.load(e.i64, in(u, fNewKeys), 8), asked = e.min(fresh, c.count);
-  e.store(e.max(e.sub(fresh, c.count), e.c(0)), in(u, fNewKeys), 8);
-  kind(fValueTable, e.c(0), c.once ? e.select(c.once, e.c(2 * kNarrowKeys), asked) : asked);
+  kind(fRows, e.load(e.i64, in(u, fQueriesAway), 8), rows);
   if (longStrata[n] && c.ahead) {
     // So are the next chunk's keys, if they lie as these do.
     kind(fKeyTable[0], c.ahead, e.select(onlyTile(u), c.count, e.c(0)));
   }
-  Value near = e.c(kinds);
-  kind(fKeyTable[0], away(fKeyStride[0]), c.count);
-  kind(fValueTable, away(fValueStride), c.count);
-  e.store(e.select(c.far, e.c(kinds), near), record, 8);
+  Value beyond = e.select(c.far, c.count, e.c(0));
+  kind(fKeyTable[0], away(fKeyStride[0]), beyond);
+  kind(fValueTable, away(fValueStride), beyond);
+  // As many in a turn as the turns of this chunk's keys demand, in dots and products.
+  Value most = e.mul(c.count, fetchTurns(schedule.strata[n].segment));
+  Value share = e.add(e.floorDiv(e.mul(total, fetch::pieces(size) * kFetchKeys), most), 1);
+  auto set = [&](int64_t field, Value value) { e.store(value, e.at(record, field), 8); };
+  set(fetch::kTurn, e.select(e.lt(e.c(0), total), e.mul(share, 8), e.c(0)));
+  set(fetch::kEntry, e.c(0));
+  set(fetch::kEntryEnd, e.c(0));
+  set(fetch::kRun, e.toInt(e.at(record, fetch::kRuns)));
+  set(fetch::kRunEnd, run);
 }
 
 /// S := K Q of one dot.
@@ -187,8 +219,6 @@ void AttendTiler::emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk 
   auto dots = [&] {
     if (dot == 0) {
       setFetch(u, n, c);
-    } else {
-      e.store(e.c(0), in(u, fFetch), 8);
     }
     Values more(operands);
     more.push_back(in(u, fFetch));
@@ -296,13 +326,14 @@ void AttendTiler::emitManyValues(const Uniform &u, int64_t n, const Chunk &c, Va
     auto many = [&] {
       if (!c.weights.empty() && e.target.registers >= 32) {
         Values operands(c.weights);
-        operands.append({rows, blockPitch});
-        e.call(declareTileKernel(module, TileKernel::SoftmaxAccumulate, sig.dv, wide()), {}, operands);
+        operands.append({rows, blockPitch, in(u, fFetch)});
+        e.call(declareTileKernel(module, TileKernel::SoftmaxAccumulate, sig.dv, wide(), sig.dv * bytes()), {},
+               operands);
         return;
       }
       emitWeights(c);
       e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide()), {},
-             {c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes))});
+             {c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes)), in(u, fFetch)});
     };
     if (pairs || !c.once) {
       return many();

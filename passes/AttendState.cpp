@@ -23,8 +23,12 @@ void AttendTiler::clearState(const Uniform &u, Value state) {
   });
   Value lanes = e.load(e.i64, in(u, fLanes), 8);
   Value rows = e.mul(e.floorDiv(e.add(lanes, kColumn - 1), kColumn), kColumn);
-  e.loop(e.c(accAt(kLanes)), e.add(e.mul(rows, accRow()), accAt(kLanes)), vl * 4,
-         [&](Value at) { e.store(e.constant(e.vec(e.f32), 0.0), e.at(state, at), 4); });
+  constexpr int64_t kUnroll = 4; // divides the registers of a column's rows
+  e.loop(e.c(accAt(kLanes)), e.add(e.mul(rows, accRow()), accAt(kLanes)), vl * 4 * kUnroll, [&](Value at) {
+    for (int64_t r = 0; r < kUnroll; ++r) {
+      e.store(e.constant(e.vec(e.f32), 0.0), e.at(state, e.add(at, r * vl * 4)), 4);
+    }
+  });
 }
 
 void AttendTiler::copyState(const Uniform &u, Value from, Value to) {
@@ -156,59 +160,81 @@ Value AttendTiler::notFinite(const Uniform &u) {
   return e.any(e.cmp(arith::CmpFPredicate::UNO, sum, sum));
 }
 
-/// out = acc / l, lse = m + log l; a sink joins the sum here.
-void AttendTiler::finishRow(const Uniform &u, Value lane, Value maxima, Value sums, Value acc) {
-  Value m = e.load(e.f32, e.at(maxima, e.mul(lane, 4)), 4), l = e.load(e.f32, e.at(sums, e.mul(lane, 4)), 4);
-  Value zero = e.constant(e.f32, 0.0), one = e.constant(e.f32, 1.0);
-  Value factor = one, lse;
-  Value q = e.sub(e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8), u.qOffset);
-  Uniform own = u;
-  own.h = e.load(e.i64, e.at(in(u, fHeads), e.mul(lane, 8)), 8);
-  if (sig.attend.getNormalizer() != attn::Normalizer::None) {
-    Value dead = e.cmp(arith::CmpFPredicate::OEQ, l, zero);
-    Value top = m, scaled = one;
-    if (sig.sink >= 0) {
-      int64_t record = sig.argSlot(sig.sink);
-      Value address = e.at(e.toPtr(slot(u.args, record)), e.mul(e.mul(own.h, slot(u.args, record + 5)), 4));
-      Value sink = e.mul(e.load(e.f32, address, 4), e.constant(e.f32, kLog2E));
-      top = e.max(sink, m);
-      // A sink of -inf, or a row without keys, must not make inf - inf.
-      Value safe = e.select(e.cmp(arith::CmpFPredicate::OEQ, top, e.constant(e.f32, -INFINITY)), zero, top);
-      scaled = math::Exp2Op::create(builder, e.loc, e.sub(m, safe));
-      l = e.add(e.mul(l, scaled), math::Exp2Op::create(builder, e.loc, e.sub(sink, safe)));
-    }
-    factor = e.select(dead, zero, arith::DivFOp::create(builder, e.loc, scaled, l));
-    if (sig.lse >= 0) {
-      Value log = e.add(top, math::Log2Op::create(builder, e.loc, l));
-      lse = e.select(dead, e.constant(e.f32, -INFINITY), e.mul(log, e.constant(e.f32, kLn2)));
-    }
-  }
-  int64_t out = sig.resultSlot(sig.out);
-  Value to = e.toPtr(e.add(headBase(own, out, false), e.mul(q, rowStride(u, out))));
-  e.call(declareTileKernel(module, TileKernel::Finish, sig.dv, sig.storage), {},
-         {acc, factor, to, elementStride(u, out)});
-  if (lse) {
-    int64_t record = sig.resultSlot(sig.lse);
-    Value base = slot(u.args, record);
-    e.ifThen(e.cmp(arith::CmpIPredicate::ne, base, e.c(0)), [&] {
-      Value offset = e.add(e.add(e.mul(u.b, slot(u.args, record + 5)), e.mul(own.h, slot(u.args, record + 6))),
-                           e.mul(q, slot(u.args, record + 7)));
-      e.store(lse, e.at(e.toPtr(base), e.mul(offset, 4)), 4);
+/// The factors 1 / l of the lanes, to fTops; a sink joins m and l here.
+void AttendTiler::finishSums(const Uniform &u, Value state) {
+  Value lanes = e.load(e.i64, in(u, fLanes), 8), one = e.constant(e.vec(e.f32), 1.0);
+  if (sig.sink >= 0) {
+    int64_t record = sig.argSlot(sig.sink);
+    Value stride = e.mul(slot(u.args, record + 5), 4), base = e.toPtr(slot(u.args, record));
+    e.loop(e.c(0), lanes, 1, [&](Value lane) {
+      Value head = e.load(e.i64, e.at(in(u, fHeads), e.mul(lane, 8)), 8);
+      Value sink = e.load(e.f32, e.at(base, e.mul(head, stride)), 4);
+      e.store(e.mul(sink, e.constant(e.f32, kLog2E)), e.at(in(u, fUnusedTops), e.mul(lane, 4)), 4);
     });
   }
+  e.loop(e.c(0), lanes, vl, [&](Value lane) {
+    Value maxima = e.at(state, e.mul(lane, 4)), sums = e.at(maxima, sumsAt(kLanes));
+    Value m = e.loadRow(maxima), l = e.loadRow(sums), zero = e.constant(e.vec(e.f32), 0.0), scaled = one;
+    Value factor = one;
+    if (sig.attend.getNormalizer() != attn::Normalizer::None) {
+      Value dead = e.cmp(arith::CmpFPredicate::OEQ, l, zero);
+      if (sig.sink >= 0) {
+        Value sink = e.loadRow(e.at(in(u, fUnusedTops), e.mul(lane, 4))), top = e.max(sink, m);
+        // A sink of -inf, or a row without keys, must not make inf - inf.
+        Value empty = e.cmp(arith::CmpFPredicate::OEQ, top, e.constant(e.vec(e.f32), -INFINITY));
+        Value safe = e.select(empty, zero, top);
+        scaled = e.exp2(e.sub(m, safe));
+        l = e.add(e.mul(l, scaled), e.exp2(e.sub(sink, safe)));
+        e.store(top, maxima, 4);
+      }
+      factor = e.select(dead, zero, arith::DivFOp::create(builder, e.loc, scaled, l));
+      // lse is -inf in a row without keys, whatever its sink.
+      e.store(e.select(dead, zero, l), sums, 4);
+    }
+    e.store(factor, e.at(in(u, fTops), e.mul(lane, 4)), 4);
+  });
 }
 
-/// Results of the lanes that hold a query, from m and l at `state`; their acc is in their own row of it, or in
-/// theirs of the super-tile's state.
-void AttendTiler::finishLanes(const Uniform &u, Value state, Value superState) {
-  Value lanes = e.load(e.i64, in(u, fLanes), 8);
-  e.loop(e.c(0), lanes, 1, [&](Value lane) {
-    Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
-    e.ifThen(e.ge(row, e.c(0)), [&] {
-      Value acc = superState ? e.at(e.at(superState, accAt(stateRows())), e.mul(row, accRow()))
-                             : e.at(e.at(state, accAt(kLanes)), e.mul(lane, accRow()));
-      finishRow(u, lane, state, e.at(state, sumsAt(kLanes)), acc);
+/// lse = m + log l.
+void AttendTiler::finishLse(const Uniform &u, Value state) {
+  int64_t record = sig.resultSlot(sig.lse);
+  Value base = slot(u.args, record), lanes = e.load(e.i64, in(u, fLanes), 8);
+  e.ifThen(e.cmp(arith::CmpIPredicate::ne, base, e.c(0)), [&] {
+    e.loop(e.c(0), lanes, 1, [&](Value lane) {
+      auto lanesOwn = [&](int64_t table) { return e.load(e.i64, e.at(in(u, table), e.mul(lane, 8)), 8); };
+      Value maxima = e.at(state, e.mul(lane, 4));
+      Value m = e.load(e.f32, maxima, 4), l = e.load(e.f32, e.at(maxima, sumsAt(kLanes)), 4);
+      Value log = e.mul(e.add(m, math::Log2Op::create(builder, e.loc, l)), e.constant(e.f32, kLn2));
+      Value dead = e.cmp(arith::CmpFPredicate::OEQ, l, e.constant(e.f32, 0.0));
+      Value offset = e.add(e.mul(u.b, slot(u.args, record + 5)), e.mul(lanesOwn(fHeads), slot(u.args, record + 6)));
+      offset = e.add(offset, e.mul(e.sub(lanesOwn(fPositions), u.qOffset), slot(u.args, record + 7)));
+      e.ifThen(e.ge(lanesOwn(fState), e.c(0)), [&] {
+        e.store(e.select(dead, e.constant(e.f32, -INFINITY), log), e.at(e.toPtr(base), e.mul(offset, 4)), 4);
+      });
     });
   });
+}
+
+/// out = acc / l and lse of the lanes that hold a query, from m and l at `state`; their acc is in their own row of it,
+/// or in theirs of the super-tile's state.
+void AttendTiler::finishLanes(const Uniform &u, Value state, Value superState) {
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
+  finishSums(u, state);
+  if (sig.lse >= 0 && sig.attend.getNormalizer() != attn::Normalizer::None) {
+    finishLse(u, state);
+  }
+  int64_t out = sig.resultSlot(sig.out);
+  tableOfRows(u, out, fOutRows);
+  Value acc = superState ? e.at(superState, accAt(stateRows())) : e.at(state, accAt(kLanes));
+  e.loop(e.c(0), lanes, vl, [&](Value lane) {
+    Value own = e.load(e.vec(e.i64), e.at(in(u, fState), e.mul(lane, 8)), 8),
+          zero = e.constant(own.getType(), int64_t(0));
+    Value row = superState ? own : e.add(e.splat(lane), e.iota()), rows = e.at(in(u, fStateRows), e.mul(lane, 8));
+    e.store(e.add(e.splat(e.toInt(acc)), e.mul(row, e.splat(e.c(accRow())))), rows, 8);
+    Value to = e.at(in(u, fOutRows), e.mul(lane, 8));
+    e.store(e.select(e.ge(own, zero), e.load(e.vec(e.i64), to, 8), zero), to, 8);
+  });
+  e.call(declareTileKernel(module, TileKernel::Finish, sig.dv, sig.storage), {},
+         {lanes, in(u, fStateRows), in(u, fTops), in(u, fOutRows), elementStride(u, out)});
 }
 } // namespace heddle

@@ -176,6 +176,7 @@ private:
                 const Work &work);
   mlir::Value shiftLanes(const Uniform &u, mlir::Value empty, mlir::Value highest);
   mlir::Value shareLanes(const Uniform &u, const Work &work, mlir::Value highest);
+  void tableOfRows(const Uniform &u, int64_t record, int64_t table);
   int64_t packQueries(const Uniform &u, const Strata &group);
   void noteAhead(const Uniform &u, const Strata &group, int64_t packed, mlir::Value toNext, mlir::Value memory);
   /// The group writes results.
@@ -194,7 +195,8 @@ private:
   void emitFold();
   void mergeState(const Uniform &u, mlir::Value state, bool fresh);
   mlir::Value notFinite(const Uniform &u);
-  void finishRow(const Uniform &u, mlir::Value lane, mlir::Value maxima, mlir::Value sums, mlir::Value acc);
+  void finishSums(const Uniform &u, mlir::Value state);
+  void finishLse(const Uniform &u, mlir::Value state);
   void finishLanes(const Uniform &u, mlir::Value state, mlir::Value superState);
 
   //===--- AttendKeys.cpp ----------------------------------------------------===//
@@ -246,6 +248,8 @@ private:
   void emitRanges(const Uniform &u, int64_t n, const Chunk &c);
   void findRows(const Uniform &u, int64_t segment, Chunk &c);
   mlir::Value newKeys(const Uniform &u, const Stratum &s);
+  static constexpr int64_t kFetchKeys = 96;
+  int64_t fetchTurns(int64_t segment);
   void setFetch(const Uniform &u, int64_t n, const Chunk &c);
   void emitDots(const Uniform &u, int64_t n, size_t dot, const Chunk &c, mlir::Value tops);
   mlir::Value emitScores(const Uniform &u, int64_t n, const Chunk &c);

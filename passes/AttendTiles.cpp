@@ -189,6 +189,18 @@ Value AttendTiler::shareLanes(const Uniform &u, const Work &work, Value highest)
       [&] { return Values{highest}; })[0];
 }
 
+/// Writes the addresses of the lanes' rows of a [b, h, n, d] tensor with the queries' heads to a table.
+void AttendTiler::tableOfRows(const Uniform &u, int64_t record, int64_t table) {
+  Value stride = rowStride(u, record), headStride = e.mul(slot(u.args, record + 6), bytes());
+  Value batch = e.mul(e.mul(u.b, slot(u.args, record + 5)), bytes());
+  Value origin = e.sub(e.add(slot(u.args, record), batch), e.mul(u.qOffset, stride));
+  e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
+    auto lanes = [&](int64_t of) { return e.load(e.vec(e.i64), e.at(in(u, of), e.mul(lane, 8)), 8); };
+    Value inHead = e.mul(lanes(fPositions), e.splat(stride)), head = e.mul(lanes(fHeads), e.splat(headStride));
+    e.store(e.add(e.splat(origin), e.add(inHead, head)), e.at(in(u, table), e.mul(lane, 8)), 8);
+  });
+}
+
 /// Returns the record of the last rows that were packed, -1 where there are none.
 int64_t AttendTiler::packQueries(const Uniform &u, const Strata &group) {
   int64_t last = -1;
@@ -204,15 +216,7 @@ int64_t AttendTiler::packQueries(const Uniform &u, const Strata &group) {
         continue;
       }
       int64_t record = sig.argSlot(pack.q);
-      Value stride = rowStride(u, record), headStride = e.mul(slot(u.args, record + 6), bytes());
-      Value batch = e.mul(e.mul(u.b, slot(u.args, record + 5)), bytes());
-      Value origin = e.sub(e.add(slot(u.args, record), batch), e.mul(u.qOffset, stride));
-      e.loop(e.c(0), e.c(kLanes), 1, [&](Value lane) {
-        Value position = e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8);
-        Value head = e.load(e.i64, e.at(in(u, fHeads), e.mul(lane, 8)), 8);
-        Value row = e.add(origin, e.add(e.mul(position, stride), e.mul(head, headStride)));
-        e.store(row, e.at(in(u, fRows), e.mul(lane, 8)), 8);
-      });
+      tableOfRows(u, record, fRows);
       last = record;
       e.call(declareTileKernel(module, pairs ? TileKernel::PackPairs : TileKernel::Pack, pack.d, sig.storage), {},
              {in(u, fRows), elementStride(u, record), scaleOf(u, pack), in(u, pack.at)});

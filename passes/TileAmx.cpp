@@ -155,7 +155,7 @@ void TileBody::dotsTiles(int64_t fetch) {
         });
       }
       if (part.fresh && fetch > 0) {
-        ifThen(lt(c(0), load(i64, args[7], 8)), [&] {
+        ifThen(asks(args[7]), [&] {
           for (int64_t rows = 0; rows < parts(); ++rows) {
             loop(c(0), c(turns()), 1,
                  [&](Value turn) { askBeside(turn, mul(group, kKeyGroup), c(rows * partWords()), fetch); });

@@ -1,7 +1,8 @@
 //===- TileBody.h - The bodies of micro-kernels --------------------------===//
 //
 // One class whose methods are spread over files by subject: rows in and out
-// (TileRows.cpp), S (TileDots.cpp, TileAmx.cpp), P (TileSoftmax.cpp), acc (TileValues.cpp).
+// (TileRows.cpp), S (TileDots.cpp, TileAmx.cpp), P (TileSoftmax.cpp), acc (TileValues.cpp), and what is asked for in
+// passing (TileFetch.cpp).
 //
 //===----------------------------------------------------------------------===//
 #ifndef HEDDLE_PASSES_TILEBODY_H
@@ -29,9 +30,9 @@ public:
   void softmax();
   void weights();
   mlir::Value finite();
-  void accumulate();
+  void accumulate(int64_t fetch);
   void narrow();
-  void softmaxAccumulate();
+  void softmaxAccumulate(int64_t fetch);
   void dotsFew();
   void accumulateFew(int64_t fetch);
   void accumulateExact();
@@ -77,6 +78,9 @@ private:
   /// Requests of a part.
   int64_t turns() const { return (partWords() + kTurn - 1) / kTurn; }
   void askBeside(mlir::Value turn, mlir::Value key, mlir::Value from, int64_t fetch);
+  mlir::Value asks(mlir::Value record);
+  mlir::Value asksMore(mlir::Value record);
+  void askAhead(mlir::Value record, int64_t fetch);
   void dotsPass(mlir::Value from, mlir::Value until, bool fresh, bool last, int64_t fetch);
   void dotsBlock(llvm::ArrayRef<mlir::Value> rows, mlir::Value qt, mlir::Value s, mlir::Value tops, int64_t columns,
                  mlir::Value from, mlir::Value until, bool fresh, bool last, const Ask &ask);
@@ -114,7 +118,8 @@ private:
 
   /// What accumulateBlock reads; `weighs`: S is not yet P.
   struct Sources {
-    mlir::Value scores, columns, lanes, pitch, table, blockPitch, acc;
+    mlir::Value scores, columns, lanes, pitch, table, blockPitch, acc, record;
+    int64_t fetch;
     bool weighs;
   };
   struct Rows;
@@ -122,6 +127,8 @@ private:
   Values loadSums(const Rows &r);
   void storeSums(const Rows &r, mlir::ValueRange sums);
   void weighAndAdd(const Rows &r, mlir::Value lane);
+  Values addRows(const Rows &r, mlir::Value first, mlir::Value last);
+  void addRowsAsking(const Rows &r, mlir::Value first, mlir::Value last, const Sources &of);
   void accumulateColumns(Sources of);
   void accumulateBlock(const Sources &of, mlir::Value column, int64_t vectors, int64_t lastValid);
   /// Keys [first, last), and what they ask for: rows of two distances, into the first-level cache and into the second.

@@ -43,7 +43,7 @@ void TileBody::dotsPass(Value from, Value until, bool fresh, bool last, int64_t 
       }
       // Requests go beside the multiplications of one pass where there are many, else before them.
       bool spread = fetch > 0 && this->target.registers >= 32;
-      Value many = spread ? lt(c(0), load(i64, args[7], 8)) : constant(i1, int64_t(0));
+      Value many = spread ? asks(args[7]) : constant(i1, int64_t(0));
       if (fresh) {
         ifElse(
             many, [] {},
@@ -79,34 +79,6 @@ void TileBody::dotsPass(Value from, Value until, bool fresh, bool last, int64_t 
         }
       };
       choose(64 / kColumn);
-    });
-  });
-}
-
-/// One turn's share of the requests: for this part of the next group's keys, and for what the record names, whose lines
-/// are shared out to all parts.
-void TileBody::askBeside(Value turn, Value key, Value from, int64_t fetch) {
-  Value table = args[0], record = args[7];
-  auto lines = [&](Value rows, Value away, int64_t count, Value turn, int64_t turns, int level) {
-    int64_t wanted = kKeyGroup * count, perTurn = (wanted + turns - 1) / turns;
-    Value line = mul(turn, perTurn);
-    for (int64_t n = 0; n < perTurn; ++n) {
-      Value number = add(line, n);
-      if (perTurn * turns > wanted) {
-        number = min(number, c(wanted - 1));
-      }
-      Value offset = add(mul(floorMod(number, count), 64), away);
-      prefetch(at(rowAddress(rows, floorDiv(number, count)), offset), 64, level);
-    }
-  };
-  int64_t partBytes = parts() == 1 ? d * bytes : partWords() * 4;
-  lines(at(table, mul(add(key, kKeyGroup), 8)), mul(from, 4), (partBytes + 63) / 64, turn, turns(), 1);
-  Value ofAll = add(turn, mul(floorDiv(from, partWords()), turns()));
-  loop(c(0), load(i64, record, 8), 1, [&](Value kind) {
-    Value of = at(record, add(mul(kind, fetch::kKindBytes), 8));
-    ifThen(lt(key, load(i64, at(of, fetch::kRows), 8)), [&] {
-      Value rows = at(load(ptr, at(of, fetch::kTable), 8), mul(key, 8));
-      lines(rows, load(i64, at(of, fetch::kAway), 8), (fetch + 63) / 64, ofAll, parts() * turns(), 2);
     });
   });
 }

@@ -98,10 +98,10 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
     outs = {b.getI1Type()};
     break;
   case TileKernel::Accumulate:
-    ins = {p, p, i, i, p, i, p};
+    ins = {p, p, i, i, p, i, p, p};
     break;
   case TileKernel::SoftmaxAccumulate:
-    ins = {p, p, i, i, f, p, p, p, p, p, i};
+    ins = {p, p, i, i, f, p, p, p, p, p, i, p};
     break;
   case TileKernel::AccumulateFew:
     ins = {p, p, i, i, p, i, p, p, i, i};
@@ -110,7 +110,7 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
     ins = {p, p, i, i, p, i, i, p};
     break;
   case TileKernel::Finish:
-    ins = {p, f, p, i};
+    ins = {i, p, p, p, i};
     break;
   }
   auto fn = func::FuncOp::create(b, module.getLoc(), name, b.getFunctionType(ins, outs));
@@ -183,9 +183,9 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
   } else if (kind == "finite") {
     results.push_back(body.finite());
   } else if (kind == "accumulate") {
-    body.accumulate();
+    body.accumulate(fetch);
   } else if (kind == "accumulate_softmax") {
-    body.softmaxAccumulate();
+    body.softmaxAccumulate(fetch);
   } else if (kind == "accumulate_few") {
     body.accumulateFew(fetch);
   } else if (kind == "accumulate_exact") {

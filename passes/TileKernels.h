@@ -21,6 +21,8 @@
 
 #include "passes/Emitter.h"
 
+#include <algorithm>
+
 namespace heddle {
 
 /// Queries of a tile.
@@ -46,28 +48,34 @@ enum class TileKernel {
   StagePairs, ///< (table, count, stride of d, buffer, block pitch): V for the native Accumulate
   StageRows,  ///< (table, count, stride of d, buffer): 16-bit rows of even length; table then points there
   Dots,       ///< (table, count, groups, Qt, S, column pitch, tops, record): S, and tops = max(tops, S) of each lane;
-              ///< asks for `fetch` bytes (0: no record) of each of the rows that the record (see fetch) names
+              ///< asks for rows of `fetch` bytes (0: no record) that the record (see fetch) names
   Narrow,     ///< (Qt, lanes, N): N[d][lane] = Qt[d][lane] of the first kNarrow lanes, if there are no more
   DotsFew,    ///< (table, count, N, Qt, S, lanes, tops, table of V): the dots of one column and all keys, with the same
               ///< bits; asks for the next keys and the first of V
   Softmax,    ///< (S, columns, lanes, column pitch, scale, tops, m, l, acc): S becomes P; m, l, acc rescaled
   Weights,    ///< (S, columns, lanes, column pitch, l): l += sum of S (normaliser `sum`)
   Finite,     ///< (table, count, block pitch) -> i1: every element is finite; native: (buffer, pairs, block pitch)
-  Accumulate, ///< (S, columns, lanes, column pitch, table, block pitch, acc): acc[lane] += sum_key P * row[key]
-  SoftmaxAccumulate, ///< Softmax (…, acc), then Accumulate with (table, block pitch); 32 registers
+  Accumulate, ///< (S, columns, lanes, column pitch, table, block pitch, acc, record): acc[lane] += sum_key P *
+              ///< row[key]; asks as Dots does
+  SoftmaxAccumulate, ///< Softmax (…, acc), then Accumulate with (table, block pitch, record); 32 registers
   AccumulateFew,   ///< (…, table, distance, count): the same for rows that are read once, native: in place (block pitch
                    ///< unused); asks for the next rows, then for `fetch` bytes at table[0], ... + distance
   AccumulateExact, ///< (…, stride of d, acc): leaves out pairs with P = 0, so that 0 * NaN cannot reach acc
-  Finish,          ///< (acc row, factor, out, stride of d): out[d] = acc[d] * factor in the storage type
+  Finish, ///< (lanes, table of acc, factors, table of out, stride of d): out[d] = acc[d] * factor in the storage
+          ///< type, where out is not 0
 };
 
-/// What Dots fetches beside the next keys: for each kind of rows, those with the numbers of a group's keys. A record is
-/// a count, then a table of addresses, the bytes from them to what is fetched, and the rows that there are, of each
-/// kind.
+/// What Dots and Accumulate fetch in passing, a piece of a row at a time. A record is a list of runs, each of entries
+/// of a table of addresses and the bytes from them to what is fetched, and where in it they are: the entries of this
+/// run that are left, and the runs behind it.
 namespace fetch {
-inline constexpr int64_t kKinds = 8; ///< at most
-inline constexpr int64_t kTable = 0, kAway = 8, kRows = 16, kKindBytes = 24;
-inline constexpr int64_t kBytes = 8 + kKinds * kKindBytes;
+inline constexpr int64_t kTurn = 0; ///< bytes of the entries of a turn; 0: nothing is fetched
+inline constexpr int64_t kEntry = 8, kEntryEnd = 16, kAway = 24, kRun = 32, kRunEnd = 40, kRuns = 48;
+inline constexpr int64_t kRunBytes = 24, kKinds = 8, kPieces = 8; ///< runs: kinds of rows by pieces of a row
+inline constexpr int64_t kBytes = kRuns + kKinds * kPieces * kRunBytes;
+/// Pieces of a row of `bytes` bytes, and the bytes of one.
+inline int64_t pieces(int64_t bytes) { return std::clamp<int64_t>((bytes + 255) / 256, 1, kPieces); }
+inline int64_t pieceBytes(int64_t bytes) { return ((bytes + 63) / 64 + pieces(bytes) - 1) / pieces(bytes) * 64; }
 } // namespace fetch
 
 /// Keys that the register tile of DotsFew takes at once: two groups; or, for up to kNarrow lanes, as many as a register

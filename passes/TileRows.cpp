@@ -182,32 +182,38 @@ void TileBody::stageRows() {
   });
 }
 
-/// out[d] = acc[d] * factor. A factor of 0 gives 0 whatever acc holds.
+/// out[d] = acc[d] * factor for each lane with a row of out. A factor of 0 gives 0 whatever acc holds.
 void TileBody::finish() {
-  Value row = args[0], factor = args[1], out = args[2], stride = args[3];
-  Value dead = cmp(arith::CmpFPredicate::OEQ, factor, constant(f32, 0.0));
-  auto scalars = [&](Value first) {
+  Value lanes = args[0], rows = args[1], factors = args[2], outs = args[3], stride = args[4];
+  Value zero = constant(f32, 0.0);
+  auto scalars = [&](Value row, Value factor, Value dead, Value out, Value first) {
     loop(first, c(d), 1, [&](Value dim) {
       Value x = mul(load(f32, at(row, mul(dim, 4)), 4), factor);
-      storeF32As(storage, select(dead, constant(f32, 0.0), x), at(out, mul(dim, stride)));
+      storeF32As(storage, select(dead, zero, x), at(out, mul(dim, stride)));
     });
   };
-  ifElse(
-      eq(stride, c(bytes)),
-      [&] {
-        int64_t whole = d / vl * vl;
-        if (whole) {
-          Value all = splat(factor), deads = splat(dead);
-          loop(c(0), c(whole), vl, [&](Value dim) {
-            Value x = mul(loadRow(at(row, mul(dim, 4))), all);
-            storeF32As(storage, select(deads, constant(vec(f32), 0.0), x), at(out, mul(dim, bytes)));
-          });
-        }
-        if (whole < d) {
-          scalars(c(whole));
-        }
-      },
-      [&] { scalars(c(0)); });
+  auto adjacent = [&](Value row, Value factor, Value dead, Value out) {
+    int64_t whole = d / vl * vl;
+    Value all = splat(factor), deads = splat(dead);
+    inPieces(0, whole, vl, [&](Value dim) {
+      Value x = mul(loadRow(at(row, mul(dim, 4))), all);
+      storeF32As(storage, select(deads, constant(vec(f32), 0.0), x), at(out, mul(dim, bytes)));
+    });
+    if (whole < d) {
+      scalars(row, factor, dead, out, c(whole));
+    }
+  };
+  auto eachRow = [&](llvm::function_ref<void(Value, Value, Value, Value)> body) {
+    loop(c(0), lanes, 1, [&](Value lane) {
+      Value out = load(i64, at(outs, mul(lane, 8)), 8);
+      ifThen(cmp(arith::CmpIPredicate::ne, out, c(0)), [&] {
+        Value factor = load(f32, at(factors, mul(lane, 4)), 4);
+        body(rowAddress(rows, lane), factor, cmp(arith::CmpFPredicate::OEQ, factor, zero), toPtr(out));
+      });
+    });
+  };
+  auto anyStride = [&](Value row, Value factor, Value dead, Value out) { scalars(row, factor, dead, out, c(0)); };
+  ifElse(eq(stride, c(bytes)), [&] { eachRow(adjacent); }, [&] { eachRow(anyStride); });
 }
 
 } // namespace heddle

@@ -93,6 +93,20 @@ void TileBody::storeSums(const Rows &r, ValueRange sums) {
   }
 }
 
+/// The sums with keys, or pairs of keys, [first, last).
+Emitter::Values TileBody::addRows(const Rows &r, Value first, Value last) {
+  return loop(first, last, 1, loadSums(r), [&](Value k, ValueRange sum) { return addRow(r, k, sum); });
+}
+
+/// The same, asking for what the record names.
+void TileBody::addRowsAsking(const Rows &r, Value first, Value last, const Sources &of) {
+  storeSums(r, loop(first, last, kTurn, loadSums(r), [&](Value turn, ValueRange sum) {
+              askAhead(of.record, of.fetch);
+              return loop(turn, min(add(turn, kTurn), last), 1, sum,
+                          [&](Value k, ValueRange sum) { return addRow(r, k, sum); });
+            }));
+}
+
 /// The first sums of a column, whose weights are computed on the way: those of the keys kAhead later, in the slots that
 /// the multiply-adds leave free.
 void TileBody::weighAndAdd(const Rows &r, Value lane) {
@@ -151,7 +165,12 @@ void TileBody::accumulateBlock(const Sources &of, Value column, int64_t vectors,
     auto blocks = [&](int64_t from, int64_t until, int64_t rows) {
       loop(add(lane0, from), min(add(lane0, until), of.lanes), rows, [&](Value lane) {
         Rows r = rowsAt(lane, rows);
-        storeSums(r, loop(first, last, 1, loadSums(r), [&](Value k, ValueRange sum) { return addRow(r, k, sum); }));
+        if (of.fetch == 0) {
+          return storeSums(r, addRows(r, first, last));
+        }
+        ifElse(
+            asksMore(of.record), [&] { addRowsAsking(r, first, last, of); },
+            [&] { storeSums(r, addRows(r, first, last)); });
       });
     };
     ifThen(lt(first, last), [&] {
@@ -187,12 +206,12 @@ void TileBody::accumulateColumns(Sources of) {
   }
 }
 
-void TileBody::accumulate() {
-  accumulateColumns({args[0], args[1], args[2], args[3], args[4], args[5], args[6], false});
+void TileBody::accumulate(int64_t fetch) {
+  accumulateColumns({args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7], fetch, false});
 }
 
-void TileBody::softmaxAccumulate() {
-  accumulateColumns({args[0], args[1], args[2], args[3], args[9], args[10], args[8], true});
+void TileBody::softmaxAccumulate(int64_t fetch) {
+  accumulateColumns({args[0], args[1], args[2], args[3], args[9], args[10], args[8], args[11], fetch, true});
 }
 
 /// For one column: the rows of a few keys stay in the first-level cache until all lanes have them; meanwhile those of

@@ -110,7 +110,7 @@ def test_samples_are_counted_by_function_group_and_block() -> None:
         cycles.Line(12, "jne 0x6", "f", 1),
         cycles.Line(14, "ret", "g", 2),
     ]
-    found = cycles.count(lines, 1000, [1006, 1006, 1007, 1012, 1014, 5])
+    found = cycles.count(lines, [(1000, 14), (2000, 1)], [1006, 1006, 1007, 1012, 2000, 5])
     assert found["functions"] == pytest.approx({"f": 4 / 6, "g": 1 / 6})
     assert found["groups"] == pytest.approx({"multiply-add": 3 / 6, "branch, call": 2 / 6})
     assert found["blocks"][0]["share"] == pytest.approx(4 / 6)

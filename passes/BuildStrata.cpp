@@ -797,28 +797,36 @@ std::vector<Stratum> buildStrata(const Pattern &p, int64_t segment, const Strata
   return strata;
 }
 
+/// Below the product of the largest radix of a leading digit (mergeFarDigits) and a tile's lanes.
+static constexpr int64_t kLongestAlike = int64_t(1) << 23;
+
 int64_t superTileFor(const std::vector<Stratum> &strata, const StrataLimits &limits) {
+  // Where all strata take the queries alike, a tile has a state of its own, and a super-tile needs no memory.
+  const bool alike = std::all_of(strata.begin(), strata.end(), [&](const Stratum &s) {
+    return s.query == strata[0].query && !s.byRow && s.ids.isNull();
+  });
+  const int64_t most = alike ? kLongestAlike : limits.maxSuperTile;
   // Whole tiles of every stratum where they fit, else whole values of the
   // leading digit where those fit.
   int64_t tile = 1, longest = limits.lanes;
   for (const Stratum &s : strata) {
     const QueryDigit d = s.byRow ? QueryDigit() : s.query[0]; // one at a time, they are taken in their own order
-    if (d.radix > limits.maxSuperTile) { // no whole values fit (and its multiples may pass 64 bits)
-      longest = limits.maxSuperTile;
+    if (d.radix > most) { // no whole values fit (and its multiples may pass 64 bits)
+      longest = most;
       continue;
     }
     // Sorted by id within the super tile: the more, the more queries of one id are side by side.
-    longest = std::max(longest, s.ids.isNull() ? d.radix * d.tile : limits.maxSuperTile);
+    longest = std::max(longest, s.ids.isNull() ? d.radix * d.tile : most);
     for (int64_t need : {d.radix * d.tile, d.radix}) {
       const int64_t common = std::lcm(tile, need);
-      if (common <= limits.maxSuperTile) {
+      if (common <= most) {
         tile = common;
         break;
       }
     }
   }
   // Grow to the longest tile as far as whole multiples allow.
-  const int64_t target = std::min(longest, limits.maxSuperTile);
+  const int64_t target = std::min(longest, most);
   return std::max(tile, target / tile * tile);
 }
 

@@ -30,7 +30,7 @@ double codeOf(const std::vector<Stratum> &strata);
 std::vector<Stratum> buildStrata(const Pattern &p, int64_t segment, const StrataLimits &limits = {});
 
 /// Positions that must share one online-softmax state so that every stratum's
-/// query tiles are well filled: 64 for bands, 64 * n for stride(n) (capped).
+/// query tiles are well filled: 64 for bands, 64 * n for stride(n); capped where strata take the queries differently.
 int64_t superTileFor(const std::vector<Stratum> &strata, const StrataLimits &limits = {});
 
 } // namespace heddle

@@ -64,24 +64,29 @@ struct SegmentSeconds {
 } // namespace
 
 void chooseRows(std::vector<Stratum> &strata, const std::vector<StratumShape> &shapes, const std::string &type) {
-  constexpr int64_t kRows = 8192, kMostKeys = int64_t(1) << 26, kChunk = 192, kSamples = 6;
+  constexpr int64_t kMostKeys = int64_t(1) << 26, kChunk = 192, kSamples = 6;
+  // Rows that fill tiles, however far apart the queries of one are: what is wrong for long rows costs the most.
+  int64_t rowCount = 8192;
+  for (const Stratum &s : strata) {
+    rowCount = std::max(rowCount, s.query[0].tile * std::min(s.query[0].radix, kMostKeys / s.query[0].tile));
+  }
   // What is counted and measured is not exact: tiles stay where rows are not clearly better.
   constexpr double kClearly = 0.8;
   const std::array<double, kWorkKinds> seconds = usualSeconds(type);
   auto costAt = [&](const Stratum &s, int64_t keys) {
     ExprEnv env;
-    env.nq = kRows;
+    env.nq = rowCount;
     env.nk = keys;
-    return costOf(s, env, kRows, keys, kChunk, kSamples);
+    return costOf(s, env, rowCount, keys, kChunk, kSamples);
   };
   // Queries may have keys only far behind their own position: query i of `parent(64)`, those from 64 i on.
   auto keysOf = [&](const Stratum &s) {
-    for (int64_t keys = kRows; keys <= kMostKeys && s.key.size() == 1; keys *= 8) {
-      if (costAt(s, keys).rows >= kRows / 2) {
+    for (int64_t keys = rowCount; keys <= kMostKeys && s.key.size() == 1; keys *= 8) {
+      if (costAt(s, keys).rows >= rowCount / 2) {
         return keys;
       }
     }
-    return kRows;
+    return rowCount;
   };
   auto secondsOf = [&](const Stratum &s, const StratumCost &cost) {
     const WorkAmounts w = workOf(s, cost, shapes[static_cast<size_t>(s.segment)]);
@@ -92,7 +97,7 @@ void chooseRows(std::vector<Stratum> &strata, const std::vector<StratumShape> &s
   for (const StratumShape &shape : shapes) {
     rowWidth = std::max(rowWidth, shape.d + shape.dv);
   }
-  auto ofTilings = [&] { return static_cast<double>(tilingsOf(strata)) * kRows * second(Work::Rows) * rowWidth; };
+  auto ofTilings = [&] { return static_cast<double>(tilingsOf(strata)) * rowCount * second(Work::Rows) * rowWidth; };
   double tiles = ofTilings(), rows = 0;
   bool any = false;
   // A query's keys of one segment are one list.

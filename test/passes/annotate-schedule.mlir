@@ -17,12 +17,24 @@ func.func @sparse_transformer(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>
 
 // -----
 
-// A wide head keeps fewer rows of accumulators in the cache.
+// A wide head keeps fewer rows of accumulators in the cache, where strata merge theirs.
 // CHECK-LABEL: func.func @wide_head
 // CHECK: super_tile = 512
 func.func @wide_head(%q: tensor<?x8x?x512xf32>, %k: tensor<?x8x?x512xf32>, %v: tensor<?x8x?x512xf32>)
     -> tensor<?x8x?x512xf32> {
-  %o = attn.attend %q segment(%k, %v) where(stride(64))
+  %o = attn.attend %q segment(%k, %v) where(causal & (window(63, 0) | stride(64)))
+     : tensor<?x8x?x512xf32> segment(tensor<?x8x?x512xf32>, tensor<?x8x?x512xf32>) -> tensor<?x8x?x512xf32>
+  return %o : tensor<?x8x?x512xf32>
+}
+
+// -----
+
+// A lattice alone has a state a tile, and fills its tiles at any width and step.
+// CHECK-LABEL: func.func @alone
+// CHECK: super_tile = 64000
+func.func @alone(%q: tensor<?x8x?x512xf32>, %k: tensor<?x8x?x512xf32>, %v: tensor<?x8x?x512xf32>)
+    -> tensor<?x8x?x512xf32> {
+  %o = attn.attend %q segment(%k, %v) where(stride(1000))
      : tensor<?x8x?x512xf32> segment(tensor<?x8x?x512xf32>, tensor<?x8x?x512xf32>) -> tensor<?x8x?x512xf32>
   return %o : tensor<?x8x?x512xf32>
 }

@@ -278,6 +278,15 @@ TEST(Strata, SortedQueriesShareLargeSuperTiles) {
   EXPECT_EQ(superTileFor(buildStrata(parsed("window(32, 32)"), 0)), 64);
 }
 
+TEST(Strata, LatticesFillTilesHoweverFarApartTheirQueriesAre) {
+  for (int64_t step : {64, 100, 512, 4096, 100000}) {
+    std::string text = "stride(" + std::to_string(step) + ")";
+    EXPECT_EQ(superTileFor(buildStrata(parsed(text), 0)), 64 * step);
+    // Other strata of the kernel merge their states in memory, which ends the super-tile.
+    EXPECT_LE(superTileFor(buildStrata(parsed("causal & (window(63, 0) | " + text + ")"), 0)), 4096);
+  }
+}
+
 TEST(Strata, FixedSparseIsABlockBandAndColumns) {
   std::vector<Stratum> s = buildStrata(parsed("causal & (block(128) | key_mod(128, 120, 128))"), 0);
   ASSERT_EQ(s.size(), 2u) << textOf(s);

@@ -65,6 +65,7 @@ FLEX: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "band_256": lambda b, h, i, j: (i - j <= 256) & (j - i <= 256),
     "stride_16": lambda b, h, i, j: (i >= j) & ((i - j) % 16 == 0),
     "stride_64": lambda b, h, i, j: (i >= j) & ((i - j) % 64 == 0),
+    "stride_512": lambda b, h, i, j: (i >= j) & ((i - j) % 512 == 0),
     "dilated_256x2": lambda b, h, i, j: (i >= j) & (i - j < 512) & ((i - j) % 2 == 0),
     "dilated_256x4": lambda b, h, i, j: (i >= j) & (i - j < 1024) & ((i - j) % 4 == 0),
     "dilated_256x16": lambda b, h, i, j: (i >= j) & (i - j < 4096) & ((i - j) % 16 == 0),

@@ -606,6 +606,10 @@ def peak_rows() -> Iterator[Row]:
         for d, target in zip((64, 128), pair, strict=True):
             p = Problem(case, d=d, dtype="bf16", threads=1)
             yield Row(f"peak/{case}-bf16-d{d}-1thread", group, share_of_peak, p, target, unit="share")
+    for d in (64, 128, 256):  # keys and values of one head beyond the second-level cache, at times the third
+        for dtype, target in (("f32", 0.87), ("bf16", 0.78)):
+            p = Problem(n=16384, d=d, heads=1, dtype=dtype)
+            yield Row(f"peak/long-{dtype}-d{d}", group, share_of_peak, p, target, unit="share")
     for case in ("dense", "causal"):
         for d in (64, 128):
             p = Problem(case, d=d, dtype="f16")
@@ -671,6 +675,9 @@ def pair_rows() -> Iterator[Row]:
     for dtype in ("f32", "bf16"):
         for case, n, target in table:
             yield Row(f"pair/{case}-{dtype}", group, per_pair, Problem(case, n=n, dtype=dtype), target, most=True)
+        other = Problem(n=8192, heads=1, dtype=dtype)
+        p = replace(other, case="stride_512", n=65536)
+        yield Row(f"pair/stride_512-{dtype}", group, per_pair, p, 1.5, most=True, options={"other": other})
     group = "time per live pair over the undilated window"
     for dtype in ("f32", "bf16"):
         for dilation in (2, 4, 16):

@@ -114,6 +114,17 @@ json::Array kernelsOf(ModuleOp module) {
   return kernels;
 }
 
+/// The texts of remarks, without their places.
+json::Array linesOf(llvm::StringRef remarks) {
+  SmallVector<llvm::StringRef> lines;
+  remarks.split(lines, '\n', -1, /*KeepEmpty=*/false);
+  json::Array out;
+  for (llvm::StringRef line : lines) {
+    out.push_back(line.split(" remark: ").second.str());
+  }
+  return out;
+}
+
 std::string explainText(llvm::StringRef spec, llvm::StringRef sizesText, bool asJson) {
   Sizes sizes(sizesText);
   std::unique_ptr<MLIRContext> context = createContext();
@@ -145,7 +156,9 @@ std::string explainText(llvm::StringRef spec, llvm::StringRef sizesText, bool as
                            "expected a function that computes and returns a tensor, but got one that does not"};
     }
     all["ops"] = std::move(ops);
+    const size_t before = collector.remarks.size();
     all["kernels"] = kernelsOf(*module);
+    all["remarks"] = linesOf(StringRef(collector.remarks).drop_front(before));
     for (attn::AttendOp op : ArrayRef(attends).drop_back(attends.empty() ? 0 : 1)) {
       words += inWords(facts[op]) + "\n";
     }

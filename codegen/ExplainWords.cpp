@@ -99,7 +99,7 @@ std::string queryTile(const json::Array &digits) {
 }
 
 /// A program's ops in order.
-void writeOps(llvm::raw_ostream &os, const json::Array &ops, const json::Array &kernels) {
+void writeOps(llvm::raw_ostream &os, const json::Array &ops, const json::Array &kernels, const json::Array &remarks) {
   os << "a program of " << ops.size() << (ops.size() == 1 ? " op" : " ops");
   if (!kernels.empty()) {
     os << ", " << kernels.size() << (kernels.size() == 1 ? " kernel" : " kernels") << " on a CPU";
@@ -124,6 +124,9 @@ void writeOps(llvm::raw_ostream &os, const json::Array &ops, const json::Array &
     if (kernel.getAsArray()->size() > 1) {
       os << "  one kernel: " << joined(kernel.getAsArray(), ", ", "") << "\n";
     }
+  }
+  for (const json::Value &remark : remarks) {
+    os << "  " << remark.getAsString()->str() << "\n";
   }
   os << "\n";
 }
@@ -217,7 +220,7 @@ std::string inWords(const json::Object &facts) {
   std::string text;
   llvm::raw_string_ostream os(text);
   if (const json::Array *ops = facts.getArray("ops")) {
-    writeOps(os, *ops, *facts.getArray("kernels"));
+    writeOps(os, *ops, *facts.getArray("kernels"), *facts.getArray("remarks"));
   }
   if (!facts.getArray("segments")) {
     return text; // no attention over pairs

@@ -9,6 +9,7 @@
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 #include "passes/GlueReader.h"
 #include "passes/Passes.h"
+#include "llvm/Support/Format.h"
 
 using namespace mlir;
 
@@ -88,38 +89,89 @@ static std::optional<int64_t> readsOf(OpOperand &use) {
   return std::nullopt;
 }
 
-/// True for glue whose one result of floats a kernel can compute where it reads it.
-static bool isReadable(linalg::GenericOp op) {
-  auto type = op->getNumResults() == 1 ? dyn_cast<RankedTensorType>(op->getResult(0).getType()) : RankedTensorType();
-  return type && (type.getElementType().isF32() || type.getElementType().isF16() || type.getElementType().isBF16()) &&
-         GlueReader::whyNot(op).empty();
+/// Why no kernel can compute glue where it reads it; empty for glue with one result of floats.
+static std::string whyUnreadable(linalg::GenericOp op) {
+  if (op->getNumResults() != 1) {
+    return "it has several results";
+  }
+  auto type = dyn_cast<RankedTensorType>(op->getResult(0).getType());
+  if (!type || !(type.getElementType().isF32() || type.getElementType().isF16() || type.getElementType().isBF16())) {
+    return "its result is not of f32, f16 or bf16";
+  }
+  return GlueReader::whyNot(op);
 }
 
 /// Beyond this, glue is better spread over all threads: the kernels that would compute it have few tasks.
 static constexpr double kMostCycles = 32;
 
-static bool isWorthIt(linalg::GenericOp op, const llvm::DenseMap<Operation *, int64_t> &reads, int64_t &own) {
+/// The op that wrote what glue reads element by element, which might compute it instead; null where there is none.
+static Operation *writerOf(linalg::GenericOp op) {
+  for (OpOperand *in : op.getDpsInputOperands()) {
+    Operation *def = in->get().getDefiningOp();
+    if (def && isa<attn::AttnDialect>(def->getDialect()) && op.getMatchingIndexingMap(in).isIdentity()) {
+      return def;
+    }
+  }
+  return nullptr;
+}
+
+/// Why glue's readers do not compute it, empty where they do; `own`: how often they read an element.
+static std::string whyApart(linalg::GenericOp op, const llvm::DenseMap<Operation *, int64_t> &reads, int64_t &own) {
+  if (std::string why = whyUnreadable(op); !why.empty()) {
+    return why;
+  }
   own = 0;
   for (OpOperand &use : op->getUses()) {
-    if (auto reader = dyn_cast<linalg::GenericOp>(use.getOwner())) {
-      if (reader.isDpsInit(&use)) {
-        return false;
-      }
+    Operation *by = use.getOwner();
+    if (auto reader = dyn_cast<linalg::GenericOp>(by)) {
       // Each of the reader's elements reads one of its own.
-      if (!reader.getMatchingIndexingMap(&use).isIdentity() || !GlueReader::whyNot(reader).empty()) {
-        return false;
+      if (reader.isDpsInit(&use) || !reader.getMatchingIndexingMap(&use).isIdentity() ||
+          !GlueReader::whyNot(reader).empty()) {
+        return "other glue reads an element of it at several places";
       }
       auto found = reads.find(reader);
       own += found == reads.end() ? 1 : found->second;
     } else if (std::optional<int64_t> many = readsOf(use)) {
       own += *many;
+    } else if (by->hasTrait<OpTrait::IsTerminator>()) {
+      Operation *writer = writerOf(op);
+      return "the spec returns it" + (writer ? ", and " + writer->getName().getStringRef().str() +
+                                                   ", whose result it reads, computes no glue as it writes"
+                                             : std::string());
     } else {
-      return false;
+      return by->getName().getStringRef().str() + " reads it, whose kernel computes no glue of this operand";
     }
   }
   const double cycles = glueCycles(op), read = readCycles(op);
-  return own > 0 && cycles <= kMostCycles &&
-         double(own) * (cycles + read) <= cycles + read + kWrite + double(own) * kRead;
+  if (cycles > kMostCycles) {
+    return "it takes long, and is better spread over all threads";
+  }
+  if (own == 0) {
+    return "nothing reads it";
+  }
+  const bool worthIt = double(own) * (cycles + read) <= cycles + read + kWrite + double(own) * kRead;
+  return worthIt ? "" : "its readers would compute an element " + std::to_string(own) + " times";
+}
+
+std::string costOfGlue(linalg::GenericOp op) {
+  double bytes = 0;
+  auto add = [&](Value v, AffineMap map) {
+    auto type = dyn_cast<RankedTensorType>(v.getType());
+    // An operand that a loop repeats is read from a cache.
+    bytes += type && map.getNumResults() == map.getNumDims() && map.isPermutation()
+                 ? std::max(1.0, type.getElementTypeBitWidth() / 8.0)
+                 : 0;
+  };
+  for (OpOperand *in : op.getDpsInputOperands()) {
+    add(in->get(), op.getMatchingIndexingMap(in));
+  }
+  for (OpOperand &out : op.getDpsInitsMutable()) {
+    add(out.get(), op.getMatchingIndexingMap(&out));
+  }
+  const double cycles = (glueCycles(op) + readCycles(op) + kWrite) / 16;
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::format("%g bytes and about %.2g cycles an element", bytes, cycles);
+  return text;
 }
 
 /// The arguments and results of ops that an operand is computed from.
@@ -199,9 +251,15 @@ GluePlan planGlue(Block &body) {
   for (Operation &op : llvm::reverse(body)) {
     auto glue = dyn_cast<linalg::GenericOp>(op);
     int64_t own = 0;
-    if (glue && isReadable(glue) && isWorthIt(glue, reads, own)) {
+    if (!glue) {
+      continue;
+    }
+    std::string why = whyApart(glue, reads, own);
+    if (why.empty()) {
       plan.inlined.insert(&op);
       reads[&op] = own;
+    } else {
+      plan.apart[&op] = std::move(why);
     }
   }
   SmallVector<attn::ProjectOp> first;

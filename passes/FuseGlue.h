@@ -17,7 +17,8 @@
 namespace heddle {
 
 struct GluePlan {
-  llvm::DenseSet<mlir::Operation *> inlined; ///< computed by its readers
+  llvm::DenseSet<mlir::Operation *> inlined;            ///< computed by its readers
+  llvm::DenseMap<mlir::Operation *, std::string> apart; ///< other glue, and why it has a kernel of its own
   /// Projects by the same weights that read the same tensors: the first one's step does the others' work.
   llvm::DenseMap<mlir::Operation *, llvm::SmallVector<attn::ProjectOp>> together;
   llvm::DenseSet<mlir::Operation *> joined; ///< the others
@@ -28,6 +29,9 @@ GluePlan planGlue(mlir::Block &body);
 
 /// Cycles of a register of elements of glue, without its reads.
 double glueCycles(mlir::linalg::GenericOp op);
+
+/// What glue with a kernel of its own moves and takes, in words.
+std::string costOfGlue(mlir::linalg::GenericOp op);
 
 } // namespace heddle
 

@@ -164,7 +164,8 @@ def SplitProgramPass : Pass<"attn-split-program", "::mlir::ModuleOp"> {
 
     Glue goes into the steps of the ops that read it, where these can compute it as they
     read and that takes less time than writing and reading the result; projects
-    by the same weights that read a tensor in common become one step.
+    by the same weights that read a tensor in common become one step. For other glue a
+    remark says why it has a kernel of its own, and what that moves and takes.
 
     ```mlir
     // before

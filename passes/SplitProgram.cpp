@@ -171,6 +171,10 @@ private:
             "expected an op of the attn dialect or an elementwise op on tensors in a spec, but got this "
             "one");
       }
+      if (auto why = plan.apart.find(&op); why != plan.apart.end()) {
+        op.emitRemark() << "glue with a kernel of its own: " << why->second << "; "
+                        << costOfGlue(cast<linalg::GenericOp>(op));
+      }
       if (failed(outline(fn, op, steps++))) {
         return failure();
       }

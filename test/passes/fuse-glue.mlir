@@ -1,5 +1,5 @@
 // Elementwise glue goes into the steps of the ops that read it.
-// RUN: heddle-opt %s --attn-program --split-input-file | FileCheck %s
+// RUN: heddle-opt %s --attn-program --split-input-file --verify-diagnostics | FileCheck %s
 // RUN: heddle-opt %s --attn-fuse-glue --split-input-file | FileCheck %s --check-prefix=FUSE
 
 #id = affine_map<(b, h, n, d) -> (b, h, n, d)>
@@ -22,6 +22,7 @@ func.func @totals(%k: tensor<?x?x?x64xf32>, %v: tensor<?x?x?x64xf32>, %w: tensor
   %ev = arith.mulf %e, %v : tensor<?x?x?x64xf32>
   %a = attn.project %ev, %w : tensor<?x?x?x64xf32>, tensor<?x2xf32> -> tensor<?x?x2x64xf32>
   %b = attn.project %e, %w : tensor<?x?x?x64xf32>, tensor<?x2xf32> -> tensor<?x?x2x64xf32>
+  // expected-remark @below {{a kernel of its own: other glue reads an element of it at several places; 12 bytes and about 2.5 cycles an element}}
   %r = arith.divf %a, %b : tensor<?x?x2x64xf32>
   %c0 = arith.constant 0 : index
   %c1 = arith.constant 1 : index
@@ -30,6 +31,7 @@ func.func @totals(%k: tensor<?x?x?x64xf32>, %v: tensor<?x?x?x64xf32>, %w: tensor
   %H = tensor.dim %k, %c1 : tensor<?x?x?x64xf32>
   %N = tensor.dim %k, %c2 : tensor<?x?x?x64xf32>
   %init = tensor.empty(%B, %H, %N) : tensor<?x?x?x64xf32>
+  // expected-remark @below {{a kernel of its own: the spec returns it; 8 bytes and about 1.5 cycles an element}}
   %y = linalg.generic {indexing_maps = [#row, #id, #id], iterator_types = ["parallel", "parallel", "parallel", "parallel"]}
       ins(%r, %k : tensor<?x?x2x64xf32>, tensor<?x?x?x64xf32>) outs(%init : tensor<?x?x?x64xf32>) {
   ^bb0(%s: f32, %t: f32, %old: f32):
@@ -58,10 +60,13 @@ func.func @totals(%k: tensor<?x?x?x64xf32>, %v: tensor<?x?x?x64xf32>, %w: tensor
 // CHECK: module @step5
 // CHECK: attn.pool
 func.func @kept(%k: tensor<?x?x?x64xf32>, %v: tensor<?x?x?x64xf32>, %w: tensor<?x600xf32>) -> (tensor<?x?x600x64xf32>, tensor<?x?x?x64xf32>, tensor<?x?x?x64xf32>, tensor<?x?x?x64xf32>) {
+  // expected-remark @below {{a kernel of its own: its readers would compute an element 5 times; 8 bytes and about 3.2 cycles an element}}
   %e = math.tanh %k : tensor<?x?x?x64xf32>
   %p = attn.project %e, %w : tensor<?x?x?x64xf32>, tensor<?x600xf32> -> tensor<?x?x600x64xf32>
+  // expected-remark @below {{a kernel of its own: attn.attend reads it, whose kernel computes no glue of this operand; 12 bytes and about 1.9 cycles an element}}
   %s = arith.mulf %k, %v : tensor<?x?x?x64xf32>
   %o = attn.attend %s segment(%k, %v) : tensor<?x?x?x64xf32> segment(tensor<?x?x?x64xf32>, tensor<?x?x?x64xf32>) -> tensor<?x?x?x64xf32>
+  // expected-remark @below {{a kernel of its own: the spec returns it; 12 bytes and about 1.9 cycles an element}}
   %m = arith.addf %k, %v : tensor<?x?x?x64xf32>
   %q = attn.pool max %m size(4) partial : tensor<?x?x?x64xf32> -> tensor<?x?x?x64xf32>
   return %p, %o, %m, %q : tensor<?x?x600x64xf32>, tensor<?x?x?x64xf32>, tensor<?x?x?x64xf32>, tensor<?x?x?x64xf32>
@@ -84,6 +89,7 @@ func.func @kept(%k: tensor<?x?x?x64xf32>, %v: tensor<?x?x?x64xf32>, %w: tensor<?
 // FUSE-NOT: linalg.generic
 // FUSE: return
 func.func @into_glue(%x: tensor<?x64xf32>, %r: tensor<1x64xf32>) -> tensor<?x64xf32> {
+  // expected-remark @below {{a kernel of its own: other glue reads an element of it at several places; 8 bytes and about 2 cycles an element}}
   %p = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel", "parallel"]}
       ins(%r : tensor<1x64xf32>) outs(%r : tensor<1x64xf32>) {
   ^bb0(%a: f32, %old: f32):
@@ -96,6 +102,7 @@ func.func @into_glue(%x: tensor<?x64xf32>, %r: tensor<1x64xf32>) -> tensor<?x64x
     %t = arith.mulf %a, %a : f32
     linalg.yield %t : f32
   } -> tensor<?x64xf32>
+  // expected-remark @below {{a kernel of its own: the spec returns it; 8 bytes and about 1.6 cycles an element}}
   %y = linalg.generic {indexing_maps = [#id, #row, #id], iterator_types = ["parallel", "parallel"]}
       ins(%s, %p : tensor<?x64xf32>, tensor<1x64xf32>) outs(%x : tensor<?x64xf32>) {
   ^bb0(%a: f32, %b: f32, %old: f32):

@@ -66,6 +66,7 @@ func.func @glue(%x: tensor<?x?xf32>, %a: f32) -> tensor<?x?xf32> {
   %m = tensor.dim %x, %c0 : tensor<?x?xf32>
   %n = tensor.dim %x, %c1 : tensor<?x?xf32>
   %e = tensor.empty(%m, %n) : tensor<?x?xf32>
+  // expected-remark @below {{a kernel of its own: the spec returns it; 8 bytes and about 1.4 cycles an element}}
   %y = linalg.generic {indexing_maps = [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (i, j)>], iterator_types = ["parallel", "parallel"]}
       ins(%x : tensor<?x?xf32>) outs(%e : tensor<?x?xf32>) {
   ^bb0(%s: f32, %old: f32):

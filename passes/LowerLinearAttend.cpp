@@ -1,7 +1,7 @@
 //===- LowerLinearAttend.cpp - attn.linear_attend as a kernel -------------===//
 //
 // A task takes one key head and up to 64 columns of v; its state, S [D, 64] and
-// z [D], lies in scratch. Causal: a scan over chunks of 64 rows, in which
+// z [D], lies in scratch. Causal: a scan over chunks of 16 rows, in which
 //   A   = phi(Q) phi(K)^T exp(G_i - G_j), j <= i  inside of the chunk
 //   O   = exp(G_i) phi(Q) S + A V
 //   S   = exp(G_C) S + phi(K)^T exp(G_C - G_j) V
@@ -27,10 +27,16 @@ namespace heddle {
 namespace {
 class LinearAttend {
 public:
-  LinearAttend(attn::LinearAttendOp op, OpKernel &k) : op(op), k(k), kChunk(k.tile(64, 32)), kCols(k.tile(64, 32)) {}
+  LinearAttend(attn::LinearAttendOp op, OpKernel &k)
+      : op(op), k(k), kChunk(k.tile(isScan(op) ? 16 : 64, 32)), kCols(k.tile(64, 32)) {}
   void emit();
 
 private:
+  /// A scan multiplies pairs inside of its chunks as well, which is less work the shorter they are; the state has to be
+  /// read and written for each.
+  static bool isScan(attn::LinearAttendOp op) {
+    return op.getCausal() && !(op.getDecay() && cast<RankedTensorType>(op.getDecay().getType()).getRank() == 4);
+  }
   void describe();
   void loadState();
   void storeState();

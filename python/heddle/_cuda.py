@@ -132,7 +132,8 @@ def driver() -> Driver:
 
 def on_gpu(x: Any) -> bool:
     """Whether a tensor lies in CUDA memory."""
-    return bool(getattr(x, "is_cuda", False)) or hasattr(x, "__cuda_array_interface__")
+    cuda = getattr(x, "is_cuda", None)  # of torch's tensors, whose interface would raise an error first
+    return hasattr(x, "__cuda_array_interface__") if cuda is None else bool(cuda)
 
 
 def view(x: Any, name: str, device: int | None = None) -> View:

@@ -23,8 +23,8 @@ static bool droppedIndex(size_t count, int64_t rank, size_t k) {
 }
 
 /// Elements at a byte offset for each lane. Lanes are often neighbours, whose elements are too (a bias by i - j or
-/// j - i), or all of them are at the end of a clamped range: that is found at run time, and costs a fraction of a
-/// gather.
+/// j - i), in either half of a register where lanes are two rows of a grid, or all of them are at the end of a clamped
+/// range: that is found at run time, and costs a fraction of a gather.
 static Value loadLanes(Emitter &e, Type element, Value base, Value offset, int64_t bytes) {
   using Values = Emitter::Values;
   Type lanes = e.vec(element);
@@ -42,6 +42,17 @@ static Value loadLanes(Emitter &e, Type element, Value base, Value offset, int64
     return Values{LLVM::masked_gather::create(e.b, e.loc, lanes, at, all, ValueRange{},
                                               e.b.getI32IntegerAttr(static_cast<int32_t>(bytes)))};
   };
+  // Two runs of adjacent elements.
+  const int64_t half = e.target.width / 2;
+  auto halves = [&](Value second) {
+    VectorTarget narrow = e.target;
+    narrow.width = half;
+    Emitter part(e.b, e.loc, narrow);
+    Value low = part.load(part.vec(element), part.at(base, first), bytes);
+    Value high = part.load(part.vec(element), part.at(base, second), bytes);
+    llvm::SmallVector<int64_t> order(llvm::to_vector(llvm::seq<int64_t>(0, 2 * half)));
+    return Values{vector::ShuffleOp::create(e.b, e.loc, low, high, order)};
+  };
   auto ifAt = [&](Value expected, llvm::function_ref<Values()> then, llvm::function_ref<Values()> otherwise) {
     Value differs = e.any(e.cmp(arith::CmpIPredicate::ne, offset, expected));
     return Values(e.ifElse(differs, lanes, otherwise, then));
@@ -51,7 +62,17 @@ static Value loadLanes(Emitter &e, Type element, Value base, Value offset, int64
       [&] {
         return ifAt(
             e.splat(first), [&] { return Values{e.splat(e.load(element, e.at(base, first), bytes))}; },
-            [&] { return ifAt(e.sub(e.splat(first), steps), reversed, gathered); });
+            [&] {
+              return ifAt(e.sub(e.splat(first), steps), reversed, [&] {
+                if (half < 4) {
+                  return gathered();
+                }
+                Value second = vector::ExtractOp::create(e.b, e.loc, offset, half);
+                Value starts = e.select(e.lt(e.iota(), e.constant(e.iota().getType(), half)), e.splat(first),
+                                        e.splat(e.add(second, -half * bytes)));
+                return ifAt(e.add(starts, steps), [&] { return halves(second); }, gathered);
+              });
+            });
       })[0];
 }
 

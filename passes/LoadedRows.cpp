@@ -117,6 +117,9 @@ static Value asWord(Emitter &e, Value v) {
   return v.getType() == type ? v : LLVM::BitcastOp::create(e.b, e.loc, type, v).getResult();
 }
 
+/// Bytes of a row that are asked for before they are loaded.
+static constexpr int64_t kAhead = 128;
+
 void fillSquare(Emitter &e, const KernelSignature &sig, Value args, Operation *op, ArrayRef<Value> arguments,
                 Value keys, Value count, Value square, Value offsets) {
   auto load = cast<attn::LoadOp>(op);
@@ -157,6 +160,8 @@ void fillSquare(Emitter &e, const KernelSignature &sig, Value args, Operation *o
         Values rows;
         for (int64_t lane = 0; lane < vl; ++lane) {
           Value from = e.at(base, e.load(e.i64, e.at(offsets, lane * 8), 8));
+          // Rows lie far apart: no stream of the hardware's own asks for so many.
+          e.prefetch(e.at(from, kAhead), 1, 1);
           Value v = record.element.isInteger(32) ? e.load(e.vec(e.i32), from, 4)
                                                  : e.loadAsF32(record.element, from, /*vector=*/true);
           rows.push_back(asWord(e, v));

@@ -48,6 +48,25 @@ def cases() -> dict[str, tuple[str, list[torch.Tensor], Callable[..., Score]]]:
         "bf16": ("full", [table(N, M).bfloat16()], lambda ns, t: lambda s, b, h, i, j: s + t[i, j]),
         "f16": ("full", [table(N, M).half()], lambda ns, t: lambda s, b, h, i, j: s + t[i, j]),
         "square of the position": ("full", [table(3 * N, M)], lambda ns, t: lambda s, b, h, i, j: s + t[3 * i, j]),
+        "rows and columns": (
+            "grid(16, block(8), block(8))",
+            [table(3, 15, 15)],
+            lambda ns, t: lambda s, b, h, i, j: s + t[h, i // 16 - j // 16 + 7, i % 16 - j % 16 + 7],
+        ),
+        "rows and columns in f16": (
+            "grid(8, window(2, 2), window(3, 4))",
+            [table(24, 30).half(), ids(24, 15)],
+            lambda ns, t, u: lambda s, b, h, i, j: (
+                s + t[i // 8 - j // 8 + 4, 2 * (i % 8 - j % 8) + 8] + u[i // 8, i % 8 + h]
+            ),
+        ),
+        "rows and columns backwards": (
+            "grid(8, full, window(2, 2))",
+            [table(45, 15), table(3, 45, 30)],
+            lambda ns, t, u: lambda s, b, h, i, j: (
+                s + t[j // 8 - i // 8 + 20, j % 8 - i % 8 + 7] * u[h, i // 8 + 2, i % 8 + j % 8]
+            ),
+        ),
         "not along the keys": ("full", [table(N, 2 * M)], lambda ns, t: lambda s, b, h, i, j: s + t[i, 2 * j]),
     }
 

@@ -131,15 +131,20 @@ def texts_of(elf: bytes) -> list[bytes]:
 
 def place(text: bytes, mappings: dict[int, int]) -> int:
     """The address that a section was loaded at: where most of its bytes agree (relocations change a few)."""
+    def same(memory: bytes, offset: int, size: int) -> float:
+        pairs = zip(memory[offset : offset + size], text[:size], strict=False)
+        return sum(a == b for a, b in pairs) / size
+
     best, found = 0.0, 0
+    head = min(len(text), 64)
     for start, end in mappings.items():
         memory = ctypes.string_at(start, end - start)
         for offset in range(0, max(1, len(memory) - len(text) + 1), 16):
-            if memory[offset : offset + 16] == text[:16] or offset == 0:
-                same = sum(a == b for a, b in zip(memory[offset : offset + len(text)], text, strict=False)) / len(text)
-                if same > best:
-                    best, found = same, start + offset
-    if best < 0.8:
+            if same(memory, offset, head) > 0.4:
+                score = same(memory, offset, len(text))
+                if score > best:
+                    best, found = score, start + offset
+    if best < 0.6:
         raise ValueError("expected to find the kernel's code in this process, but did not")
     return found
 

@@ -130,8 +130,9 @@ int64_t AttendTiler::fetchTurns(int64_t segment) {
   return kFetchKeys * words / kTurn / kKeyGroup + kFetchKeys * sums / together / kTurn;
 }
 
-/// The record of what a chunk fetches in passing: its new values; the rows of noteAhead; where keys lie far apart, so
-/// that no stream of the hardware fetches them, the next tile's, which are these, moved as its queries are.
+/// The record of what a chunk fetches in passing: its new values; the rows of noteAhead; the next tile's new keys,
+/// which are these, moved as its queries are; where rows lie far apart, so that no stream of the hardware fetches them,
+/// all its keys and values.
 void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
   Value record = in(u, fFetch), rows = e.load(e.i64, in(u, fRowsAhead), 8), toNext = e.load(e.i64, in(u, fToNext), 8);
   e.store(e.c(0), in(u, fRowsAhead), 8); // once a tile
@@ -175,7 +176,9 @@ void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
     kind(fKeyTable[0], c.ahead, e.select(onlyTile(u), c.count, e.c(0)));
   }
   Value beyond = e.select(c.far, c.count, e.c(0));
-  kind(fKeyTable[0], away(fKeyStride[0]), beyond);
+  // Keys that lie close follow a stream of the hardware, but a new tile's are too few for one.
+  Value near = longStrata[n] ? beyond : e.select(c.far, c.count, e.min(c.count, fresh));
+  kind(fKeyTable[0], away(fKeyStride[0]), near);
   kind(fValueTable, away(fValueStride), beyond);
   // As many in a turn as the turns of this chunk's keys demand, in dots and products.
   Value most = e.mul(c.count, fetchTurns(schedule.strata[n].segment));

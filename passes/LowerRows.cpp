@@ -214,35 +214,16 @@ void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
   // For each owned row: how many sources it has; for overwrite, the number of the last one plus 1.
   Value counts = k.allocate(kOwned * 4);
   k.fillZero(counts, k.mul(owned, 4));
-  auto isMine = [&](Value r) {
-    return k.both(k.ge(r, k.isVector(r) ? k.splat(k.c(0)) : k.c(0)), k.lt(r, k.isVector(r) ? k.splat(owned) : owned));
-  };
   auto forMine = [&](llvm::function_ref<void(Value m, Value r)> body, bool byThread) {
-    auto one = [&](Value m) {
-      Value r = k.sub(loadRow(k, rows, k.at2(list, m, rows.stride.back())), first), mine = isMine(r);
+    k.loop(k.c(0), count, 1, [&](Value m) {
+      Value r = k.sub(loadRow(k, rows, k.at2(list, m, rows.stride.back())), first);
+      Value mine = k.both(k.ge(r, k.c(0)), k.lt(r, owned));
       if (byThread && k.gpu) {
         // A row's entries are one thread's, in the list's order.
         mine = k.both(mine, k.eq(k.floorMod(r, OpKernel::kThreads), k.thread));
       }
       k.ifThen(mine, [&] { body(m, r); });
-    };
-    if (k.gpu) {
-      return k.loop(k.c(0), count, 1, one);
-    }
-    // Most entries are other tasks': registers of them that have none of this one's are passed over.
-    constexpr int64_t kRegisters = 4;
-    const int64_t vl = k.target.width, step = kRegisters * vl;
-    Value whole = k.select(k.eq(rows.stride.back(), k.c(rows.bytes)), k.mul(k.floorDiv(count, step), step), k.c(0));
-    k.loop(k.c(0), whole, step, [&](Value m) {
-      Value some;
-      for (int64_t n = 0; n < kRegisters; ++n) {
-        Value numbers = k.load(k.vec(rows.type), k.at(list, k.mul(k.add(m, n * vl), rows.bytes)), rows.bytes);
-        Value mine = isMine(k.sub(k.toInt(numbers, k.i64), k.splat(first)));
-        some = some ? k.either(some, mine) : mine;
-      }
-      k.ifThen(k.any(some), [&] { k.loop(m, k.add(m, step), 1, one); });
     });
-    k.loop(whole, count, 1, one);
   };
   auto counter = [&](Value r) { return k.at(counts, k.mul(r, 4)); };
   auto countRow = [&](Value m, Value r) {

@@ -18,7 +18,7 @@ using Values = Emitter::Values;
 
 SmallVector<LaneInterval> AttendTiler::intervals(const Stratum &s) {
   SmallVector<LaneInterval> out;
-  bool varies = !s.lower.empty() || !s.upper.empty() || bool(s.guard) || bool(s.list) || bool(s.ids);
+  bool varies = !s.lower.empty() || !s.upper.empty() || bool(s.guard) || bool(s.list) || bool(s.ids) || decidesByRow(s);
   out.push_back({&s.lower, &s.upper, varies, fLower[0], fUpper[0]});
   for (auto [n, d] : llvm::enumerate(s.key)) {
     out.push_back({&d.lower, &d.upper, !d.lower.empty() || !d.upper.empty(), fLower[n + 1], fUpper[n + 1]});
@@ -33,7 +33,7 @@ bool AttendTiler::maskable(const Stratum &s) {
 
 SmallVector<AttendTiler::Range> AttendTiler::emitBounds(const Uniform &u, const Stratum &s,
                                                         ArrayRef<LaneInterval> intervals,
-                                                        llvm::function_ref<Value(Value)> alive) {
+                                                        llvm::function_ref<Value(Value, Value)> alive) {
   Type lanes = e.vec(e.i64);
   Value plus = e.constant(lanes, kFar), minus = e.constant(lanes, -kFar);
   Values init;
@@ -52,7 +52,7 @@ SmallVector<AttendTiler::Range> AttendTiler::emitBounds(const Uniform &u, const 
         dead = arith::XOrIOp::create(builder, e.loc, live, e.constant(live.getType(), int64_t(1)));
       }
       if (alive) {
-        Value other = e.flip(e.splat(alive(query)));
+        Value other = e.flip(e.splat(alive(lane, query)));
         dead = dead ? e.either(dead, other) : other;
       }
       SmallVector<std::pair<Value, Value>> ends;
@@ -150,7 +150,16 @@ void AttendTiler::emitStratum(const Uniform &u, int64_t n, Value split, Value mi
     return;
   }
   SmallVector<LaneInterval> list = intervals(s);
-  SmallVector<Range> ranges = emitBounds(u, s, list);
+  SmallVector<Range> ranges;
+  if (decidesByRow(s)) {
+    emitSparse(u, n, split);
+    ranges = emitBounds(u, s, list, [&](Value lane, Value) {
+      Value sparse = e.load(e.vec(e.i64), e.at(in(u, fSparse[n]), e.mul(lane, 8)), 8);
+      return e.eq(sparse, e.constant(sparse.getType(), int64_t(0)));
+    });
+  } else {
+    ranges = emitBounds(u, s, list);
+  }
   // j itself is also clipped to the rows that exist, for all lanes alike.
   Value koff = kOffset(u, s.segment);
   Value rowsEnd = e.add(koff, keyRows(u, s.segment));

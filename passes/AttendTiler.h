@@ -206,9 +206,9 @@ private:
   };
   llvm::SmallVector<LaneInterval> intervals(const Stratum &s);
   bool maskable(const Stratum &s);
-  /// `alive` (of the lanes' positions) leaves out further lanes; null: none.
+  /// `alive` (of the first lane and of the lanes' positions) leaves out further lanes; null: none.
   llvm::SmallVector<Range> emitBounds(const Uniform &u, const Stratum &s, llvm::ArrayRef<LaneInterval> intervals,
-                                      llvm::function_ref<mlir::Value(mlir::Value)> alive = {});
+                                      llvm::function_ref<mlir::Value(mlir::Value, mlir::Value)> alive = {});
   void beginSegment(const Uniform &u, int64_t segment);
   void emitChoices(const Uniform &u, int64_t n, mlir::Value split, mlir::Value minPosition);
   void emitStratum(const Uniform &u, int64_t n, mlir::Value split, mlir::Value minPosition);
@@ -395,6 +395,30 @@ private:
   mlir::Value rowScores(const Uniform &u, size_t dot, mlir::Value place) {
     return e.at(in(u, fScores[dot]), e.mul(place, slots * 4));
   }
+
+  //===--- ScannedKeys.cpp ---------------------------------------------------===//
+
+  /// One query's list of keys (i32), their number (i64), and what computes them when they are many.
+  struct RowList {
+    mlir::Value query, keys, countAt;
+    llvm::function_ref<void()> flush;
+  };
+  llvm::SmallVector<int64_t> fSparse; ///< of each stratum: i64 for each lane, not 0 where it is taken by itself; or -1
+
+  /// Whether queries share tiles or are taken one at a time is decided by each query, when the kernel runs.
+  static bool decidesByRow(const Stratum &s);
+  /// One query's row of a load.
+  struct LoadRow {
+    Expr load;
+    mlir::Type element;
+    mlir::Value base, size;
+  };
+  llvm::SmallVector<LoadRow> rowsOf(const Uniform &u, const Stratum &s, const Expr &condition, mlir::Value query);
+  mlir::Value tryKeys(const Uniform &u, const Stratum &s, const Expr &condition, llvm::ArrayRef<LoadRow> rows,
+                      mlir::Value query, mlir::Value first);
+  mlir::Value isSparse(const Uniform &u, const Stratum &s, mlir::Value query);
+  void emitSparse(const Uniform &u, int64_t n, mlir::Value split);
+  void scanRun(const Uniform &u, const Stratum &s, const RowList &list, mlir::Value first, mlir::Value total);
 };
 
 } // namespace heddle

@@ -132,7 +132,7 @@ void AttendTiler::emitShared(const Uniform &u, int64_t n) {
   Value koff = kOffset(u, s.segment), rowsEnd = e.add(koff, keyRows(u, s.segment));
   beginSegment(u, s.segment);
   hoist(u, n);
-  auto walk = [&](Value row, llvm::function_ref<Value(Value)> alive) {
+  auto walk = [&](Value row, llvm::function_ref<Value(Value, Value)> alive) {
     SmallVector<Range> ranges = emitBounds(u, s, list, alive);
     ranges[0].lo = e.max(ranges[0].lo, koff);
     ranges[0].hi = e.min(ranges[0].hi, rowsEnd);
@@ -168,7 +168,8 @@ void AttendTiler::emitShared(const Uniform &u, int64_t n) {
                         });
   Value first = vector::ReductionOp::create(builder, e.loc, Kind::MINSI, found[0]);
   Value last = vector::ReductionOp::create(builder, e.loc, Kind::MAXSI, found[1]);
-  e.loop(first, e.add(last, 1), 1, [&](Value r) { walk(r, [&](Value query) { return e.eq(rowOf(query), r); }); });
+  e.loop(first, e.add(last, 1), 1,
+         [&](Value r) { walk(r, [&](Value, Value query) { return e.eq(rowOf(query), r); }); });
 }
 
 //===--- One query's rows ------------------------------------------------------===//

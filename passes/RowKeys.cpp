@@ -69,11 +69,11 @@ void AttendTiler::planRows() {
     llvm::SmallDenseMap<int64_t, int64_t> leaders;
     for (int64_t n : group.members) {
       const Stratum &s = schedule.strata[n];
-      if (!byRow(s)) {
+      if (!byRow(s) && !decidesByRow(s)) {
         continue;
       }
       int64_t leader = n;
-      if (s.headPeriod <= 1 && s.choices == 0) {
+      if (byRow(s) && s.headPeriod <= 1 && s.choices == 0) {
         leader = leaders.try_emplace(s.segment, n).first->second;
       }
       rowSets[leader].members.push_back(n);
@@ -84,6 +84,9 @@ void AttendTiler::planRows() {
 void AttendTiler::layoutRows() {
   if (rowSets.empty()) {
     return;
+  }
+  for (const Stratum &s : schedule.strata) {
+    fSparse.push_back(decidesByRow(s) ? frame.allocate(kLanes * 8) : -1);
   }
   fRowKeys = frame.allocate(2 * kBlock * slots * 4);
   fRowCounts = frame.allocate(2 * kBlock * 8);
@@ -150,9 +153,12 @@ void AttendTiler::emitRows(int64_t n) {
     });
     if (each) {
       e.loop(first, end, 1, [&](Value lane) {
-        Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
-        e.ifThen(e.ge(row, e.c(0)),
-                 [&] { e.call(name("row_gather", n), {}, {a[0], a[1], a[2], a[3], lane, placeOf(lane)}); });
+        Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8), taken = e.ge(row, e.c(0));
+        if (fSparse[n] >= 0) {
+          Value sparse = e.load(e.i64, e.at(in(u, fSparse[n]), e.mul(lane, 8)), 8);
+          taken = e.both(taken, e.cmp(arith::CmpIPredicate::ne, sparse, e.c(0)));
+        }
+        e.ifThen(taken, [&] { e.call(name("row_gather", n), {}, {a[0], a[1], a[2], a[3], lane, placeOf(lane)}); });
       });
     }
     e.loop(first, end, 1, [&](Value lane) { fillGroup(u, placeOf(lane)); });
@@ -404,7 +410,15 @@ void AttendTiler::emitRowGather(int64_t n) {
     for (const KeyDigit &d : s.key) {
       phases.push_back(d.phase ? emitExpr(e, d.phase, scope(u, segment, query, {})) : e.c(0));
     }
-    e.ifThen(e.lt(ranges[0].first, ranges[0].second), [&] { emitRowWalk(u, s, 0, e.c(0), ranges, phases, pushRun); });
+    auto flush = [&] {
+      fillGroup(u, place);
+      e.call(name("row_block", n), {}, {a[0], a[1], a[2], a[3], lane, place, e.c(1), e.c(0)});
+    };
+    auto scan = [&](Value first, Value, Value total) { scanRun(u, s, {query, keys, countAt, flush}, first, total); };
+    e.ifThen(e.lt(ranges[0].first, ranges[0].second), [&] {
+      decidesByRow(s) ? emitRowWalk(u, s, 0, e.c(0), ranges, phases, scan)
+                      : emitRowWalk(u, s, 0, e.c(0), ranges, phases, pushRun);
+    });
   }
   func::ReturnOp::create(builder, e.loc);
 }

@@ -183,14 +183,14 @@ static bool mayBeLong(const Stratum &s, int64_t span) {
   return s.kind != StratumKind::Gathered && !s.byRow && span > kKeysPerSplit; // else short, and not split
 }
 
-static bool differsByHead(const Stratum &s) {
+static bool differsByHead(const Stratum &s, bool decides) {
   auto mentions = [](const Expr &x) { return bool(x) && x.mentions(Sym::Head); };
   auto digitMentions = [&](const KeyDigit &d) {
     return mentions(d.phase) || llvm::any_of(d.lower, mentions) || llvm::any_of(d.upper, mentions);
   };
-  return s.headPeriod > 1 || s.byRow || bool(s.list) || bool(s.ids) || mentions(s.guard) || mentions(s.keep) ||
-         mentions(s.residual) || llvm::any_of(s.lower, mentions) || llvm::any_of(s.upper, mentions) ||
-         llvm::any_of(s.key, digitMentions);
+  return s.headPeriod > 1 || s.byRow || decides || bool(s.list) || bool(s.ids) || mentions(s.guard) ||
+         mentions(s.keep) || mentions(s.residual) || llvm::any_of(s.lower, mentions) ||
+         llvm::any_of(s.upper, mentions) || llvm::any_of(s.key, digitMentions);
 }
 
 void AttendTiler::plan() {
@@ -221,7 +221,8 @@ void AttendTiler::plan() {
   splitKeys = direct && groups[0].query.size() == 1 && schedule.superTile == leading.radix * leading.tile &&
               llvm::is_contained(longStrata, true);
   planRows();
-  groupHeads = llvm::none_of(schedule.strata, differsByHead) && !hasRelative();
+  groupHeads = !hasRelative() &&
+               llvm::none_of(schedule.strata, [](const Stratum &s) { return differsByHead(s, decidesByRow(s)); });
   for (int64_t a : sig.patternOperands) {
     Type type = sig.func.getArgumentTypes()[a];
     OperandRecord record{sig.argSlot(a), Type(), 0};
@@ -357,10 +358,10 @@ LogicalResult AttendTiler::run() {
   layout();
   for (int64_t n = 0; n < int64_t(schedule.strata.size()); ++n) {
     const Stratum &s = schedule.strata[n];
+    if (rowSets.contains(n)) {
+      emitRows(n);
+    }
     if (byRow(s)) {
-      if (rowSets.contains(n)) {
-        emitRows(n);
-      }
       continue;
     }
     bool scored = isScored(s.segment);

@@ -75,3 +75,41 @@ def test_masks_on_other_targets(target: str) -> None:
     want = attention.attend(*(x.double().numpy() for x in (q, k, v)), where="mask(%m) & causal", operands={"m": m})
     verdict = tolerance.check(array(kernel(q, k, v, m)), want, "f32", None, target)
     assert verdict, verdict.message
+
+
+def test_queries_with_few_keys() -> None:
+    """Each query decides by its own row whether it is taken by itself; so its bits are those that it has alone."""
+    generator = torch.Generator().manual_seed(9)
+    n, m = 200, 500
+    q, k, v = (torch.randn(B, H, rows, 40, generator=generator) for rows in (n, m, m))
+    share = torch.linspace(0, 0.5, n)[torch.randperm(n, generator=generator)][:, None]
+    uniform = torch.rand(B, 1, n, m, generator=generator)
+    bits = uniform < share
+    k[:, :, 7] = float("nan")
+    v[:, :, 7] = float("inf")
+    bits[..., 7] = False
+    whole = hd.attend(q, k, v, where=hd.mask(bits), q_offset=0)
+    compare(q, k, v, "mask(%m)", operands={"m": bits}, q_offset=0)
+    compare(q, k, v, "mask(%m) | window(9, 9)", operands={"m": bits}, q_offset=0)
+    for lo, hi in ((0, 1), (100, 101), (37, 200), (64, 128)):
+        part = hd.attend(q[:, :, lo:hi], k, v, where=hd.mask(bits[:, :, lo:hi].contiguous()), q_offset=lo)
+        for row in range(hi - lo):
+            if share[lo + row] < 0.1:
+                assert torch.equal(part[:, :, row], whole[:, :, lo + row])
+
+
+def test_tables_of_numbers_by_pair() -> None:
+    """Comparisons of integers and floats that have a row for each query, read where they are adjacent and where not."""
+    generator = torch.Generator().manual_seed(10)
+    q, k, v = (torch.randn(1, H, 170, 24, generator=generator) for _ in range(3))
+    kinds = torch.randint(0, 30, (170, 170), generator=generator)
+    for t in (kinds, kinds.int(), kinds.to(torch.int8), kinds.float(), kinds.bfloat16(), kinds.T):
+        table = hd.tensor(t)
+        for fn in (
+            lambda b, h, i, j, t=table: t[i, j] == 3,
+            lambda b, h, i, j, t=table: (t[i, j] < 2) & (i >= j) | (t[i, j + 4] > 28),
+            lambda b, h, i, j, t=table: (t[i, j - 3] == t[j, i]) & ((i + j) % 3 != 0),
+            lambda b, h, i, j, t=table: (t[0, i + j - 60] < 3) & (t[i, 2 * j] < 9),
+        ):
+            got, want = (array(f(q, k, v, where=fn)) for f in (hd.attend, hd.reference))
+            assert abs(got - want).max() < 1e-5

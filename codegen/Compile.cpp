@@ -587,7 +587,7 @@ heddle_error *assembleText(const char *ptx, const char *target, std::string &cub
                 llvm::Twine("expected a GPU target (--target=sm_80) for a .cubin, but got '") + target + "'");
   }
   std::string message;
-  bool made = assemble(ptx, *gpu, cubin, nullptr, message);
+  bool made = assemble(ptx, *gpu, /*quick=*/false, cubin, nullptr, message);
   return made || message.empty() ? nullptr : fail(HEDDLE_SYSTEM, message);
 }
 

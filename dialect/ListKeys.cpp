@@ -82,6 +82,9 @@ std::optional<ListKeys> listKeys(const Expr &member) {
 
 Expr listRow(const Expr &member) {
   const std::vector<Expr> &args = member->args;
+  if (member->kind == ExprKind::Draw) {
+    return args[1];
+  }
   if (args.size() >= 7) { // {operand, b, h, row, lo, hi, x}
     return args[args.size() - 4];
   }
@@ -94,7 +97,8 @@ int64_t listSharing(const Expr &member) {
   if (row.isNull() || !onQuery(row)) {
     return 0;
   }
-  if (row->kind == ExprKind::FloorDiv && row->args[1]->kind == ExprKind::Int && isSymbol(row->args[0], Sym::QueryRow)) {
+  Sym rows = member->kind == ExprKind::Draw ? Sym::Query : Sym::QueryRow;
+  if (row->kind == ExprKind::FloorDiv && row->args[1]->kind == ExprKind::Int && isSymbol(row->args[0], rows)) {
     return row->args[1]->value;
   }
   return 1;

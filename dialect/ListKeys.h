@@ -24,7 +24,7 @@ struct ListKeys {
 std::optional<ListKeys> listKeys(const Expr &member);
 
 /// The expression that says which list a query has: its row, or the block of rows that shares one; null where there
-/// is one list for all.
+/// is one list for all. The blocks that a row of random_blocks draws are such a list too (ExprKind::Draw).
 Expr listRow(const Expr &member);
 
 /// The number of neighboring queries that share a list: n where the row is (row floordiv n), 1 for the row itself, 0

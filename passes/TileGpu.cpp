@@ -74,11 +74,15 @@ static SmallVector<GpuGroup> groupsOf(const KernelSignature &sig, const Schedule
   return groups;
 }
 
-/// Equal ids as a condition per pair, and each of a stratum's choices as a stratum.
+/// Equal ids as a condition per pair, and a stratum's choices as a list, or each as a stratum.
 static Schedule flattened(const Schedule &schedule) {
   Schedule out = schedule;
   out.strata.clear();
   for (const Stratum &s : schedule.strata) {
+    if (std::optional<Stratum> drawn = drawnList(s, kHopperRows)) {
+      out.strata.push_back(std::move(*drawn));
+      continue;
+    }
     for (int64_t choice = 0; choice < std::max<int64_t>(s.choices, 1); ++choice) {
       Stratum one = s;
       one.choices = 0;
@@ -201,9 +205,11 @@ ArrayAttr GpuTiler::describeMaps(ArrayRef<TensorMapRecipe> recipes) {
 SmallVector<std::unique_ptr<HopperKernel>> GpuTiler::hopperKernels(ArrayRef<GpuGroup> groups, GpuShape &shape,
                                                                    SmallVectorImpl<TensorMapRecipe> &recipes) {
   SmallVector<std::unique_ptr<HopperKernel>> kernels;
-  // Lists that fewer rows share than a tile has: a warp without a live pair leaves a tile out, a warpgroup cannot.
+  // Lists that fewer rows share than a tile has: a warp without a live pair leaves a tile out, a warpgroup cannot. Two
+  // lists a tile are twice the products, at about twice the rate, if their rows come in boxes.
   auto scattered = [](const Stratum &s) {
-    return bool(s.list) && (hasOwnLists(s) || (listSharing(s.list) > 0 && listSharing(s.list) < kHopperRows));
+    int64_t least = s.run >= HopperKernel::kLongRun ? kHopperRows / 2 : kHopperRows;
+    return bool(s.list) && (hasOwnLists(s) || (listSharing(s.list) > 0 && listSharing(s.list) < least));
   };
   auto declines = [&](const std::string &why) {
     module->setAttr("heddle.gpu.no_tensor_kernels", builder.getStringAttr(why));
@@ -239,6 +245,13 @@ SmallVector<std::unique_ptr<HopperKernel>> GpuTiler::hopperKernels(ArrayRef<GpuG
   std::string many = "more than " + std::to_string(kMaxMaps) + " tensor maps";
   declines(!fitting ? "tables that leave no room for two stages" : recipes.empty() ? "no stratum with keys" : many);
   return kernels;
+}
+
+/// Kernels that stand beside the ones on tensor copies: the assembler may take less time for them.
+static void markRare(LLVM::LLVMFuncOp fn, bool rare) {
+  if (rare) {
+    fn.setPassthroughAttr(ArrayAttr::get(fn.getContext(), StringAttr::get(fn.getContext(), "heddle-rare")));
+  }
 }
 
 LogicalResult GpuTiler::run() {
@@ -281,6 +294,7 @@ LogicalResult GpuTiler::run() {
   SmallVector<Attribute> kernels;
   for (auto [n, g] : llvm::enumerate(groups)) {
     LLVM::LLVMFuncOp fn = declareKernel(parent, "heddle_gpu_" + Twine(n), shape->threads(), 0);
+    markRare(fn, !bodies.empty());
     GpuKernel kernel(builder, sig, schedule, g, *shape, n > 0, n + 1 < groups.size(), packs);
     kernel.emit(fn, shared);
     kernels.push_back(describe(g, *shape, fn.getName(), shape->threads(), kernel.sharedBytes()));
@@ -298,6 +312,7 @@ LogicalResult GpuTiler::run() {
     mapped.push_back(describe(g, hopperShape, fn.getName(), HopperKernel::kThreads, bytes));
   }
   LLVM::LLVMFuncOp merge = declareKernel(parent, "heddle_gpu_" + Twine(groups.size()), GpuKernel::kMergeThreads, 0);
+  markRare(merge, !bodies.empty());
   GpuKernel(builder, sig, schedule, groups[0], *shape, false, false, false).emitMerge(merge);
   kernels.push_back(describeMerge(merge.getName()));
   moveHelpers(module);

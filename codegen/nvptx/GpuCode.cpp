@@ -21,6 +21,8 @@ static constexpr uint64_t kUsualParameterBytes = 4096, kMostParameterBytes = 327
 
 struct GpuAssembly::Part {
   StringSet<> kernels;
+  bool rare = false; ///< kernels that stand beside others of the module (attn-tile-gpu)
+  bool boundedRegisters = false;
   size_t instructions = 0;
   OwnModule own;
   std::string ptx, cubin, error;
@@ -54,14 +56,32 @@ struct GpuAssembly::Part {
       return;
     }
     own.module.reset();
-    assemble(ptx, target, cubin, &usage, error);
+    assemble(ptx, target, /*quick=*/rare, cubin, &usage, error);
+    // Where the registers are given (attn-tile-gpu's warpgroups), a schedule that needs none more is the better one.
+    if (int64_t spilled = spillBytes(usage); spilled > 0 && boundedRegisters) {
+      std::string other, why;
+      StringMap<KernelUsage> otherUsage;
+      if (assemble(ptx, target, /*quick=*/true, other, &otherUsage, why) && spillBytes(otherUsage) < spilled) {
+        cubin = std::move(other);
+        usage = std::move(otherUsage);
+      }
+    }
+  }
+
+  static int64_t spillBytes(const StringMap<KernelUsage> &usage) {
+    int64_t sum = 0;
+    for (const auto &each : usage) {
+      sum += each.second.spillBytes;
+    }
+    return sum;
   }
 };
 
 GpuAssembly::GpuAssembly() = default;
 GpuAssembly::~GpuAssembly() = default;
 
-/// Deals out the kernels, the largest first and each to the part that has least; the first part is the largest.
+/// Deals out the kernels, the largest first and each to the part of its kind that has least; rare ones come last, and
+/// one part at least is left for them.
 template <typename Part> static std::vector<std::unique_ptr<Part>> dealOut(Module &module) {
   SmallVector<Function *> kernels;
   for (Function &f : module) {
@@ -69,18 +89,27 @@ template <typename Part> static std::vector<std::unique_ptr<Part>> dealOut(Modul
       kernels.push_back(&f);
     }
   }
-  stable_sort(kernels, [](Function *x, Function *y) { return x->getInstructionCount() > y->getInstructionCount(); });
+  auto isRare = [](const Function *f) { return f->hasFnAttribute("heddle-rare"); };
+  llvm::stable_sort(kernels, [&](Function *x, Function *y) {
+    return isRare(x) != isRare(y) ? isRare(y) : x->getInstructionCount() > y->getInstructionCount();
+  });
   std::vector<std::unique_ptr<Part>> parts;
   for (Function *f : kernels) {
-    size_t count = f->getInstructionCount();
-    if (parts.empty() || (count >= kSmallKernel && parts.size() < kMostParts)) {
-      parts.push_back(std::make_unique<Part>());
+    size_t count = f->getInstructionCount(), kept = !isRare(f) && isRare(kernels.back()) ? 1 : 0;
+    Part *least = nullptr;
+    for (const std::unique_ptr<Part> &p : parts) {
+      if (p->rare == isRare(f) && (!least || p->instructions < least->instructions)) {
+        least = p.get();
+      }
     }
-    auto less = [](const auto &x, const auto &y) { return x->instructions < y->instructions; };
-    Part &least =
-        parts.back()->instructions == 0 ? *parts.back() : **std::min_element(parts.begin(), parts.end(), less);
-    least.kernels.insert(f->getName());
-    least.instructions += count;
+    if (!least || (count >= kSmallKernel && parts.size() + kept < kMostParts)) {
+      parts.push_back(std::make_unique<Part>());
+      least = parts.back().get();
+      least->rare = isRare(f);
+      least->boundedRegisters = f->hasFnAttribute("nvvm.minctasm");
+    }
+    least->kernels.insert(f->getName());
+    least->instructions += count;
   }
   return parts;
 }

@@ -158,8 +158,8 @@ static void readUsage(StringRef log, StringMap<KernelUsage> &usage) {
   }
 }
 
-bool assemble(const std::string &ptx, const NvptxTarget &target, std::string &cubin, StringMap<KernelUsage> *usage,
-              std::string &message) {
+bool assemble(const std::string &ptx, const NvptxTarget &target, bool quick, std::string &cubin,
+              StringMap<KernelUsage> *usage, std::string &message) {
   message.clear();
   std::string program = findAssembler();
   if (program.empty()) {
@@ -177,7 +177,7 @@ bool assemble(const std::string &ptx, const NvptxTarget &target, std::string &cu
     return false;
   }
   std::string chip = "-arch=" + target.chip;
-  StringRef arguments[] = {program, "-v", chip, "-o", output.path, input.path};
+  StringRef arguments[] = {program, "-v", quick ? "-O1" : "-O3", chip, "-o", output.path, input.path};
   std::optional<StringRef> redirects[] = {StringRef(), StringRef(log.path), StringRef(log.path)};
   std::string why;
   int status = sys::ExecuteAndWait(program, arguments, std::nullopt, redirects, 0, 0, &why);

@@ -38,8 +38,9 @@ struct KernelUsage {
 };
 
 /// Runs ptxas (HEDDLE_PTXAS, PATH, or the usual place of the CUDA toolkit). True with a cubin, and what each kernel
-/// takes in `usage` (may be null); false with `message` empty where there is no ptxas, else with what it said.
-bool assemble(const std::string &ptx, const NvptxTarget &target, std::string &cubin,
+/// takes in `usage` (may be null); false with `message` empty where there is no ptxas, else with what it said. `quick`:
+/// half the time, with loops that it does not unroll.
+bool assemble(const std::string &ptx, const NvptxTarget &target, bool quick, std::string &cubin,
               llvm::StringMap<KernelUsage> *usage, std::string &message);
 
 } // namespace heddle

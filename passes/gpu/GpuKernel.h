@@ -60,7 +60,15 @@ struct GpuLists {
   int64_t count = -1;  ///< keys of a leader's list, else 0
   int64_t leader = -1; ///< row that leads; -1: no list, -2: no query
   int64_t prefix = -1; ///< keys before the row's list
+  int64_t drawn = -1;  ///< blocks of random_blocks that the block's rows draw (GpuDraws.cpp)
 };
+
+/// A stratum with choices as one whose list are the blocks that it draws, for blocks of so many rows; nullopt where
+/// that is not one.
+std::optional<Stratum> drawnList(const Stratum &s, int64_t rows);
+bool isDrawn(const Stratum &s);
+/// Shared memory for the blocks that a block of so many rows draws; 0 for other strata.
+int64_t drawnBytes(const Stratum &s, int64_t rows);
 
 /// Whether a tile may hold the same queries of several heads: nothing in the schedule depends on the head.
 bool headsMayShare(const KernelSignature &sig, const Schedule &schedule);
@@ -115,6 +123,10 @@ protected:
   GpuShape shape;
   bool loadsState, storesState;
   bool packs; ///< a tile may hold the same queries of several heads
+  /// Every tile is masked and its keys are added one by one, and keys and values are known to be aligned: the smallest
+  /// program, for rows that another one cannot do.
+  bool careful = false;
+  int64_t tightColumns = 129; ///< from that many on registers are short
   WarpEmitter e;
   mlir::Type storage;
   int64_t bytes; ///< of an element
@@ -127,7 +139,7 @@ protected:
 
   // Shared-memory offsets.
   int64_t size = 0, sRow = 0, sPosition = 0, sPartial = 0, sDescriptor = 0, sTable = 0, sRing = 0, partials = 0,
-          sHead = -1, sBlock = -1, sOut = 0, sWeights = -1, sRelative = -1, sOwner = -1, sScan = -1, sSources = -1;
+          sHead = -1, sBlock = -1, sWeights = -1, sRelative = -1, sOwner = -1, sScan = -1, sSources = -1;
   llvm::SmallVector<int64_t> sQuery;
   int64_t stageBytes = 0, keyBytes = 0;
   int64_t blockThreads = 0; ///< that the block's barrier counts
@@ -178,6 +190,14 @@ protected:
   bool gathers(size_t member) const { return bool(schedule.strata[members[member].stratum].list); }
   llvm::SmallVector<size_t> gathered() const;
   void emitListOfRow(Member &m, mlir::Value position, mlir::Value valid, mlir::Value dead);
+  /// The list of a query: entries are numbered from 0.
+  struct Entries {
+    mlir::Value lo, hi; ///< i64; hi - lo of them
+    std::function<mlir::Value(mlir::Value number)> entry;
+  };
+  Entries entriesOf(const Member &m, const ExprScope &at);
+  mlir::Value firstDrawn(const Stratum &s);
+  void fillDrawn(const Member &m);
   /// Numbers the keys of a member's lists; returns how many there are, and whether all rows have the same list.
   std::pair<mlir::Value, mlir::Value> numberLists(const Member &m);
   /// Whether a member's keys are looked through before its tiles: flagged ones, or those with some ids.
@@ -281,7 +301,13 @@ protected:
   bool sparse() const;
   bool scored() const;
   void step(mlir::Value tile, Values &state);
-  Values initialState();
+  void loadAlone(mlir::Value tile);
+  void carefulStep(mlir::Value tile, Values &state);
+  mlir::Value readState(mlir::Value address, mlir::Type type, unsigned align);
+  Values loadAccumulators(int64_t half, mlir::Value number);
+  std::pair<mlir::Value, mlir::Value> stateRow(int64_t half);
+  Values initialState(bool withAccumulators = true);
+  void addAccumulators(Values &state);
   mlir::Value rowNumber(mlir::Value head, mlir::Value row, mlir::Value inSplit);
   mlir::Value allRows();
   mlir::Value stateAddress(mlir::Value number, mlir::Value column);

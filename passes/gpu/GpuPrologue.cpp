@@ -44,7 +44,7 @@ int64_t gpuTableBytes(const KernelSignature &sig, const Schedule &schedule, cons
     for (const GpuInterval &i : intervalsOf(s)) {
       out += i.varies ? 2 * align(shape.rows * 4) + 64 : 0;
     }
-    out += s.list ? 4 * align(shape.rows * 4) : 32;
+    out += s.list ? 4 * align(shape.rows * 4) + align(drawnBytes(s, shape.rows)) : 32;
     gathers |= bool(s.list);
   }
   out += 3 * kMostWarps * 4 + (gathers ? align((shape.stages + 1) * shape.keys * 4) : 0);
@@ -162,6 +162,7 @@ void GpuKernel::layoutTables() {
       for (int64_t *at : {&m.lists.list, &m.lists.count, &m.lists.leader, &m.lists.prefix}) {
         *at = allocate(shape.rows * 4);
       }
+      m.lists.drawn = allocate(drawnBytes(schedule.strata[m.stratum], shape.rows));
       sOwner = 0;
     }
   }
@@ -422,7 +423,7 @@ void GpuKernel::emitListOfRow(Member &m, Value position, Value valid, Value dead
   Values own = e.ifElse(
       alive, TypeRange{e.i32, e.i32},
       [&] {
-        EmittedList entries = emitList(e, s.list, at);
+        Entries entries = entriesOf(m, at);
         Value count = e.mul(e.max(e.sub(entries.hi, entries.lo), e.c(0)), s.run), number = position;
         if (!hasOwnLists(s)) {
           Expr which = listRow(s.list);
@@ -639,6 +640,9 @@ void GpuKernel::emitDescriptor(size_t n, Value anyPosition) {
   if (s.list) {
     // Positions here: a key of the list that lies between them is live for every row.
     auto [keys, alike] = numberLists(m);
+    if (isDrawn(s)) {
+      fillDrawn(m);
+    }
     Value full = s.residual ? e.no() : alike;
     box.count = e.wide(keys);
     box.fullFrom = e.select(full, all.fullLo, e.c(kFar));
@@ -699,7 +703,7 @@ void GpuKernel::nameThread(Value number) {
 }
 
 /// Whether the accumulators leave no registers for what the end alone needs.
-bool GpuKernel::tight() const { return shape.columns > 128; }
+bool GpuKernel::tight() const { return shape.columns >= tightColumns; }
 
 void GpuKernel::keepBlock() {
   if (!tight()) {
@@ -764,6 +768,10 @@ void GpuKernel::emitSources() {
       source.keys.push_back(rowsOf(sig.argSlot(dot.k), true, dot.d));
     }
     source.values = rowsOf(sig.argSlot(s.v), true, sig.dv);
+    if (careful) {
+      source.values.aligned = e.yes();
+      llvm::for_each(source.keys, [&](Rows &rows) { rows.aligned = e.yes(); });
+    }
     Value columns = e.mul(e.wide(chunk), shape.columns);
     source.values.base = e.add(source.values.base, e.mul(columns, source.values.element));
   }

@@ -1,6 +1,6 @@
 //===- GpuStream.cpp - Key tiles: their rows, loads and live bits ---------===//
 
-#include "dialect/ListKeys.h"
+#include "mlir/IR/Matchers.h"
 #include "passes/gpu/GpuKernel.h"
 
 using namespace mlir;
@@ -98,7 +98,8 @@ GpuKernel::Source GpuKernel::sourceAt(Value number, const Source &like) {
     rows.base = take();
     rows.stride = take();
     rows.element = take();
-    rows.aligned = e.cmp(arith::CmpIPredicate::ne, take(), e.c(0));
+    Value aligned = e.cmp(arith::CmpIPredicate::ne, take(), e.c(0));
+    rows.aligned = careful ? e.yes() : aligned;
     return rows;
   };
   Source out;
@@ -199,8 +200,7 @@ Values GpuKernel::placeInList(size_t member, Value n, Value x, Value valid) {
         Value t = e.sub(x, before), number = s.run > 1 ? e.divu(t, s.run) : t, at = e.shl(row, 2);
         Value query = e.wide(e.loadShared(e.i32, e.add(at, sPosition), 4));
         ExprScope from = scope(s.segment, query, {});
-        EmittedList entries = emitList(e, s.list, from);
-        from.entry = entries.entry(e, e.add(entries.lo, e.wide(number)));
+        from.entry = entriesOf(m, from).entry(number);
         Value j = emitExpr(e, s.first, from);
         if (s.run > 1) {
           j = e.add(j, e.wide(e.sub(t, e.mul(number, s.run))));
@@ -349,7 +349,7 @@ void GpuKernel::loadRows(const Rows &from, RowNumber numberOf, int64_t rows, int
       return Values{};
     });
   };
-  e.ifElse(from.aligned, fast, slow);
+  matchPattern(from.aligned, m_One()) ? fast() : e.ifElse(from.aligned, fast, slow);
 }
 
 /// Starts the loads of a tile (none past the last) and closes their group.

@@ -490,18 +490,38 @@ static Values branch(WarpEmitter &e, Value condition, llvm::function_ref<Values(
   return e.ifElse(condition, TypeRange{}, then, otherwise);
 }
 
+/// With one stage the tile comes when the one before is done with.
+void GpuKernel::loadAlone(Value tile) {
+  e.barrier();
+  issueLoads(tile);
+  writeTable(e.add(tile, 1), tid, shape.threads());
+  e.waitGroup(0);
+  e.barrier();
+}
+
+void GpuKernel::carefulStep(Value tile, Values &state) {
+  loadAlone(tile);
+  Value n = memberOf(tile), table = tableOf(tile);
+  Value stage = e.add(e.mul(e.remu(tile, shape.stages), stageBytes), sRing);
+  auto alike = [&](size_t x, size_t y) { return sameScores(x, y); };
+  Values s = perSegment(n, alike, [&](size_t source) { return scores(source, stage, table); });
+  s = masked(s, liveWords(table, n));
+  softmax(s, state);
+  e.barrier(); // the weights take the place of the keys
+  accumulateExact(s, state, stage);
+}
+
 void GpuKernel::step(Value tile, Values &state) {
+  if (careful) {
+    return carefulStep(tile, state);
+  }
   if (shape.stages > 1) {
     e.waitGroup(shape.stages - 2);
     e.barrier();
     issueLoads(e.add(tile, shape.stages - 1));
     writeTable(e.add(tile, shape.stages), tid, shape.threads());
   } else {
-    e.barrier();
-    issueLoads(tile);
-    writeTable(e.add(tile, 1), tid, shape.threads());
-    e.waitGroup(0);
-    e.barrier();
+    loadAlone(tile);
   }
   Value n = memberOf(tile), table = tableOf(tile);
   Value stage = e.add(e.mul(e.remu(tile, shape.stages), stageBytes), sRing);
@@ -615,7 +635,37 @@ Value GpuKernel::pairOf(Value x, Value y) {
   return LLVM::InsertElementOp::create(e.b, e.loc, v, y, e.k(1));
 }
 
-Values GpuKernel::initialState() {
+Value GpuKernel::readState(Value address, Type type, unsigned align) {
+  return LLVM::LoadOp::create(e.b, e.loc, type, e.toGlobal(address), align);
+}
+
+/// acc of one of this thread's rows from the workspace, in forEachPlace's order.
+Values GpuKernel::loadAccumulators(int64_t half, Value number) {
+  Values out;
+  int64_t width = stateWidth();
+  forEachPlace(half, [&](int64_t n, int64_t column) {
+    if (width == 2 && n % 2 == 1) {
+      return; // came with the one before
+    }
+    // A column that does not exist repeats the last one; it is never stored.
+    Value at = e.add(e.add(e.shl(quad, 1), column), e.mul(chunk, shape.columns));
+    at = shape.chunks * shape.columns > sig.dv ? e.min(at, e.k(sig.dv - width)) : at;
+    Type type = width == 2 ? Type(VectorType::get({2}, e.f32)) : Type(e.f32);
+    Value v = readState(stateAddress(number, at), type, unsigned(4 * width));
+    for (int64_t c = 0; c < width; ++c) {
+      out.push_back(width == 1 ? v : LLVM::ExtractElementOp::create(e.b, e.loc, v, e.k(c)).getResult());
+    }
+  });
+  return out;
+}
+
+/// Row of one of this thread's two, below zero for none, and its number in the workspace.
+std::pair<Value, Value> GpuKernel::stateRow(int64_t half) {
+  Value row = e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sRow), 4);
+  return {row, rowNumber(headOfRow(half), row, split)};
+}
+
+Values GpuKernel::initialState(bool withAccumulators) {
   if (fused) {
     scaleConstant = scaleOf(0, true);
   }
@@ -624,47 +674,64 @@ Values GpuKernel::initialState() {
   if (!loadsState) {
     return state;
   }
+  auto eachAcc = [&](int64_t half, llvm::function_ref<void(int64_t n)> body) {
+    if (withAccumulators) {
+      forEachPlace(half, [&](int64_t n, int64_t) { body(n); });
+    }
+  };
   for (int64_t half : {0, 1}) {
-    Value row = e.loadShared(e.i32, e.add(e.shl(threadRow(e, warp, group8, half), 2), sRow), 4);
-    Value number = rowNumber(headOfRow(half), row, split);
+    auto [row, at] = stateRow(half);
+    Value number = at;
     Values before;
-    forEachPlace(half, [&](int64_t n, int64_t) { before.push_back(state[n]); });
+    eachAcc(half, [&](int64_t n) { before.push_back(state[n]); });
     before.append({state[accCount() + half], state[accCount() + 2 + half]});
-    auto read = [&](Value address, Type type, unsigned align) {
-      return LLVM::LoadOp::create(e.b, e.loc, type, e.toGlobal(address), align).getResult();
-    };
     SmallVector<Type> types(before.size(), e.f32);
     Values loaded = e.ifElse(
         e.ge(row, e.k(0)), types,
         [&] {
-          Values out;
-          int64_t width = stateWidth();
-          forEachPlace(half, [&](int64_t n, int64_t column) {
-            if (width == 2 && n % 2 == 1) {
-              return; // came with the one before
-            }
-            // A column that does not exist repeats the last one; it is never stored.
-            Value at = e.add(e.add(e.shl(quad, 1), column), e.mul(chunk, shape.columns));
-            at = shape.chunks * shape.columns > sig.dv ? e.min(at, e.k(sig.dv - width)) : at;
-            Type type = width == 2 ? Type(VectorType::get({2}, e.f32)) : Type(e.f32);
-            Value v = read(stateAddress(number, at), type, unsigned(4 * width));
-            for (int64_t c = 0; c < width; ++c) {
-              out.push_back(width == 1 ? v : LLVM::ExtractElementOp::create(e.b, e.loc, v, e.k(c)).getResult());
-            }
-          });
-          out.push_back(read(momentAddress(number, chunk, 0), e.f32, 4));
+          Values out = withAccumulators ? loadAccumulators(half, number) : Values();
+          out.push_back(readState(momentAddress(number, chunk, 0), e.f32, 4));
           // l is a sum over the quad's threads: one of them takes it.
-          Value l = read(momentAddress(number, chunk, 1), e.f32, 4);
+          Value l = readState(momentAddress(number, chunk, 1), e.f32, 4);
           out.push_back(e.select(e.eq(quad, 0), l, e.f(0.0)));
           return out;
         },
         [&] { return before; });
     size_t next = 0;
-    forEachPlace(half, [&](int64_t n, int64_t) { state[n] = loaded[next++]; });
+    eachAcc(half, [&](int64_t n) { state[n] = loaded[next++]; });
     state[accCount() + half] = loaded[next];
     state[accCount() + 2 + half] = loaded[next + 1];
   }
   return state;
+}
+
+/// acc += acc of the workspace * 2^(m of the workspace - m), for a state that began without it.
+void GpuKernel::addAccumulators(Values &state) {
+  for (int64_t half : {0, 1}) {
+    auto [row, at] = stateRow(half);
+    Value number = at, m = state[accCount() + half];
+    Values before;
+    forEachPlace(half, [&](int64_t n, int64_t) { before.push_back(state[n]); });
+    SmallVector<Type> types(before.size(), e.f32);
+    Values sums = e.ifElse(
+        e.ge(row, e.k(0)), types,
+        [&] {
+          Value factor = e.f(1.0);
+          if (softmaxed()) {
+            Value old = readState(momentAddress(number, chunk, 0), e.f32, 4), shift = e.sub(old, m);
+            Value none = e.cmp(arith::CmpFPredicate::OEQ, old, e.f(-kInfinity));
+            factor = e.select(none, e.f(0.0), e.exp2Fast(fused ? e.mul(shift, scaleConstant) : shift));
+          }
+          Values out = loadAccumulators(half, number);
+          for (auto [v, own] : llvm::zip(out, before)) {
+            v = e.fma(v, factor, own);
+          }
+          return out;
+        },
+        [&] { return before; });
+    size_t next = 0;
+    forEachPlace(half, [&](int64_t n, int64_t) { state[n] = sums[next++]; });
+  }
 }
 
 /// l of a row from the partial sums of its four threads.
@@ -772,7 +839,7 @@ void GpuKernel::finish(Values state) {
 void GpuKernel::shareRows() { e.barrier(); }
 
 Value GpuKernel::sharedUnit(Value row, Value unit) {
-  return e.add(e.add(e.mul(row, sharedPitch(shape.columns, bytes)), e.shl(unit, 4)), sOut);
+  return e.add(e.add(e.mul(row, sharedPitch(shape.columns, bytes)), e.shl(unit, 4)), 0);
 }
 
 /// The warp's rows from shared memory: 16 bytes a thread where addresses allow it, else element by element.

@@ -170,6 +170,11 @@ Values multiplyRegisters(WarpEmitter &e, Type storage, const Values &acc, ValueR
 
 void commit(WarpEmitter &e) { ptx(e, "wgmma.commit_group.sync.aligned;"); }
 
+void keepBehind(WarpEmitter &e, Value x) {
+  // A nap that is never taken.
+  ptx(e, "@$0 nanosleep.u32 0;", {e.cmp(arith::CmpFPredicate::OLT, x, e.f(-1.0))});
+}
+
 void waitGroups(WarpEmitter &e, int64_t pending, ArrayRef<Values *> registers, ValueRange kept) {
   passThrough(e, "wgmma.wait_group.sync.aligned " + Twine(pending) + ";", registers, kept);
 }

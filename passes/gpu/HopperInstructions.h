@@ -62,6 +62,9 @@ Values multiply(WarpEmitter &e, mlir::Type storage, const Values &acc, mlir::Val
 /// acc += a b with a in four registers and b stored row by row of the summed dimension.
 Values multiplyRegisters(WarpEmitter &e, mlir::Type storage, const Values &acc, mlir::ValueRange a, mlir::Value b);
 void commit(WarpEmitter &e);
+/// What follows stays behind the computation of x >= 0: ptxas moves a wait, which depends on no register, up in its
+/// basic block, in front of all that could run beside what it waits for.
+void keepBehind(WarpEmitter &e, mlir::Value x);
 /// Waits until at most `pending` groups are in flight; `registers` are read after it, `kept` not overwritten before.
 void waitGroups(WarpEmitter &e, int64_t pending, llvm::ArrayRef<Values *> registers, mlir::ValueRange kept = {});
 

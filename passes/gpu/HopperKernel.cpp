@@ -3,6 +3,8 @@
 #include "passes/gpu/HopperKernel.h"
 #include "passes/gpu/HopperInstructions.h"
 
+#include <numeric>
+
 using namespace mlir;
 
 namespace heddle {
@@ -61,6 +63,13 @@ SmallVector<GpuShape> hopperShapes(const KernelSignature &sig) {
   return out;
 }
 
+/// Rows of a tile that follow one another in memory whatever the list's entries are. Boxes of less than an atom of the
+/// swizzle are no better than rows.
+static int64_t boxRows(const Stratum &s, int64_t keys) {
+  int64_t rows = s.list.isNull() ? 1 : std::gcd(s.run, keys);
+  return rows % (hopper::kAtom / kPanelRow) == 0 ? rows : 1;
+}
+
 HopperKernel::HopperKernel(OpBuilder &builder, const KernelSignature &sig, const Schedule &schedule,
                            const GpuGroup &group, const GpuShape &shape, bool loadsState, bool storesState,
                            SmallVectorImpl<TensorMapRecipe> &recipes)
@@ -68,7 +77,8 @@ HopperKernel::HopperKernel(OpBuilder &builder, const KernelSignature &sig, const
   for (const Member &m : members) {
     const Stratum &s = schedule.strata[m.stratum];
     size_t source = llvm::find(segmentsUsed, s.segment) - segmentsUsed.begin();
-    Load load{source, s.key.size() == 1 && s.list.isNull() ? s.key[0].step * s.key[0].radix : 0};
+    Load load{source, s.key.size() == 1 && s.list.isNull() ? s.key[0].step * s.key[0].radix : 0,
+              boxRows(s, shape.keys)};
     classes.push_back(llvm::find(loads, load) - loads.begin());
     if (classes.back() == int64_t(loads.size())) {
       loads.push_back(load);
@@ -79,10 +89,11 @@ HopperKernel::HopperKernel(OpBuilder &builder, const KernelSignature &sig, const
         mapNumber(arg, load.step, shape.keys);
       }
       if (load.step != 1) {
-        mapNumber(arg, 1, 1);
+        mapNumber(arg, 1, load.rows);
       }
     }
   }
+  tightColumns = 128;
   layoutFast();
 }
 
@@ -133,8 +144,6 @@ void HopperKernel::layoutSlow() {
   sRing = allocate(shape.stages * stageBytes);
   int64_t weights = shape.rows * shape.keys * 4;
   sWeights = keyBytes >= weights ? -1 : allocate(weights);
-  sOut = tileArea;
-  size = std::max(size, tileArea + shape.rows * sharedPitch(shape.columns, bytes));
 }
 
 Value HopperKernel::barrierOf(Signal which, Value stage) {
@@ -235,10 +244,34 @@ void HopperKernel::copyRows(int64_t arg, int64_t panels, Value table, Value to, 
   });
 }
 
+/// A run of the table whose entry is none (-1 throughout) becomes zeros: it lies outside.
+void HopperKernel::copyRuns(int64_t arg, int64_t panels, int64_t rows, Value table, Value to, Value barrier) {
+  int64_t record = sig.argSlot(arg);
+  Value head = along(e, slot(record + 6), headOf(record));
+  Value batch = along(e, slot(record + 5), e.narrow(b)), map = mapAddress(arg, 1, rows);
+  loop(e.k(0), e.k(shape.keys), rows, {}, [&](Value first, ValueRange) {
+    Value start = e.k(-rows);
+    for (int64_t n = 0; n < rows; n += 32) {
+      Value own = rows < 32 ? e.remu(lane, rows) : e.add(lane, n);
+      Value row = e.loadShared(e.i32, e.add(table, e.shl(e.add(first, own), 2)), 4);
+      start = e.max(start, e.select(e.ge(row, e.k(0)), e.sub(row, own), e.k(-rows)));
+    }
+    start = e.reduceMax(start);
+    e.ifThen(e.eq(lane, 0), [&] {
+      Value at = e.add(to, e.mul(first, kPanelRow));
+      for (int64_t p = 0; p < panels; ++p) {
+        hopper::copyBox(e, e.add(at, p * shape.keys * kPanelRow), map, {e.k(p * kPanel), start, head, batch}, barrier);
+      }
+    });
+    return Values{};
+  });
+}
+
 void HopperKernel::copyTile(const Load &load, int64_t arg, int64_t panels, Value tile, Value n, Value to,
                             Value barrier) {
   if (load.step == 0) {
-    return copyRows(arg, panels, tableOf(tile), to, barrier);
+    return load.rows > 1 ? copyRuns(arg, panels, load.rows, tableOf(tile), to, barrier)
+                         : copyRows(arg, panels, tableOf(tile), to, barrier);
   }
   int64_t record = sig.argSlot(arg);
   const Source &source = sources[load.source];
@@ -513,13 +546,11 @@ void HopperKernel::rescale(Values &acc, const Values &factor) {
   if (!softmaxed()) {
     return;
   }
-  Value one = e.f(1.0);
-  Value any =
-      e.either(e.cmp(arith::CmpFPredicate::UNE, factor[0], one), e.cmp(arith::CmpFPredicate::UNE, factor[1], one));
+  auto differs = [&](Value x) { return e.cmp(arith::CmpFPredicate::UNE, x, e.f(1.0)); };
   SmallVector<Type> types(acc.size(), e.f32);
   Values before = acc;
   acc = e.ifElse(
-      e.anyInWarp(any), types,
+      e.anyInWarp(e.either(differs(factor[0]), differs(factor[1]))), types,
       [&] {
         Values next;
         for (auto [n, v] : llvm::enumerate(before)) {
@@ -541,51 +572,51 @@ Values HopperKernel::pipeline(ValueRange init) {
   loadSwizzledQueries();
   e.ifThen(e.eq(group, 1), [&] { hopper::signal(e, otherTurn, kConsumers); });
 
-  Values acc(init.begin(), init.begin() + accCount()), moments(init.begin() + accCount(), init.end());
-  Value zero = e.k(0);
-  await(KeysFull, zero);
-  Mask firstMask = maskOf(zero);
-  hopper::sync(e, ownTurn, kConsumers);
-  hopper::fence(e, {});
-  Values s = issueScores(stageOf(zero));
-  hopper::signal(e, otherTurn, kConsumers);
-  hopper::waitGroups(e, 0, {&s});
-  release(KeysFree, zero);
-  Values factor = weigh(zero, firstMask, s, moments);
-  if (loadsState) {
-    rescale(acc, factor);
-  }
-  Values weights = packed(s), carried = acc;
-  llvm::append_range(carried, moments);
-  llvm::append_range(carried, weights);
-  size_t momentsAt = acc.size(), weightsAt = momentsAt + moments.size();
-  carried = loop(e.k(1), tiles, 1, carried, [&](Value tile, ValueRange in) {
+  size_t momentsAt = accCount(), weightsAt = init.size();
+  Values carried(init);
+  carried.append(shape.keys / 4, e.k(0));
+  carried = loop(e.k(0), tiles, 1, carried, [&](Value tile, ValueRange in) {
     Values acc(in.begin(), in.begin() + momentsAt), moments(in.begin() + momentsAt, in.begin() + weightsAt);
     Values weights(in.begin() + weightsAt, in.end());
-    Value before = e.add(tile, -1);
+    Value before = e.add(tile, -1), second = e.lt(e.k(0), tile);
     await(KeysFull, tile);
     Mask mask = maskOf(tile);
     hopper::sync(e, ownTurn, kConsumers);
     hopper::fence(e, {});
-    Values s = issueScores(stageOf(tile));
-    await(ValuesFull, before);
-    hopper::fence(e, {&acc, &weights});
-    issueValues(acc, weights, stageOf(before));
+    Values s = issueScores(stageOf(tile)), old = acc;
+    // The first tile has none before it: a group without a product, so that the waits count alike.
+    SmallVector<Type> types(acc.size(), e.f32);
+    acc = e.ifElse(
+        second, types,
+        [&] {
+          Values next = old, operands = weights;
+          await(ValuesFull, before);
+          hopper::fence(e, {&next, &operands});
+          issueValues(next, operands, stageOf(before));
+          return next;
+        },
+        [&] {
+          hopper::fence(e, {});
+          hopper::commit(e);
+          return old;
+        });
     hopper::signal(e, otherTurn, kConsumers);
     hopper::waitGroups(e, 1, {&s});
     release(KeysFree, tile);
     Values factor = weigh(tile, mask, s, moments);
+    if (softmaxed()) {
+      hopper::keepBehind(e, e.add(moments[2], moments[3]));
+    }
     // P is read, and the new one not made, before the product is done.
     hopper::waitGroups(e, 0, {&acc, &s}, weights);
-    release(ValuesFree, before);
+    e.ifThen(e.both(first, second), [&] { hopper::arrive(e, barrierOf(ValuesFree, stageOf(before))); });
     rescale(acc, factor);
     Values next = acc;
     llvm::append_range(next, moments);
     llvm::append_range(next, packed(s));
     return next;
   });
-  acc.assign(carried.begin(), carried.begin() + momentsAt);
-  weights.assign(carried.begin() + weightsAt, carried.end());
+  Values acc(carried.begin(), carried.begin() + momentsAt), weights(carried.begin() + weightsAt, carried.end());
   Value last = e.add(tiles, -1);
   await(ValuesFull, last);
   hopper::fence(e, {&acc, &weights});
@@ -597,37 +628,27 @@ Values HopperKernel::pipeline(ValueRange init) {
 }
 
 /// A warpgroup's rows of out take the place of its queries, which its products have read.
-void HopperKernel::shareRows() {
-  if (slow) {
-    return GpuKernel::shareRows();
-  }
-  hopper::sync(e, e.add(group, kQueryBarrier), 128);
-}
+void HopperKernel::shareRows() { hopper::sync(e, e.add(group, kQueryBarrier), 128); }
 
 /// In the panels' swizzle, for the banks.
 Value HopperKernel::sharedUnit(Value row, Value unit) {
-  if (slow) {
-    return GpuKernel::sharedUnit(row, unit);
-  }
   Value panel = e.mul(e.shr(unit, 3), shape.rows * kPanelRow);
   Value within = arith::XOrIOp::create(e.b, e.loc, e.bitAnd(unit, 7), e.bitAnd(row, 7));
   return e.add(e.add(e.add(panel, e.mul(row, kPanelRow)), e.shl(within, 4)), sQuery[0]);
 }
 
-/// True in a thread one of whose rows must be computed again (the others are done); null where that cannot be.
-Value HopperKernel::emitFast() {
-  Values state = initialState(), before = state;
-  SmallVector<Type> types(state.size(), e.f32);
-  state = e.ifElse(e.lt(e.k(0), tiles), types, [&] { return pipeline(before); }, [&] { return before; });
-  findBlock();
+/// Whether a pair may be dead although its keys are copied: only then can a result need another program.
+bool HopperKernel::mayRepeat() {
   bool dead = scored();
   for (size_t m = 0; m < members.size(); ++m) {
     dead |= maskable(m);
   }
-  if (!dead) {
-    store(state); // dead keys are past the end, where V is 0
-    return {};
-  }
+  return dead;
+}
+
+/// Stores the rows whose results stand; where `first`, those that must be computed again stay, and are the only rows
+/// from then on. True in a thread that has such a row.
+Value HopperKernel::storeRight(const Values &state, Value first) {
   Value again = e.no(), bad[2], row[2], at[2], writes = e.eq(quad, 0);
   for (int64_t half : {0, 1}) {
     Value sum = e.f(0.0);
@@ -642,6 +663,7 @@ Value HopperKernel::emitFast() {
       l = e.add(l, e.shuffleXor(l, mask));
     }
     bad[half] = e.both(e.cmp(arith::CmpFPredicate::UNO, sum, sum), e.cmp(arith::CmpFPredicate::ORD, l, l));
+    bad[half] = e.both(bad[half], first);
     again = e.either(again, bad[half]);
     at[half] = e.add(e.shl(e.add(e.add(e.shl(warp, 4), group8), 8 * half), 2), sRow);
     row[half] = e.loadShared(e.i32, at[half], 4);
@@ -659,25 +681,49 @@ Value HopperKernel::emitFast() {
   return again;
 }
 
-/// GpuKernel's program by the consumers' threads.
-void HopperKernel::emitSlow() {
+/// GpuKernel's program by the consumers' threads, without its shortcuts.
+Values HopperKernel::emitSlow() {
   findBlock();
   if (tight()) {
     findPositions();
   }
   layoutSlow();
-  slow = true;
-  blockThreads = kConsumers;
-  store(compute(reduced(0, true)));
+  careful = true;
+  Values state = compute(reduced(0, true));
+  e.barrier(); // the rows of out take the place of all tiles
+  return state;
 }
 
 void HopperKernel::consume() {
   group = hopper::uniform(e, e.shr(tid, 7));
   e.barrierName = kConsumerBarrier;
   e.barrierThreads = kConsumers;
-  if (Value again = emitFast()) {
-    e.ifThen(e.barrierAny(again), [&] { emitSlow(); });
+  // Loaded accumulators join behind the loop: at its start ptxas would serialize the products.
+  Values state = initialState(/*withAccumulators=*/false), before = state;
+  SmallVector<Type> types(state.size(), e.f32);
+  state = e.ifElse(e.lt(e.k(0), tiles), types, [&] { return pipeline(before); }, [&] { return before; });
+  findBlock();
+  if (loadsState) {
+    addAccumulators(state);
   }
+  if (!mayRepeat()) {
+    return store(state); // dead keys are past the end, where V is 0
+  }
+  // The state is stored by the same code, whichever program it is of.
+  types.push_back(e.i1);
+  state.push_back(e.yes());
+  scf::WhileOp::create(
+      e.b, e.loc, types, state,
+      [&](OpBuilder &, Location, ValueRange v) {
+        findBlock();
+        Value again = storeRight(Values(v.drop_back()), v.back());
+        scf::ConditionOp::create(e.b, e.loc, e.barrierAny(again), v);
+      },
+      [&](OpBuilder &, Location, ValueRange) {
+        Values next = emitSlow();
+        next.push_back(e.no());
+        scf::YieldOp::create(e.b, e.loc, next);
+      });
 }
 
 } // namespace heddle

@@ -43,6 +43,8 @@ llvm::SmallVector<GpuShape> hopperShapes(const KernelSignature &sig);
 class HopperKernel : public GpuKernel {
 public:
   static constexpr int64_t kThreads = 384, kConsumers = 256, kMapBytes = 128;
+  /// Keys of an entry of a list from which its rows come in boxes that are as good as a tile's.
+  static constexpr int64_t kLongRun = 64;
 
   /// Adds the maps that it needs to `recipes`, which all kernels of a module share.
   HopperKernel(mlir::OpBuilder &builder, const KernelSignature &sig, const Schedule &schedule, const GpuGroup &group,
@@ -53,17 +55,16 @@ public:
   void emit(mlir::LLVM::LLVMFuncOp function, mlir::LLVM::GlobalOp sharedMemory) override;
 
 private:
-  /// Tiles of one segment that are loaded alike: evenly spaced rows, or (step 0) row by row.
+  /// Tiles of one segment that are loaded alike: evenly spaced rows, or (step 0) boxes of so many rows.
   struct Load {
     size_t source;
-    int64_t step;
+    int64_t step, rows;
     bool operator==(const Load &) const = default;
   };
   llvm::SmallVector<Load> loads;
   llvm::SmallVector<int64_t> classes; ///< of each member
   llvm::SmallVectorImpl<TensorMapRecipe> &recipes;
   int64_t sBarriers = 0, tileArea = 0;
-  bool slow = false; ///< GpuKernel's program is emitted
   mlir::Value maps, group;
 
   int64_t loadClass(size_t member) const override { return classes[member]; }
@@ -86,6 +87,7 @@ private:
   void copyTile(const Load &load, int64_t arg, int64_t panels, mlir::Value tile, mlir::Value n, mlir::Value to,
                 mlir::Value barrier);
   void copyRows(int64_t arg, int64_t panels, mlir::Value table, mlir::Value to, mlir::Value barrier);
+  void copyRuns(int64_t arg, int64_t panels, int64_t rows, mlir::Value table, mlir::Value to, mlir::Value barrier);
 
   void consume();
   void loadSwizzledQueries();
@@ -101,8 +103,9 @@ private:
   Values weigh(mlir::Value tile, const Mask &mask, Values &scores, Values &moments);
   void rescale(Values &acc, const Values &factor);
   Values pipeline(mlir::ValueRange init);
-  mlir::Value emitFast();
-  void emitSlow();
+  bool mayRepeat();
+  mlir::Value storeRight(const Values &state, mlir::Value first);
+  Values emitSlow();
   Values packed(const Values &weights);
   void shareRows() override;
   mlir::Value sharedUnit(mlir::Value row, mlir::Value unit) override;

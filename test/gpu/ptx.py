@@ -404,7 +404,7 @@ class Machine:
         name = i.parts[0]
         if name in ("bra", "brx", "ret", "exit"):
             return lambda: None
-        if i.guard:
+        if i.guard and i.parts[0] != "nanosleep":
             raise PtxError(f"expected guards on branches only, but got {i.text}")
         method = getattr(self, "op_" + name, None)
         if method is None:
@@ -776,6 +776,9 @@ class Machine:
         return convert_number
 
     # The warp and the block -----------------------------------------------------------------------
+
+    def op_nanosleep(self, i: Instruction) -> Callable[[], None]:
+        return lambda: None
 
     def op_bar(self, i: Instruction) -> Callable[[], None]:
         if i.parts[1] in ("sync", "warp") or i.opcode.startswith("barrier.cta.sync"):

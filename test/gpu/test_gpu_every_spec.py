@@ -79,7 +79,7 @@ def plain_products(bundle: _gpu.Bundle, kernel: dict[str, Any]) -> tuple[int, ..
 
 def check(text: str, target: str, folder: Path | None = None, counts: bool = True, most: int = 1 << 20) -> None:
     """PTX that needs nothing else and holds the products of one tile; `folder`: assembled too, with at most `most`
-    bytes spilled."""
+    bytes spilled (and as many read again)."""
     bundle = bundle_of(text, target)
     ptx = bundle.ptx.decode()
     assert not re.search(r"\.extern \.(func|global)", ptx)
@@ -96,7 +96,7 @@ def check(text: str, target: str, folder: Path | None = None, counts: bool = Tru
             assert bodies[kernel["name"]].count("\tmma.sync") in plain_products(bundle, kernel), kernel["name"]
         d = math.ceil(bundle.manifest["args"][0]["dims"][3] / 16)
         for kernel in fast:
-            assert bodies[kernel["name"]].count("wgmma.mma_async") in (0, 2 * (d + kernel["keys"] // 16))
+            assert bodies[kernel["name"]].count("wgmma.mma_async") in (0, d + 2 * (kernel["keys"] // 16))
     if folder is None or PTXAS is None:
         return
     source = folder / "k.ptx"
@@ -111,7 +111,11 @@ def check(text: str, target: str, folder: Path | None = None, counts: bool = Tru
         used = re.search(r"Used (\d+) registers", part)
         threads = next(k["threads"] for k in [*gpu["kernels"], *fast] if k["name"] == name)
         assert used and int(used.group(1)) * threads <= 65536, part
-        assert max(int(n) for n in re.findall(r"(\d+) bytes spill", part)) <= most, part
+    # Spills as shipped: kernels whose registers are given may be assembled at another level.
+    core = pytest.importorskip("heddle._core")
+    shipped = _gpu.Bundle.parse(core.kernel_get(text, text, target).artifact).manifest["gpu"]
+    for kernel in [*shipped["kernels"], *shipped.get("tensor_kernels", [])]:
+        assert kernel["spill_bytes"] <= 2 * most, kernel
 
 
 def spec_of(where: str, n: int, **kw: Any) -> str:

@@ -74,7 +74,8 @@ def test_each_primitive(name: str, on_hopper: list[str]) -> None:
         nq=150, nk=390, d=16, dv=8, dtype=dtype, where=cases.PRIMITIVES[name], b=1, group=group, offset="five"
     )
     compare_problem(p)
-    assert all("tma" in n for n in on_hopper) or name == "empty"
+    # Blocks of 16 are lists that few queries share.
+    assert all("tma" in n for n in on_hopper) or name in ("empty", "random_blocks")
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16"])
@@ -151,14 +152,20 @@ def test_hot_kernels_assemble(where: str, d: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "serialized" not in done.stderr, done.stderr
     assert "warning" not in done.stderr, done.stderr
-    assert all(int(n) == 0 for n in re.findall(r"(\d+) bytes spill", done.stderr)), done.stderr
+    core = pytest.importorskip("heddle._core")
+    shipped = _gpu.Bundle.parse(core.kernel_get(hot(where, d), hot(where, d), "sm_90a").artifact).manifest["gpu"]
+    assert all(k["spill_bytes"] == 0 for k in shipped["kernels"] + shipped["tensor_kernels"])
     used = re.search(r"heddle_tma_0.*?Used (\d+) registers", done.stderr, re.S)
     assert used and int(used.group(1)) <= 168, done.stderr
     kernel = kernels["heddle_tma_0"]
     shape = bundle.manifest["gpu"]["tensor_kernels"][0]
     products = [i for i in kernel.code if i.opcode.startswith("wgmma.mma_async")]
-    # S for the first tile and for those of the loop; P V for the loop's and the last one.
-    assert len(products) == 2 * (d // 16 + shape["keys"] // 16)
+    # S for the loop's tiles; P V for the loop's and the last one.
+    assert len(products) == d // 16 + 2 * (shape["keys"] // 16)
+    # Something that depends on the weights stands before the wait for P V, or ptxas moves the wait in front of them.
+    loop = bundle.ptx.decode().split(".entry heddle_tma_0(")[1].split("wgmma.wait_group.sync.aligned 1")[1]
+    softmax = loop.split("wgmma.wait_group.sync.aligned 0")[0]
+    assert "nanosleep" in softmax[softmax.rindex("ex2.approx") :]
     (less,), (more,) = (
         [int(i.operands[0]) for i in kernel.code if i.parts[:2] == ["setmaxnreg", way]] for way in ("dec", "inc")
     )
@@ -200,3 +207,6 @@ def test_cubins_hold_what_the_manifest_says() -> None:
         for n, cubin in enumerate(bundle.cubins):
             assert (f".text.{kernel['name']}" in sections(cubin)) == (n == kernel["cubin"])
         assert f".visible .entry {kernel['name']}(" in bundle.ptx.decode()
+        # As they are shipped: those beside the ones on tensor copies are assembled in less time.
+        assert kernel["spill_bytes"] == 0
+        assert kernel["registers"] * kernel["threads"] * (1 if kernel["threads"] == 384 else 2) <= 65536

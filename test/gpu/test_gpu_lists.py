@@ -174,3 +174,28 @@ def test_dead_keys_of_a_list_do_not_reach_a_row() -> None:
     lists[..., 0] = 250 + np.arange(64) % 40
     v[:, :, 250], k[:, :, 251] = float("nan"), float("inf")
     compare(q, k, v, "listed(%rows)", operands={"rows": lists}, dtype="bf16", q_offset=0)
+
+
+@pytest.mark.parametrize("where", ["random_blocks(64, 4, 3)", "causal & (random_blocks(16, 5, 1) | window(7, 0))"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_drawn_blocks(where: str, target: str, counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks drawn on the device: in eight times the keys about the same products, whatever lies between them."""
+    monkeypatch.setattr(hd, "attend", functools.partial(run.attend, target=target))
+    q, k, v = inputs(130, 2048)
+    compare(q, k, v, where, dtype="bf16", q_offset=2048 - 130)
+    many = counted.take()
+    compare(q, k[:, :, :256].contiguous(), v[:, :, :256].contiguous(), where, dtype="bf16", q_offset=256 - 130)
+    assert many < 2 * counted.take()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_many_drawn_blocks_are_one_stratum(target: str) -> None:
+    """The code does not grow with the blocks of a row, nor their rows' copies with the keys of a block."""
+    sizes = []
+    for count in (4, 64):
+        text = run.text_of(*inputs(130, 130), where=hd.random_blocks(64, count, 3), q_offset=0)
+        bundle = run.compile_bundle(text, target)
+        sizes.append(len(bundle.ptx))
+        maps = bundle.manifest["gpu"].get("tensor_maps", [])
+        assert [m["rows"] for m in maps] == [64] * len(maps)
+    assert max(sizes) < 1.05 * min(sizes)

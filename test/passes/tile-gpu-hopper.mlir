@@ -19,30 +19,29 @@
 // CHECK: mbarrier.arrive.expect_tx
 // CHECK: cp.async.bulk.tensor.4d
 // CHECK-NOT: cp.async.bulk.tensor
-// The consumers: Q once; the first S; then S of a tile and P V of the one before, in turns by named barriers.
+// The consumers: Q once; then S of a tile and P V of the one before (for the first, a group without one), in turns by
+// named barriers.
 // CHECK: setmaxnreg.inc.sync.aligned.u32 232
 // CHECK: fence.proxy.async
-// CHECK: mbarrier.try_wait.parity
-// CHECK: "bar.sync
-// CHECK-COUNT-4: wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16
-// CHECK: wgmma.commit_group
-// CHECK: "bar.arrive
-// CHECK: wgmma.wait_group.sync.aligned 0
-// CHECK: mbarrier.arrive.shared::cta
-// CHECK: llvm.nvvm.ex2.approx.ftz.f32
 // CHECK: scf.for
 // CHECK: mbarrier.try_wait.parity
 // CHECK: "bar.sync
 // CHECK: wgmma.fence
 // CHECK-COUNT-4: wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16
 // CHECK: wgmma.commit_group
+// CHECK: scf.if
 // CHECK: mbarrier.try_wait.parity
 // CHECK-COUNT-8: wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16
 // CHECK: wgmma.commit_group
+// CHECK: else
+// CHECK-NOT: wgmma.mma_async
+// CHECK: wgmma.commit_group
 // CHECK: "bar.arrive
-// The softmax runs while P V does.
+// The softmax runs while P V does, and the wait stays behind it.
 // CHECK: wgmma.wait_group.sync.aligned 1
 // CHECK: llvm.nvvm.ex2.approx.ftz.f32
+// CHECK-NOT: wgmma.wait_group
+// CHECK: nanosleep
 // CHECK: wgmma.wait_group.sync.aligned 0
 // acc is multiplied where a row's maximum moved in the warp.
 // CHECK: llvm.nvvm.vote.any.sync

@@ -797,7 +797,7 @@ std::vector<Stratum> buildStrata(const Pattern &p, int64_t segment, const Strata
   return strata;
 }
 
-/// Below the product of the largest radix of a leading digit (mergeFarDigits) and a tile's lanes.
+/// Above the product of the largest radix of a leading digit (mergeFarDigits) and a tile's lanes.
 static constexpr int64_t kLongestAlike = int64_t(1) << 23;
 
 int64_t superTileFor(const std::vector<Stratum> &strata, const StrataLimits &limits) {

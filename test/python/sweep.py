@@ -12,19 +12,20 @@ SECONDS = float(os.environ.get("HEDDLE_SWEEP", "0"))
 START = int(os.environ.get("HEDDLE_SWEEP_SEED", "0"))
 
 
-def seeds(few: int) -> Iterator[int]:
-    """A few seeds, or all that fit in the time."""
+def seeds(few: int, first: int = 0) -> Iterator[int]:
+    """A few seeds, or all that fit in the time, from HEDDLE_SWEEP_SEED or else `first` on."""
     begin = time.monotonic()
-    seed = START
-    while seed < START + few or time.monotonic() - begin < SECONDS:
+    start = START or first
+    seed = start
+    while seed < start + few or time.monotonic() - begin < SECONDS:
         yield seed
         seed += 1
 
 
-def sweep(few: int, check: Callable[[int], None], label: Callable[[int], str]) -> None:
+def sweep(few: int, check: Callable[[int], None], label: Callable[[int], str], first: int = 0) -> None:
     """Runs check(seed) for all seeds, and fails with those that failed; few may be refused for their code's size."""
     failures, count, refused = [], 0, 0
-    for seed in seeds(few):
+    for seed in seeds(few, first):
         count += 1
         try:
             with warnings.catch_warnings():

@@ -321,7 +321,11 @@ private:
     return e.at(in(u, fScores[dot]), e.add(column, e.mul(e.floorMod(lane, kColumn), 4)));
   }
   /// The score that a region computes of (dots.., b, h, i, j), each a scalar or lanes.
-  mlir::Value emitRegion(mlir::Region &region, mlir::Value args, llvm::ArrayRef<mlir::Value> arguments);
+  mlir::Value emitRegion(mlir::Region &region, mlir::Value args, llvm::ArrayRef<mlir::Value> arguments,
+                         llvm::ArrayRef<std::pair<mlir::Value, mlir::Value>> given = {});
+  mlir::Value emitPart(mlir::Value part, mlir::Value args, llvm::ArrayRef<mlir::Value> arguments);
+  class PairScore;
+  mlir::Value liveLanes(mlir::Value live, mlir::Value k);
 
   //===--- GatheredKeys.cpp --------------------------------------------------===//
 

@@ -2,7 +2,6 @@
 
 #include "passes/LoadedRows.h"
 
-#include "mlir/IR/IRMapping.h"
 #include "passes/EmitExpr.h"
 #include "passes/Transpose.h"
 
@@ -100,16 +99,6 @@ SmallVector<Operation *> loadsAlongKeys(Region &region) {
     }
   });
   return out;
-}
-
-void loadsToArguments(Region &region, ArrayRef<Operation *> loads, Region &to) {
-  IRMapping map;
-  region.cloneInto(&to, map);
-  for (Operation *load : loads) {
-    Operation *copy = map.lookup(load);
-    copy->getResult(0).replaceAllUsesWith(to.addArgument(copy->getResult(0).getType(), load->getLoc()));
-    copy->erase();
-  }
 }
 
 static Value asWord(Emitter &e, Value v) {

@@ -18,9 +18,6 @@ namespace heddle {
 /// other indices do not depend on j, and which differ by query: 32-bit elements, or 16-bit floats.
 llvm::SmallVector<mlir::Operation *> loadsAlongKeys(mlir::Region &region);
 
-/// Clones `region` into the empty region `to`, where each of its `loads` is one more argument.
-void loadsToArguments(mlir::Region &region, llvm::ArrayRef<mlir::Operation *> loads, mlir::Region &to);
-
 /// The square of one such load: row n of `square` (width words a row) becomes its values, widened to 32 bits, at the
 /// lanes' queries and at key number n of `count` <= width positions at `keys` (i32). `arguments` are b, h and i of
 /// the lanes; `offsets` is room for width words of 64 bits.

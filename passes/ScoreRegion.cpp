@@ -15,17 +15,17 @@ public:
   RegionCloner(Emitter &e, const KernelSignature &sig, Value args, llvm::function_ref<Value(int64_t)> captured)
       : e(e), sig(sig), args(args), captured(captured) {}
 
-  Value emit(Region &region, ArrayRef<Value> arguments) {
+  /// `wanted` and what it needs.
+  Value emit(Region &region, Value wanted, ArrayRef<Value> arguments, ArrayRef<std::pair<Value, Value>> given) {
     for (auto [from, to] : llvm::zip(region.getArguments(), arguments)) {
+      if (to) {
+        map.map(from, to);
+      }
+    }
+    for (auto [from, to] : given) {
       map.map(from, to);
     }
-    for (Operation &op : region.front()) {
-      if (auto yield = dyn_cast<attn::YieldOp>(op)) {
-        return value(yield.getScore());
-      }
-      clone(op);
-    }
-    llvm_unreachable("a score region without a yield");
+    return value(wanted);
   }
 
 private:
@@ -41,8 +41,8 @@ private:
     if (Value known = map.lookupOrNull(v)) {
       return known;
     }
-    if (auto constant = v.getDefiningOp<arith::ConstantOp>()) {
-      clone(constant); // hoisted out of the region
+    if (Operation *op = v.getDefiningOp()) {
+      clone(*op);
       return map.lookup(v);
     }
     Value address = captured(cast<BlockArgument>(v).getArgNumber());
@@ -118,8 +118,14 @@ private:
 } // namespace
 
 Value emitScoreRegion(Emitter &e, const KernelSignature &sig, Value args, Region &region, ArrayRef<Value> arguments,
-                      llvm::function_ref<Value(int64_t)> captured) {
-  return RegionCloner(e, sig, args, captured).emit(region, arguments);
+                      llvm::function_ref<Value(int64_t)> captured, ArrayRef<std::pair<Value, Value>> given) {
+  RegionCloner cloner(e, sig, args, captured);
+  return cloner.emit(region, cast<attn::YieldOp>(region.front().getTerminator()).getScore(), arguments, given);
+}
+
+Value emitScorePart(Emitter &e, const KernelSignature &sig, Value args, Value part, ArrayRef<Value> arguments,
+                    llvm::function_ref<Value(int64_t)> captured) {
+  return RegionCloner(e, sig, args, captured).emit(*part.getParentRegion(), part, arguments, {});
 }
 
 } // namespace heddle

@@ -80,6 +80,15 @@ class TensorValue:
         return Shape(self)
 
     @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.sizes)
+
+    def dim(self) -> int:
+        """torch's name for `ndim`."""
+        return len(self.sizes)
+
+    @property
     def type(self) -> str:
         """The MLIR type."""
         return tensor_type(self.dtype, self.dims)

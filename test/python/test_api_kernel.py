@@ -559,3 +559,44 @@ def test_glue_and_features_share_constants() -> None:
     q, k, v = (rows(1, 2, 9, 8) for _ in range(3))
     made = hd.linear_attend(q + np.float32(0.5), k, v, feature=lambda x: hd.abs(x) + 0.5)
     np.testing.assert_allclose(f(q, k, v), made, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "operands"),
+    [
+        (hd.lengths, [np.array([7], np.int32)]),
+        (hd.cluster, [np.arange(20)[None] // 3]),
+        (hd.same, [np.arange(20)[None] // 3, np.arange(20)[None] // 4]),
+        (hd.between, [np.arange(20)[None] - 2, np.arange(20)[None] + 3]),
+        (hd.between_queries, [np.arange(20)[None] - 2, np.arange(20)[None] + 3]),
+        (hd.listed, [np.arange(20)[:, None] % 7]),
+        (hd.csr, [np.arange(21), np.arange(20) // 2]),
+        (hd.keys, [np.arange(20)[None] % 3 == 0]),
+        (hd.queries, [np.arange(20)[None] % 3 == 0]),
+        (hd.mask, [np.tri(20, dtype=bool)]),
+        (hd.offsets, [np.array([0, 2, 5])]),
+        (lambda p: hd.positions(p, p, hd.causal), [np.arange(20)[::-1].copy()]),
+        (lambda c: hd.packed(c, c, hd.causal), [np.array([0, 5, 20])]),
+    ],
+    ids=[
+        "lengths",
+        "cluster",
+        "same",
+        "between",
+        "between_queries",
+        "listed",
+        "csr",
+        "keys",
+        "queries",
+        "mask",
+        "offsets",
+        "positions",
+        "packed",
+    ],
+)
+def test_patterns_of_symbolic_tensors(pattern: Any, operands: list[np.ndarray]) -> None:
+    """A pattern's operands may be arguments of an hd.kernel function."""
+    x = np.random.default_rng(5).standard_normal((1, 2, 20, 8)).astype(np.float32)
+    operands = [o.astype(np.int32) if o.dtype != bool else o for o in operands]
+    f = hd.kernel(lambda x, *operands: hd.attend(x, x, x, where=pattern(*operands)))
+    np.testing.assert_array_equal(f(x, *operands), hd.attend(x, x, x, where=pattern(*operands)))

@@ -192,6 +192,10 @@ json::Object describeKernel(const KernelSignature &sig) {
     o["role"] = int64_t(n) == sig.out ? "out" : "lse";
     resultList.push_back(std::move(o));
   }
+  json::Array listed;
+  for (const ListedRows &l : sig.listed) {
+    listed.push_back(json::Object{{"arg", l.arg}, {"list", l.list}});
+  }
   json::Object offset = source(sig.qOffset);
   if (sig.qOffsetEnd) {
     offset["kind"] = "end";
@@ -201,6 +205,7 @@ json::Object describeKernel(const KernelSignature &sig) {
   return json::Object{{"format", 1},
                       {"name", sig.func.getSymName()},
                       {"entry", "heddle_task"},
+                      {"listed", std::move(listed)},
                       {"lanes", 64},
                       {"needs_q_offset", anyOffset},
                       {"q_offset", std::move(offset)},

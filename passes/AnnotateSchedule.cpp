@@ -5,7 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "dialect/Attn.h"
+#include "passes/AnnotateSchedule.h"
+
 #include "dialect/PatternMeaning.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -141,6 +142,33 @@ static std::string costOfMasked(const Stratum &s, const Pattern &pattern) {
 /// More would take minutes to compile.
 static constexpr int64_t kMaxOperations = 20000;
 
+FailureOr<Schedule> scheduleOf(attn::AttendOp op, llvm::function_ref<InFlightDiagnostic()> complain) {
+  auto v = cast<RankedTensorType>(op.getValues()[0].getType());
+  StrataLimits limits;
+  limits.maxSuperTile = superTileCap(ShapedType::isDynamic(v.getDimSize(3)) ? 64 : v.getDimSize(3));
+  Schedule schedule;
+  for (int64_t g = 0; g < op.getNumSegments(); ++g) {
+    std::vector<Stratum> strata;
+    try {
+      strata = buildStrata(op.getPattern(g), g, limits);
+    } catch (const std::exception &e) {
+      return complain() << "expected a pattern that can be scheduled for segment " << g << ", but got one where "
+                        << e.what();
+    }
+    std::move(strata.begin(), strata.end(), std::back_inserter(schedule.strata));
+  }
+  if (int64_t n = operationsOf(schedule); n > kMaxOperations) {
+    return complain() << "expected a pattern whose bounds and conditions take at most " << kMaxOperations
+                      << " operations, but got " << n
+                      << "; a long list can be a run-time one, as in keys(%flags), listed(%lists) or mask(%bits)";
+  }
+  Type element = v.getElementType();
+  const char *type = element.isF32() ? "f32" : element.isBF16() ? "bf16" : "f16";
+  chooseRows(schedule.strata, shapesOf(op, element), type);
+  schedule.superTile = superTileFor(schedule.strata, limits);
+  return schedule;
+}
+
 namespace {
 struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePass> {
   using Base::Base;
@@ -150,31 +178,11 @@ struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePas
   }
 
   void annotate(attn::AttendOp op) {
-    auto v = cast<RankedTensorType>(op.getValues()[0].getType());
-    StrataLimits limits;
-    limits.maxSuperTile = superTileCap(ShapedType::isDynamic(v.getDimSize(3)) ? 64 : v.getDimSize(3));
-    Schedule schedule;
-    for (int64_t g = 0; g < op.getNumSegments(); ++g) {
-      std::vector<Stratum> strata;
-      try {
-        strata = buildStrata(op.getPattern(g), g, limits);
-      } catch (const std::exception &e) {
-        op.emitOpError() << "expected a pattern that can be scheduled for segment " << g << ", but got one where "
-                         << e.what();
-        return signalPassFailure();
-      }
-      std::move(strata.begin(), strata.end(), std::back_inserter(schedule.strata));
-    }
-    if (int64_t n = operationsOf(schedule); n > kMaxOperations) {
-      op.emitOpError() << "expected a pattern whose bounds and conditions take at most " << kMaxOperations
-                       << " operations, but got " << n
-                       << "; a long list can be a run-time one, as in keys(%flags), listed(%lists) or mask(%bits)";
+    FailureOr<Schedule> made = scheduleOf(op, [&] { return op.emitOpError(); });
+    if (failed(made)) {
       return signalPassFailure();
     }
-    Type element = v.getElementType();
-    const char *type = element.isF32() ? "f32" : element.isBF16() ? "bf16" : "f16";
-    chooseRows(schedule.strata, shapesOf(op, element), type);
-    schedule.superTile = superTileFor(schedule.strata, limits);
+    Schedule &schedule = *made;
     for (auto [n, s] : llvm::enumerate(schedule.strata)) {
       std::string text = ("stratum " + Twine(n) + " of segment " + Twine(s.segment) + ": " + kindName(s.kind)).str();
       if (s.byRow) {

@@ -94,6 +94,9 @@ void AttendTiler::findRows(const Uniform &u, int64_t segment, Chunk &c) {
   c.values = in(u, fValueTable);
   Value apart = e.sub(e.load(e.i64, e.at(c.values, 8), 8), e.load(e.i64, c.values, 8));
   c.far = e.both(e.ge(c.count, e.c(2)), e.either(e.ge(apart, e.c(kFarRows)), e.le(apart, e.c(-kFarRows))));
+  if (isListed(sig.segments[segment].v)) {
+    c.far = e.constant(e.i1, int64_t(0)); // anywhere, so in any set
+  }
   if (e.target.registers >= 32 && !sig.segments[segment].dots.empty()) {
     // For few queries, the keys that follow are fetched while values are accumulated, if they lie as these do.
     c.few = e.le(c.lanes, e.c(kColumn));
@@ -103,6 +106,9 @@ void AttendTiler::findRows(const Uniform &u, int64_t segment, Chunk &c) {
     }
     Value table = in(u, fKeyTable[0]);
     c.ahead = e.mul(e.sub(e.load(e.i64, e.at(table, 8), 8), e.load(e.i64, table, 8)), c.count);
+    if (isListed(sig.segments[segment].dots[0].k)) {
+      c.ahead = e.c(0);
+    }
   }
 }
 
@@ -132,7 +138,7 @@ int64_t AttendTiler::fetchTurns(int64_t segment) {
 
 /// The record of what a chunk fetches in passing: its new values; the rows of noteAhead; the next tile's new keys,
 /// which are these, moved as its queries are; where rows lie far apart, so that no stream of the hardware fetches them,
-/// all its keys and values.
+/// all its keys and values. Where rows are read through a list, the next ones lie anywhere.
 void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
   Value record = in(u, fFetch), rows = e.load(e.i64, in(u, fRowsAhead), 8), toNext = e.load(e.i64, in(u, fToNext), 8);
   e.store(e.c(0), in(u, fRowsAhead), 8); // once a tile
@@ -171,15 +177,20 @@ void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
     kind(fStateRows, e.c(part), rows);
   }
   kind(fRows, e.load(e.i64, in(u, fQueriesAway), 8), rows);
-  if (longStrata[n] && c.ahead) {
+  const SegmentSignature &segment = sig.segments[schedule.strata[n].segment];
+  if (longStrata[n] && c.ahead && !isListed(segment.dots[0].k)) {
     // So are the next chunk's keys, if they lie as these do.
     kind(fKeyTable[0], c.ahead, e.select(onlyTile(u), c.count, e.c(0)));
   }
   Value beyond = e.select(c.far, c.count, e.c(0));
   // Keys that lie close follow a stream of the hardware, but a new tile's are too few for one.
   Value near = longStrata[n] ? beyond : e.select(c.far, c.count, e.min(c.count, fresh));
-  kind(fKeyTable[0], away(fKeyStride[0]), near);
-  kind(fValueTable, away(fValueStride), beyond);
+  if (!isListed(segment.dots[0].k)) {
+    kind(fKeyTable[0], away(fKeyStride[0]), near);
+  }
+  if (!isListed(segment.v)) {
+    kind(fValueTable, away(fValueStride), beyond);
+  }
   // As many in a turn as the turns of this chunk's keys demand, in dots and products.
   Value most = e.mul(c.count, fetchTurns(schedule.strata[n].segment));
   Value share = e.add(e.floorDiv(e.mul(total, fetch::pieces(size) * kFetchKeys), most), 1);

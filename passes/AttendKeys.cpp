@@ -312,16 +312,18 @@ void AttendTiler::emitPush(int64_t n) {
       e.store(e.toInt(number, e.i32), e.at(in(u, fRanks), e.mul(at, 4)), 4);
     }
     e.store(e.toInt(position, e.i32), e.at(in(u, fKeys), e.mul(at, 4)), 4);
-    auto address = [&](int64_t base, int64_t stride, int64_t table) {
+    auto address = [&](int64_t arg, int64_t base, int64_t stride, int64_t table) {
+      const int64_t record = sig.argSlot(arg);
       Value b = e.load(e.i64, in(u, base), 8), st = e.load(e.i64, in(u, stride), 8);
-      e.store(e.add(e.mul(row, st), b), e.at(in(u, table), e.mul(at, 8)), 8);
+      Value there = isListed(arg) ? rowAddress(u, record, b, row, headOf(u, record, true)) : e.add(e.mul(row, st), b);
+      e.store(there, e.at(in(u, table), e.mul(at, 8)), 8);
     };
-    address(fValueBase, fValueStride, fValueTable);
+    address(segment.v, fValueBase, fValueStride, fValueTable);
     for (size_t dot = 0; dot < segment.dots.size(); ++dot) {
       if (segment.dots[dot].relative) {
         continue;
       }
-      address(fKeyBase[dot], fKeyStride[dot], fKeyTable[dot]);
+      address(segment.dots[dot].k, fKeyBase[dot], fKeyStride[dot], fKeyTable[dot]);
     }
   };
   auto flushWhenFull = [&](Value count) {

@@ -76,6 +76,11 @@ public:
 
   llvm::LogicalResult run();
 
+  /// Queries of the stratum are taken one at a time.
+  static bool byRow(const Stratum &s);
+  /// Whether queries share tiles or are taken one at a time is decided by each query, when the kernel runs.
+  static bool decidesByRow(const Stratum &s);
+
 private:
   mlir::ModuleOp module;
   const KernelSignature &sig;
@@ -176,7 +181,7 @@ private:
                 const Work &work);
   mlir::Value shiftLanes(const Uniform &u, mlir::Value empty, mlir::Value highest);
   mlir::Value shareLanes(const Uniform &u, const Work &work, mlir::Value highest);
-  void tableOfRows(const Uniform &u, int64_t record, int64_t table);
+  void tableOfRows(const Uniform &u, int64_t record, int64_t table, mlir::Value away = {});
   int64_t packQueries(const Uniform &u, const Strata &group);
   void noteAhead(const Uniform &u, const Strata &group, int64_t packed, mlir::Value toNext, mlir::Value memory);
   /// The group writes results.
@@ -295,6 +300,17 @@ private:
   void emitBoxes(const Uniform &u, const Stratum &s, llvm::ArrayRef<LaneInterval> list, llvm::ArrayRef<Range> ranges);
   void emitLiveOfBoxes(const Uniform &u, int64_t n);
 
+  //===--- ListedRows.cpp ----------------------------------------------------===//
+
+  /// Which of the signature's listed arguments a record is of; -1: none.
+  int64_t listedAt(int64_t record) const;
+  bool isListed(int64_t arg) const { return listedAt(sig.argSlot(arg)) >= 0; }
+  mlir::Value listEntry(const Uniform &u, const ListedRows &l, mlir::Value place, mlir::Value head);
+  /// Address (i64) of row `row` (a scalar or lanes) of a tensor whose rows begin at `base`, for head `head` of it.
+  mlir::Value rowAddress(const Uniform &u, int64_t record, mlir::Value base, mlir::Value row, mlir::Value head);
+  /// The tensor's own head for the query head.
+  mlir::Value headOf(const Uniform &u, int64_t record, bool keyHead);
+
   //===--- StagedValues.cpp --------------------------------------------------===//
 
   /// Bytes of a block of a staged chunk of values, and of all its blocks.
@@ -380,7 +396,6 @@ private:
   /// Two blocks of queries: while one is computed, the rows of the next are asked for.
   int64_t fRowKeys = 0, fRowCounts = 0, fRowNews = 0, fRowNewCounts = 0, fRowTops = 0, fRowFactors = 0;
 
-  static bool byRow(const Stratum &s);
   static int64_t fewKeys(const Stratum &s);
   void planRows();
   void layoutRows();
@@ -409,8 +424,6 @@ private:
   };
   llvm::SmallVector<int64_t> fSparse; ///< of each stratum: i64 for each lane, not 0 where it is taken by itself; or -1
 
-  /// Whether queries share tiles or are taken one at a time is decided by each query, when the kernel runs.
-  static bool decidesByRow(const Stratum &s);
   /// One query's row of a load.
   struct LoadRow {
     Expr load;

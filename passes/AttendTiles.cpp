@@ -189,15 +189,17 @@ Value AttendTiler::shareLanes(const Uniform &u, const Work &work, Value highest)
       [&] { return Values{highest}; })[0];
 }
 
-/// Writes the addresses of the lanes' rows of a [b, h, n, d] tensor with the queries' heads to a table.
-void AttendTiler::tableOfRows(const Uniform &u, int64_t record, int64_t table) {
-  Value stride = rowStride(u, record), headStride = e.mul(slot(u.args, record + 6), bytes());
-  Value batch = e.mul(e.mul(u.b, slot(u.args, record + 5)), bytes());
-  Value origin = e.sub(e.add(slot(u.args, record), batch), e.mul(u.qOffset, stride));
+/// Writes the addresses of the lanes' rows of a [b, h, n, d] tensor with the queries' heads to a table, or of those
+/// `away` positions on.
+void AttendTiler::tableOfRows(const Uniform &u, int64_t record, int64_t table, Value away) {
+  Value headStride = e.mul(slot(u.args, record + 6), bytes());
+  Value origin = e.add(slot(u.args, record), e.mul(e.mul(u.b, slot(u.args, record + 5)), bytes()));
+  Value first = away ? e.sub(u.qOffset, away) : u.qOffset;
   e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
     auto lanes = [&](int64_t of) { return e.load(e.vec(e.i64), e.at(in(u, of), e.mul(lane, 8)), 8); };
-    Value inHead = e.mul(lanes(fPositions), e.splat(stride)), head = e.mul(lanes(fHeads), e.splat(headStride));
-    e.store(e.add(e.splat(origin), e.add(inHead, head)), e.at(in(u, table), e.mul(lane, 8)), 8);
+    Value head = lanes(fHeads), base = e.add(e.splat(origin), e.mul(head, e.splat(headStride)));
+    Value row = e.sub(lanes(fPositions), e.splat(first));
+    e.store(rowAddress(u, record, base, row, head), e.at(in(u, table), e.mul(lane, 8)), 8);
   });
 }
 
@@ -249,7 +251,11 @@ void AttendTiler::noteAhead(const Uniform &u, const Strata &group, int64_t packe
   }
   e.store(e.load(e.i64, in(u, fToNext), 8), in(u, fCame), 8);
   e.store(toNext, in(u, fToNext), 8);
-  e.store(packed < 0 ? e.c(0) : e.mul(toNext, rowStride(u, packed)), in(u, fQueriesAway), 8);
+  const bool listed = packed >= 0 && listedAt(packed) >= 0;
+  if (listed) {
+    tableOfRows(u, packed, fRows, toNext);
+  }
+  e.store(packed < 0 || listed ? e.c(0) : e.mul(toNext, rowStride(u, packed)), in(u, fQueriesAway), 8);
   e.store(lanes, in(u, fRowsAhead), 8);
 }
 

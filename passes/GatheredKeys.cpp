@@ -62,7 +62,7 @@ void AttendTiler::describeOrders() {
 }
 
 Value AttendTiler::orderTable(const Uniform &u, int64_t order, int64_t table) {
-  int64_t first = sig.kOffsetSlot(int64_t(sig.segments.size())) + 6 * order;
+  int64_t first = sig.orderSlot() + 6 * order;
   Value batches = slot(u.args, first + 4), heads = slot(u.args, first + 5);
   Value h = arith::DivSIOp::create(builder, e.loc, e.mul(u.h, heads), u.heads);
   Value b = e.select(e.eq(batches, e.c(1)), e.c(0), u.b);
@@ -199,7 +199,7 @@ Value sumOf(Emitter &e, Value v) {
 Value AttendTiler::queryRow(const Uniform &u, int64_t segment, size_t dot, Value query) {
   Pack &pack = packOf(segment, int64_t(dot));
   int64_t record = sig.argSlot(pack.q);
-  Value row = e.toPtr(e.add(headBase(u, record, false), e.mul(e.sub(query, u.qOffset), rowStride(u, record))));
+  Value row = e.toPtr(rowAddress(u, record, headBase(u, record, false), e.sub(query, u.qOffset), u.h));
   Value stride = elementStride(u, record), to = in(u, fRowQueries[dot]);
   Type bits = sig.storage.isF32() ? e.i32 : e.i16;
   return e.ifElse(
@@ -217,7 +217,7 @@ Value AttendTiler::queryRow(const Uniform &u, int64_t segment, size_t dot, Value
 void AttendTiler::emitRowQuery(const Uniform &u, int64_t segment, size_t dot, Value query, bool whole) {
   Pack &pack = packOf(segment, int64_t(dot));
   int64_t record = sig.argSlot(pack.q);
-  Value row = e.toPtr(e.add(headBase(u, record, false), e.mul(e.sub(query, u.qOffset), rowStride(u, record))));
+  Value row = e.toPtr(rowAddress(u, record, headBase(u, record, false), e.sub(query, u.qOffset), u.h));
   Value stride = elementStride(u, record), scale = scaleOf(u, pack), to = in(u, fRowQueries[dot]);
   if (!whole && pairs) {
     Value negative = e.cmp(arith::CmpFPredicate::OLT, scale, e.constant(e.f32, 0.0));

@@ -124,6 +124,12 @@ FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
   }
   s.qOffset = *offset;
 
+  for (int64_t a = 0; a < s.numArgs(); ++a) {
+    if (auto list = func.getArgAttrOfType<IntegerAttr>(a, kRowsAttr)) {
+      s.listed.push_back({a, list.getInt()});
+    }
+  }
+
   Operation *ret = func.getBody().front().getTerminator();
   for (auto [r, v] : llvm::enumerate(ret->getOperands())) {
     if (v == op.getOut() && s.out < 0) {

@@ -35,6 +35,14 @@ inline constexpr int64_t kWhole = 0, ///< everything
     kFirstGroup = 3;                 ///< + n: group n of the strata, on a state in memory
 } // namespace phase
 
+/// Of an argument of a step: the number of another one, a list of the rows that it has.
+inline constexpr llvm::StringLiteral kRowsAttr = "heddle.rows";
+
+/// An argument that is read through a list of rows, and the list's number.
+struct ListedRows {
+  int64_t arg, list;
+};
+
 struct DotSource {
   int64_t q, k;          ///< arguments
   int64_t d;             ///< static
@@ -60,6 +68,7 @@ struct KernelSignature {
   NumberSource qOffset;
   llvm::SmallVector<SegmentSignature> segments;
   llvm::SmallVector<int64_t> patternOperands; ///< arguments
+  llvm::SmallVector<ListedRows> listed;
 
   int64_t numArgs() const { return func.getNumArguments(); }
   int64_t numResults() const { return func.getNumResults(); }
@@ -68,6 +77,10 @@ struct KernelSignature {
   int64_t resultSlot(int64_t r) const { return argSlot(numArgs() + r); }
   int64_t qOffsetSlot() const { return resultSlot(numResults()); }
   int64_t kOffsetSlot(int64_t segment) const { return qOffsetSlot() + 2 + 2 * segment; }
+  /// Of listed[n]: how many rows the tensor has, and an address of zeros for those out of range.
+  int64_t listedSlot(int64_t n) const { return kOffsetSlot(int64_t(segments.size())) + 2 * n; }
+  /// Of the manifest's orders.
+  int64_t orderSlot() const { return listedSlot(int64_t(listed.size())); }
 
   /// Diagnoses what cannot be compiled: an operand that is not an argument, a
   /// dynamic head dimension, ops beside the attend.

@@ -474,8 +474,8 @@ void AttendTiler::emitRowBlock(int64_t n) {
   // The row of a query of the next block, in a tensor like q or the result.
   auto fetchQuery = [&](Value x, int64_t record, int64_t rowBytes) {
     Value query = e.load(e.i64, e.at(in(u, fPositions), e.mul(e.add(lane0, x), 8)), 8);
-    Value row = e.mul(e.sub(e.add(query, kBlock), u.qOffset), rowStride(u, record));
-    e.prefetch(e.toPtr(e.add(headBase(u, record, false), row)), rowBytes, kLevel);
+    Value row = e.sub(e.add(query, kBlock), u.qOffset);
+    e.prefetch(e.toPtr(rowAddress(u, record, headBase(u, record, false), row, u.h)), rowBytes, kLevel);
   };
   auto queryOf = [&](Value lane) { return e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8); };
   for (auto [dot, source] : llvm::enumerate(segment.dots)) {

@@ -3,7 +3,8 @@
 // A function whose body is one attend on its arguments is a kernel. Any other is a
 // program: each of its ops becomes a module of its own with one function (a step),
 // whose arguments are the op's operands, in the order of the spec, then what the glue
-// in its step reads (FuseGlue.h); the runtime runs the steps in that order and owns
+// in its step reads (FuseGlue.h) and the lists of rows that an attend reads through
+// (FuseGather.h); the runtime runs the steps in that order and owns
 // what lies between them. Values are
 // numbered: the function's arguments, then each op's results.
 //
@@ -17,7 +18,9 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
+#include "passes/FuseGather.h"
 #include "passes/FuseGlue.h"
+#include "passes/KernelSignature.h"
 #include "passes/Passes.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
@@ -67,6 +70,7 @@ private:
   llvm::DenseMap<Value, int64_t> numbers;
   int64_t count = 0; ///< of values so far
   GluePlan plan;
+  GatherPlan gathers;
 
   static constexpr int64_t kPart = 1024; ///< rows
 
@@ -154,8 +158,9 @@ private:
       splitLong(body);
     }
     plan = readGlue ? planGlue(body) : GluePlan();
+    gathers = readGlue ? planGathers(body) : GatherPlan();
     for (Operation &op : body.without_terminator()) {
-      if (plan.inlined.contains(&op) || plan.joined.contains(&op)) {
+      if (plan.inlined.contains(&op) || plan.joined.contains(&op) || gathers.read.contains(&op)) {
         continue; // computed in the steps of others
       }
       if (op.hasTrait<OpTrait::ConstantLike>() || isShapeOnly(op)) {
@@ -174,6 +179,9 @@ private:
       if (auto why = plan.apart.find(&op); why != plan.apart.end()) {
         op.emitRemark() << "glue with a kernel of its own: " << why->second << "; "
                         << costOfGlue(cast<linalg::GenericOp>(op));
+      }
+      if (auto why = gathers.apart.find(&op); why != gathers.apart.end()) {
+        op.emitRemark() << "rows copied by a kernel of their own: " << why->second;
       }
       if (failed(outline(fn, op, steps++))) {
         return failure();
@@ -274,6 +282,9 @@ private:
       }
     };
     auto isKnown = [&](Value v) { return numbers.contains(v) || isInlined(v); };
+    auto gatherOf = [&](Value v) {
+      return gathers.read.contains(v.getDefiningOp()) ? v.getDefiningOp<attn::GatherRowsOp>() : nullptr;
+    };
     if (byPlace && !llvm::all_of(op.getOperands(), isKnown)) {
       return op.emitOpError("expected operands that are arguments or results of ops, but got another value");
     }
@@ -298,14 +309,22 @@ private:
     for (Operation *one : glue) {
       noteOperands(*one, false);
     }
+    // Lists stand behind what is read through them.
+    for (Value v : SmallVector<Value>(inputs)) {
+      if (auto gather = gatherOf(v)) {
+        note(gather.getRows(), false);
+      }
+    }
     SmallVector<int64_t> in, out;
     SmallVector<Type> types;
     SmallVector<Location> locations;
     for (Value v : inputs) {
-      if (!numbers.contains(v)) {
+      auto gather = gatherOf(v);
+      Value source = gather ? gather.getInput() : v;
+      if (!numbers.contains(source)) {
         return op.emitOpError("expected operands that are arguments or results of ops, but got another value");
       }
-      in.push_back(numbers[v]);
+      in.push_back(numbers[source]);
       types.push_back(v.getType());
       locations.push_back(v.getLoc());
     }
@@ -327,7 +346,12 @@ private:
     IRMapping map;
     for (auto [n, v] : llvm::enumerate(inputs)) {
       map.map(v, block->getArgument(n));
-      inner.setArgAttr(n, "heddle.name", b.getStringAttr(nameOf(fn, v)));
+      auto gather = gatherOf(v);
+      inner.setArgAttr(n, "heddle.name", b.getStringAttr(nameOf(fn, gather ? gather.getInput() : v)));
+      if (gather) {
+        auto list = llvm::find(inputs, gather.getRows()) - inputs.begin();
+        inner.setArgAttr(n, kRowsAttr, b.getI64IntegerAttr(list));
+      }
     }
     for (Operation *constant : constants) {
       b.clone(*constant, map);

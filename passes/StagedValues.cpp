@@ -29,7 +29,8 @@ bool AttendTiler::keepsValues(int64_t n) const {
   bool adjacent = s.key.size() == 1 && s.key[0].radix == 1 && s.key[0].step == 1 && s.choices == 0;
   bool filtered = bool(s.keep) || (bool(s.residual) && s.residual.hasLoad());
   bool shared = spans[n] > kLanes; // of so few keys, a tile has its own
-  return bytes() == 2 && !byRow(s) && shared && adjacent && !filtered && !bool(s.ids) && !bool(s.list);
+  return bytes() == 2 && !isListed(sig.segments[s.segment].v) && !byRow(s) && shared && adjacent && !filtered &&
+         !bool(s.ids) && !bool(s.list);
 }
 
 /// Bytes of a block of columns of one kept block of rows.

@@ -258,11 +258,7 @@ Value AttendTiler::batchNumber(const Uniform &u, int64_t s) {
 }
 
 Value AttendTiler::headBase(const Uniform &u, int64_t record, bool keyHead) {
-  Value h = u.h;
-  if (keyHead) {
-    Value group = arith::DivSIOp::create(builder, e.loc, u.heads, slot(u.args, record + 2));
-    h = arith::DivSIOp::create(builder, e.loc, u.h, group);
-  }
+  Value h = headOf(u, record, keyHead);
   Value offset = e.add(e.mul(u.b, slot(u.args, record + 5)), e.mul(h, slot(u.args, record + 6)));
   return e.add(slot(u.args, record), e.mul(offset, bytes()));
 }
@@ -355,6 +351,14 @@ void AttendTiler::emitTask() {
 
 LogicalResult AttendTiler::run() {
   plan();
+  for (const Stratum &s : schedule.strata) {
+    const SegmentSignature &segment = sig.segments[s.segment];
+    bool keys = isListed(segment.v) || llvm::any_of(segment.dots, [&](const DotSource &d) { return isListed(d.k); });
+    if (keys && (byRow(s) || decidesByRow(s))) {
+      return sig.attend.emitOpError() << "expected keys in order for queries that are taken one at a time, but got a "
+                                         "list of their rows";
+    }
+  }
   layout();
   for (int64_t n = 0; n < int64_t(schedule.strata.size()); ++n) {
     const Stratum &s = schedule.strata[n];

@@ -297,8 +297,12 @@ Error run(heddle_kernel &kernel, const heddle_tensor *args, int32_t numArgs, con
   }
   if (isChecking()) {
     std::vector<int64_t> keys;
+    std::vector<heddle_tensor> seen;
+    if (Error e = seeThroughLists(kernel.manifest, args, seen)) {
+      return e;
+    }
     for (const Segment &s : kernel.manifest.segments) {
-      keys.push_back(args[s.k >= 0 ? s.k : s.v].shape[2]);
+      keys.push_back(seen[s.k >= 0 ? s.k : s.v].shape[2]);
     }
     if (Error e = checkContents(kernel.manifest, args, launch.block[SlotQueries], keys)) {
       return e;

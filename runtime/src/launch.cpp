@@ -143,8 +143,10 @@ int64_t loadInteger(const void *data, heddle_dtype dtype, int64_t index) {
 /// The state of one preparation; its methods fail fast.
 class Preparation {
 public:
-  Preparation(const Manifest &m, const heddle_tensor *args, const heddle_tensor *results, Launch &launch)
-      : m(m), args(args), results(results), launch(launch) {}
+  /// `given`: the arguments; `args`: as lists of rows show them.
+  Preparation(const Manifest &m, const heddle_tensor *given, const heddle_tensor *args, const heddle_tensor *results,
+              Launch &launch)
+      : m(m), given(given), args(args), results(results), launch(launch) {}
 
   Error run();
 
@@ -161,6 +163,7 @@ private:
   Error storeScalar(size_t a);
   Error storeOffset(const Offset &offset, const std::string &what, int64_t rows, int64_t end, size_t slot);
   void reserveStorage();
+  Error storeLists(size_t slot);
   int64_t headsPerTile() const;
   void writeRecord(size_t slot, const heddle_tensor &t, unsigned broadcastMask);
   Error finish();
@@ -170,7 +173,7 @@ private:
   size_t recordOf(size_t a) const { return headerSlots + recordSlots * a; }
 
   const Manifest &m;
-  const heddle_tensor *args, *results;
+  const heddle_tensor *given, *args, *results;
   Launch &launch;
   int64_t batch = 0, heads = 0, queries = 0, width = 0, valueWidth = 0;
   bool unevenOffset = false;
@@ -349,6 +352,9 @@ Error Preparation::checkRoles(size_t a) {
       break;
     }
   }
+  for (const Listed &l : m.listed) {
+    broadcast |= l.list == int(a) ? (t.rank == 3 ? 3u : 1u) : 0;
+  }
   writeRecord(recordOf(a), t, broadcast);
   return arg.scalar ? storeScalar(a) : nullptr;
 }
@@ -521,6 +527,32 @@ void Preparation::reserveStorage() {
   launch.storage.reserve(wanted);
 }
 
+/// Of each tensor that is read through a list: its rows, and a row of zeros with the same stride.
+Error Preparation::storeLists(size_t slot) {
+  constexpr int64_t around = 256;
+  auto reach = [&](const Listed &l) {
+    const heddle_tensor &t = args[l.arg];
+    return std::max<int64_t>(t.shape[3] - 1, 0) * std::abs(t.strides[3]) * dtypeSize(t.dtype);
+  };
+  int64_t most = 0;
+  for (const Listed &l : m.listed) {
+    most = std::max(most, reach(l));
+  }
+  if (size_t wanted = size_t(most + 2 * around); !m.listed.empty() && launch.zerosSize < wanted) {
+    launch.zeros.reset(static_cast<char *>(std::calloc(wanted, 1)));
+    launch.zerosSize = launch.zeros ? wanted : 0;
+    if (!launch.zeros) {
+      return systemError("expected " + std::to_string(wanted) + " bytes for a row of zeros, but the allocation failed");
+    }
+  }
+  for (const Listed &l : m.listed) {
+    const char *row = launch.zeros.get() + around + (args[l.arg].strides[3] < 0 ? reach(l) : 0);
+    launch.block[slot++] = given[l.arg].shape[2];
+    launch.block[slot++] = int64_t(reinterpret_cast<intptr_t>(row));
+  }
+  return nullptr;
+}
+
 /// As many heads as fill a tile with their queries and share all their keys and values: a divisor of the number
 /// that do, so that every tile is filled alike. A row's bits do not depend on it.
 int64_t Preparation::headsPerTile() const {
@@ -579,7 +611,8 @@ Error Preparation::run() {
     }
   }
   launch.work = 0;
-  launch.orderSlot = headerSlots + recordSlots * (m.args.size() + m.results.size()) + 2 + 2 * m.segments.size();
+  launch.orderSlot =
+      headerSlots + recordSlots * (m.args.size() + m.results.size()) + 2 + 2 * m.segments.size() + 2 * m.listed.size();
   launch.block.resize(launch.orderSlot + orderSlots * m.orders.size());
   reserveStorage();
   if (Error e = checkQuery()) {
@@ -613,6 +646,9 @@ Error Preparation::run() {
       return e;
     }
   }
+  if (Error e = storeLists(slot + 2)) {
+    return e;
+  }
   return finish();
 }
 
@@ -636,5 +672,35 @@ Error heddle::rt::prepareLaunch(const Manifest &manifest, const heddle_tensor *a
     return invalidValue("expected " + std::to_string(manifest.results.size()) + " results, but got " +
                         std::to_string(numResults));
   }
-  return Preparation(manifest, args, results, launch).run();
+  if (manifest.listed.empty()) {
+    return Preparation(manifest, args, args, results, launch).run();
+  }
+  std::vector<heddle_tensor> seen;
+  if (Error e = seeThroughLists(manifest, args, seen)) {
+    return e;
+  }
+  return Preparation(manifest, args, seen.data(), results, launch).run();
+}
+
+Error heddle::rt::seeThroughLists(const Manifest &manifest, const heddle_tensor *args,
+                                  std::vector<heddle_tensor> &seen) {
+  seen.assign(args, args + manifest.args.size());
+  for (const Listed &l : manifest.listed) {
+    const heddle_tensor &list = args[l.list], &t = args[l.arg];
+    if (t.rank != 4 || size_t(list.rank) != manifest.args[l.list].dims.size()) {
+      continue; // which is an error of its own
+    }
+    for (int32_t axis = 0; axis + 1 < list.rank; ++axis) {
+      if (list.shape[axis] != 1 && list.shape[axis] != t.shape[axis]) {
+        return invalidValue("expected dimension " + std::to_string(axis) + " of " + manifest.args[l.list].name +
+                            " to be " + Expected{t.shape[axis], true}.text() + ", but got " +
+                            std::to_string(list.shape[axis]) + " (shape " + shapeText(list) + ")");
+      }
+    }
+    heddle_tensor &mine = seen[size_t(l.arg)];
+    mine.shape[2] = list.shape[list.rank - 1];
+    static const char nothing = 0;
+    mine.data = mine.data ? mine.data : const_cast<char *>(&nothing); // no entry is in range
+  }
+  return nullptr;
 }

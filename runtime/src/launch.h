@@ -10,6 +10,8 @@
 
 #include "runtime/src/manifest.h"
 
+#include <cstdlib>
+#include <memory>
 #include <vector>
 
 namespace heddle::rt {
@@ -20,8 +22,13 @@ struct Launch {
   std::vector<int64_t> storage; ///< offsets and converted scalars; the block points into it
   std::vector<int32_t> orders;  ///< tables of sorted rows (orders.h); the block points into them too
   size_t orderSlot = 0;         ///< the first slot of the orders
-  int64_t units = 0;            ///< super-tiles, over all batches and blocks of heads
-  double work = 0;              ///< multiply-adds if every pair were live
+  struct Free {
+    void operator()(char *p) const { std::free(p); }
+  };
+  std::unique_ptr<char, Free> zeros; ///< a row for entries of lists that are out of range; nobody writes to it
+  size_t zerosSize = 0;
+  int64_t units = 0; ///< super-tiles, over all batches and blocks of heads
+  double work = 0;   ///< multiply-adds if every pair were live
 };
 
 /// Slots that open the block; phases (docs/abi.md).
@@ -42,6 +49,10 @@ enum HeaderSlot : size_t {
   RecordSlots = 9 ///< of each argument and result, behind the header
 };
 enum Phase : int64_t { PhaseWhole = 0, PhasePartial, PhaseMerge, PhaseFirstGroup };
+
+/// The tensors as the kernel counts them: one that is read through a list has as many rows as the list. Wrong sizes of
+/// a list are an error.
+Error seeThroughLists(const Manifest &manifest, const heddle_tensor *args, std::vector<heddle_tensor> &seen);
 
 /// Fills `launch`, or says which tensor is wrong and how.
 Error prepareLaunch(const Manifest &manifest, const heddle_tensor *args, int32_t numArgs, const heddle_tensor *results,

@@ -470,6 +470,15 @@ void parse(std::string_view text, Manifest &m) {
     require(o.within >= 0 && o.within < maxPosition, "an order within a size out of range");
     m.orders.push_back(o);
   }
+  for (const Json &listed : json.value("listed", Json::array())) {
+    Listed l{listed.at("arg").get<int>(), listed.at("list").get<int>()};
+    auto known = [&](int arg) { return arg >= 0 && size_t(arg) < m.args.size() && !m.args[arg].scalar; };
+    require(known(l.arg) && m.args[l.arg].dims.size() == 4, "rows of an argument that has none");
+    require(known(l.list) && (m.args[l.list].dtype == HEDDLE_I32 || m.args[l.list].dtype == HEDDLE_I64) &&
+                (m.args[l.list].dims.size() == 2 || m.args[l.list].dims.size() == 3) && !m.gpu,
+            "rows by an argument that is no list");
+    m.listed.push_back(l);
+  }
   for (const Argument &arg : m.args) {
     for (const Role &role : arg.roles) {
       if (role.check != Role::None) {

@@ -98,6 +98,11 @@ struct Order {
   int64_t within = 0;     ///< queries stay in their super-tile of so many positions; 0: in any
 };
 
+/// An argument that is read through a list of rows: it counts as a tensor with as many rows as the list has entries.
+struct Listed {
+  int arg = 0, list = 0; ///< arguments
+};
+
 /// How a GPU kernel is launched (docs/abi.md).
 struct GpuPlan {
   struct Kernel {
@@ -138,6 +143,7 @@ struct Manifest {
   std::vector<Argument> args;
   std::vector<Result> results;
   std::vector<Order> orders;
+  std::vector<Listed> listed;
   int q = -1;
   std::optional<GpuPlan> gpu; ///< null for a CPU
   std::optional<OpLaunch> op; ///< of a kernel of an op on whole tensors; then there are no segments

@@ -141,7 +141,7 @@ void heddle::rt::sortRows(const Manifest &manifest, const heddle_tensor *args, L
   const int64_t heads = launch.block[1];
   std::vector<Sorting> all;
   size_t total = 0;
-  const size_t qOffsetSlot = launch.orderSlot - 2 * manifest.segments.size() - 2;
+  const size_t qOffsetSlot = launch.orderSlot - 2 * (manifest.segments.size() + manifest.listed.size()) - 2;
   for (const Order &order : manifest.orders) {
     Sorting s{manifest, order,  {&args[order.query]}, {&args[order.key]}, 1, 1, heads, nullptr, 0, nullptr, nullptr,
               nullptr,  nullptr};

@@ -314,6 +314,13 @@ Error heddle::rt::prepareOp(const Manifest &m, const heddle_tensor *args, const 
 }
 
 Error heddle::rt::inferResults(const Manifest &m, const heddle_tensor *args, heddle_tensor *results) {
+  std::vector<heddle_tensor> seen;
+  if (!m.listed.empty()) {
+    if (Error e = seeThroughLists(m, args, seen)) {
+      return e;
+    }
+    args = seen.data();
+  }
   for (size_t a = 0; a < m.args.size(); ++a) {
     if (Error e = checkForm(m.args[a], args[a])) {
       return e;

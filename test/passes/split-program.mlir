@@ -94,3 +94,34 @@ func.func @shared(%x: tensor<?x8x?x64xf32>, %n: tensor<?x?xi64>) -> tensor<?x8x?
     } : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
   return %o : tensor<?x8x?x64xf32>
 }
+
+// -----
+
+// Rows that an attend alone reads are read through their list, one that the pattern has too; each gather has an argument
+// of its own.
+// CHECK: module @step0 attributes {heddle.inputs = array<i64: 0, 0, 1, 2>, heddle.outputs = array<i64: 3>}
+// CHECK-NEXT: func.func @listed(%[[Q:.*]]: tensor<?x8x64x64xf32> {heddle.name = "argument 0", heddle.rows = 3 : i64}, %[[K:.*]]: tensor<?x8x64x64xf32> {heddle.name = "argument 0", heddle.rows = 2 : i64}, %[[A:.*]]: tensor<?x64xi32> {heddle.name = "argument 1"}, %[[B:.*]]: tensor<?x64xi32> {heddle.name = "argument 2"})
+// CHECK-NEXT: attn.attend %[[Q]] segment(%[[K]], %[[K]]) where(block(16) & positions(%[[A]], %[[A]], causal))
+// CHECK-NOT: module @step1
+// CHECK: func.func private @copied(
+func.func @listed(%x: tensor<?x8x?x64xf32>, %a: tensor<?x64xi32>, %b: tensor<?x64xi32>) -> tensor<?x8x64x64xf32> {
+  %q = attn.gather_rows %x[%b] : tensor<?x8x?x64xf32>, tensor<?x64xi32> -> tensor<?x8x64x64xf32>
+  %k = attn.gather_rows %x[%a] : tensor<?x8x?x64xf32>, tensor<?x64xi32> -> tensor<?x8x64x64xf32>
+  %o = attn.attend %q segment(%k, %k) where(block(16) & positions(%a, %a, causal))
+    : tensor<?x8x64x64xf32> segment(tensor<?x8x64x64xf32>, tensor<?x8x64x64xf32>) operands(tensor<?x64xi32>) -> tensor<?x8x64x64xf32>
+  return %o : tensor<?x8x64x64xf32>
+}
+
+// -----
+
+// CHECK: module @step2
+func.func @copied(%x: tensor<?x8x?x64xf32>, %y: tensor<?x8x?x64xf32>, %a: tensor<?x?xi32>, %l: tensor<?x?x?x4xi32>)
+    -> (tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) {
+  // expected-remark @below {{rows copied by a kernel of their own: func.return reads them too}}
+  %q = attn.gather_rows %x[%a] : tensor<?x8x?x64xf32>, tensor<?x?xi32> -> tensor<?x8x?x64xf32>
+  // expected-remark @below {{rows copied by a kernel of their own: queries that are taken one at a time read keys in order}}
+  %k = attn.gather_rows %y[%a] : tensor<?x8x?x64xf32>, tensor<?x?xi32> -> tensor<?x8x?x64xf32>
+  %o = attn.attend %q segment(%k, %k) where(listed(%l))
+    : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) operands(tensor<?x?x?x4xi32>) -> tensor<?x8x?x64xf32>
+  return %o, %q : tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>
+}

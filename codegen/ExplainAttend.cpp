@@ -5,6 +5,7 @@
 #include "codegen/CostModel.h"
 #include "codegen/SpecParser.h"
 #include "dialect/PatternMeaning.h"
+#include "passes/BuildStrata.h"
 #include "passes/KnownRanges.h"
 #include "passes/TileKernels.h"
 
@@ -52,6 +53,10 @@ public:
     dv = sizes.dimension("dv", op.getValues()[0], 3, d);
     model = MachineModel::load(typeName(cast<RankedTensorType>(op.getQ().getType()).getElementType()));
     threads = sizes.threads();
+    if (op.getScheduleAttr()) {
+      rowsUpTo = op.getScheduleAttr().getValue().rowsUpTo;
+      schedule = op.getScheduleAttr().getValue().atLength(mostKeys());
+    }
   }
 
   json::Object explain() {
@@ -76,9 +81,9 @@ public:
     all["pairs"] = sumOf(*all.getArray("segments"), "pairs").value_or(0);
     all["compulsory_bytes"] = compulsoryBytes();
     if (op.getScheduleAttr()) {
-      const Schedule &schedule = op.getScheduleAttr().getValue();
       all["schedule"] = json::Object{{"super_tile", schedule.superTile},
                                      {"key_chunk", schedule.keyChunk},
+                                     {"rows_up_to", rowsUpTo},
                                      {"text", str(schedule, [this](int64_t n) { return operandName(n); })}};
       all["time"] = explainTime(*all.getNumber("compulsory_bytes"));
     }
@@ -129,6 +134,14 @@ private:
 
   int64_t keysOf(int64_t g) const {
     return sizes.dimension("nk" + std::to_string(g), op.getKeys()[g], 2, rowsOf(op.getKeys()[g]));
+  }
+
+  int64_t mostKeys() const {
+    int64_t keys = 0;
+    for (int64_t g = 0; g < op.getNumSegments(); ++g) {
+      keys = std::max(keys, keysOf(g));
+    }
+    return keys;
   }
 
   /// Rows of a tensor: of an argument nk, of a summary what its op makes of them.
@@ -193,7 +206,7 @@ private:
     bool exact = true;
     json::Array strata;
     if (op.getScheduleAttr()) {
-      for (const Stratum &s : op.getScheduleAttr().getValue().strata) {
+      for (const Stratum &s : schedule.strata) {
         if (s.segment == g) {
           strata.push_back(explainStratum(s, env, keys, unknown.empty(), exact));
         }
@@ -251,7 +264,7 @@ private:
     dense.key = {KeyDigit{}};
     for (int64_t g = 0; g < op.getNumSegments(); ++g) {
       const int64_t keys = keysOf(g);
-      StratumCost cost = costOf(dense, environment(g, keys), nq, keys, op.getScheduleAttr().getValue().keyChunk);
+      StratumCost cost = costOf(dense, environment(g, keys), nq, keys, schedule.keyChunk);
       shareTiles(cost);
       w.add(workOf(dense, cost, shapeOf(g)), static_cast<double>(b * h));
     }
@@ -269,7 +282,6 @@ private:
       out["predicted_seconds"] = nullptr;
       return out;
     }
-    const Schedule &schedule = op.getScheduleAttr().getValue();
     std::vector<std::vector<QueryDigit>> tilings;
     for (const Stratum &s : schedule.strata) {
       const std::vector<QueryDigit> query = s.byRow ? std::vector<QueryDigit>{QueryDigit()} : s.query;
@@ -293,7 +305,7 @@ private:
 
   StratumCost costOfHeads(const Stratum &s, ExprEnv env, int64_t keys) const {
     StratumCost total;
-    const int64_t chunk = op.getScheduleAttr().getValue().keyChunk;
+    const int64_t chunk = schedule.keyChunk;
     for (int64_t head = 0; head < h; ++head) {
       // Heads of one class cost the same, unless a bound or a condition names the head.
       if (isLiveForHead(s, head)) {
@@ -390,7 +402,6 @@ private:
 
   /// Query heads whose queries are in one tile, as in the runtime: as many as fill it, and share keys and values.
   int64_t headsPerTile() const {
-    const Schedule &schedule = op.getScheduleAttr().getValue();
     auto differs = [](const Stratum &s) {
       return s.headPeriod > 1 || s.byRow || bool(s.list) || bool(s.ids) || mentionsHead(s);
     };
@@ -406,7 +417,7 @@ private:
         }
       }
     }
-    if (nq == 0 || llvm::any_of(schedule.strata, differs)) {
+    if (nq == 0 || rowsUpTo > 0 || llvm::any_of(schedule.strata, differs)) {
       return 1;
     }
     int64_t most = std::min(kLanes / nq, shared);
@@ -442,16 +453,12 @@ private:
   /// What may run at once: super-tiles of heads, and splits of their keys.
   double tasks() const {
     constexpr int64_t kKeysPerSplit = 2048, kMaxSplits = 32; // as in the tile loops
-    const Schedule &schedule = op.getScheduleAttr().getValue();
-    const auto super = static_cast<double>(std::max<int64_t>(schedule.superTile, 1));
-    int64_t keys = 0;
-    for (int64_t g = 0; g < op.getNumSegments(); ++g) {
-      keys = std::max(keys, keysOf(g));
-    }
+    // Tiles that have a state of their own are tasks.
+    const int64_t super = takeQueriesAlike(schedule.strata) ? kLanes : std::max<int64_t>(schedule.superTile, 1);
     const bool split = schedule.strata.size() == 1 && !schedule.strata[0].byRow;
-    const int64_t splits = split ? std::clamp<int64_t>(keys / kKeysPerSplit, 1, kMaxSplits) : 1;
+    const int64_t splits = split ? std::clamp<int64_t>(mostKeys() / kKeysPerSplit, 1, kMaxSplits) : 1;
     return static_cast<double>(b * h) / static_cast<double>(headsPerTile()) *
-           std::ceil(static_cast<double>(nq) / super) * static_cast<double>(splits);
+           static_cast<double>((nq + super - 1) / super) * static_cast<double>(splits);
   }
 
   int64_t liveHeads(const Stratum &s) const {
@@ -564,6 +571,8 @@ private:
   func::FuncOp func;
   const Sizes &sizes;
   std::vector<std::string> argumentNames;
+  Schedule schedule; ///< as it is taken with so many keys
+  int64_t rowsUpTo = 0;
   std::map<std::string, int64_t> keyCounts;
   int64_t b = 1, h = 1, nq = 0, d = 0, dv = 0, threads = 1;
   MachineModel model;

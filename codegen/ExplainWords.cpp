@@ -261,6 +261,9 @@ std::string inWords(const json::Object &facts) {
   if (const json::Object *schedule = facts.getObject("schedule")) {
     os << "  schedule   " << *schedule->getInteger("super_tile") << " queries share one softmax state; chunks of "
        << *schedule->getInteger("key_chunk") << " keys\n";
+    if (int64_t rows = schedule->getInteger("rows_up_to").value_or(0)) {
+      os << "             with up to " << rows << " keys queries are taken one at a time, with more in tiles\n";
+    }
   }
   return text;
 }

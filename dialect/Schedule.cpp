@@ -49,8 +49,19 @@ static bool same(const Stratum &a, const Stratum &b) {
   return a.headPeriod == b.headPeriod && a.heads == b.heads && a.note == b.note && sameButHeads(a, b);
 }
 
+Schedule Schedule::atLength(int64_t keys) const {
+  Schedule s = *this;
+  if (keys <= rowsUpTo) {
+    for (Stratum &stratum : s.strata) {
+      stratum.byRow = true;
+    }
+  }
+  s.rowsUpTo = 0;
+  return s;
+}
+
 bool Schedule::same(const Schedule &o) const {
-  return superTile == o.superTile && keyChunk == o.keyChunk &&
+  return superTile == o.superTile && keyChunk == o.keyChunk && rowsUpTo == o.rowsUpTo &&
          std::equal(strata.begin(), strata.end(), o.strata.begin(), o.strata.end(),
                     [](const Stratum &a, const Stratum &b) { return heddle::same(a, b); });
 }
@@ -232,6 +243,9 @@ struct Printer {
 std::string str(const Schedule &s, const std::function<std::string(int64_t)> &operandName) {
   Printer p{operandName, {}, true};
   p.out = "super_tile = " + std::to_string(s.superTile) + ", key_chunk = " + std::to_string(s.keyChunk);
+  if (s.rowsUpTo > 0) {
+    p.out += ", rows_up_to = " + std::to_string(s.rowsUpTo);
+  }
   for (const Stratum &stratum : s.strata) {
     p.out += ", ";
     p.stratum(stratum);
@@ -261,6 +275,9 @@ public:
       } else if (take("key_chunk")) {
         expect("=");
         s.keyChunk = positive();
+      } else if (take("rows_up_to")) {
+        expect("=");
+        s.rowsUpTo = positive();
       } else {
         s.strata.push_back(parseStratum());
       }

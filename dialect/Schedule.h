@@ -84,6 +84,11 @@ struct Schedule {
   /// Query positions that share one online-softmax state (a multiple of every
   /// stratum's tile alignment), and keys of one chunk.
   int64_t superTile = 64, keyChunk = 192;
+  /// Where no segment has more keys, all strata are taken `byRow`: so few queries of a lattice hardly fill a tile.
+  int64_t rowsUpTo = 0;
+
+  /// The strata as they are taken with `keys` keys, of the longest segment.
+  Schedule atLength(int64_t keys) const;
 
   /// Structural equality and hash.
   bool same(const Schedule &o) const;

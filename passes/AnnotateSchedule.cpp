@@ -164,7 +164,7 @@ FailureOr<Schedule> scheduleOf(attn::AttendOp op, llvm::function_ref<InFlightDia
   }
   Type element = v.getElementType();
   const char *type = element.isF32() ? "f32" : element.isBF16() ? "bf16" : "f16";
-  chooseRows(schedule.strata, shapesOf(op, element), type);
+  schedule.rowsUpTo = chooseRows(schedule.strata, shapesOf(op, element), type);
   schedule.superTile = superTileFor(schedule.strata, limits);
   return schedule;
 }

@@ -69,8 +69,8 @@ class AttendTiler {
 public:
   AttendTiler(mlir::ModuleOp module, const KernelSignature &signature, const Schedule &schedule,
               const VectorTarget &target)
-      : module(module), sig(signature), schedule(schedule), builder(module.getContext()),
-        e(builder, signature.attend.getLoc(), target), vl(target.width) {
+      : module(module), sig(signature), schedule(withNear(schedule)), tiled(schedule.strata.size()),
+        builder(module.getContext()), e(builder, signature.attend.getLoc(), target), vl(target.width) {
     pairs = signature.storage.isBF16() && target.bf16 && softmax();
   }
 
@@ -84,7 +84,8 @@ public:
 private:
   mlir::ModuleOp module;
   const KernelSignature &sig;
-  const Schedule &schedule;
+  const Schedule schedule; ///< from stratum `tiled` on, all strata again, by row
+  const int64_t tiled;
   mlir::OpBuilder builder;
   Emitter e;
   int64_t vl;
@@ -93,6 +94,7 @@ private:
   llvm::SmallVector<OperandRecord> patternRecords;
   llvm::SmallVector<Pack> packs;
   llvm::SmallVector<Strata> groups;
+  Strata near; ///< in the place of the one group, for up to schedule.rowsUpTo keys
   /// One group: the state lives in the query tile, not in the super-tile.
   bool direct = false;
   /// Direct, with one lane tile in a super-tile and a stratum that may be long: the keys are taken split by split,
@@ -150,8 +152,10 @@ private:
   int64_t liveRow() const { return kColumn / vl * liveWord(); }
   std::string name(llvm::StringRef what, int64_t n) { return ("attend_" + what + "_" + llvm::Twine(n)).str(); }
 
+  static Schedule withNear(const Schedule &schedule);
   void layout();
   void plan();
+  void planGroups();
   Pack &packOf(int64_t segment, int64_t dot);
   mlir::func::FuncOp function(llvm::StringRef name, llvm::ArrayRef<mlir::Type> types, bool isPrivate = true);
 
@@ -177,15 +181,16 @@ private:
   //===--- AttendTiles.cpp ---------------------------------------------------===//
 
   void emitGroup(int64_t n);
-  void emitTile(const Uniform &u, int64_t n, mlir::Value corner, llvm::ArrayRef<mlir::Value> digits, mlir::Value toNext,
-                const Work &work);
+  void emitTiles(const Uniform &u, const Strata &group, const Work &work);
+  void emitTile(const Uniform &u, const Strata &group, mlir::Value corner, llvm::ArrayRef<mlir::Value> digits,
+                mlir::Value toNext, const Work &work);
   mlir::Value shiftLanes(const Uniform &u, mlir::Value empty, mlir::Value highest);
   mlir::Value shareLanes(const Uniform &u, const Work &work, mlir::Value highest);
   void tableOfRows(const Uniform &u, int64_t record, int64_t table, mlir::Value away = {});
   int64_t packQueries(const Uniform &u, const Strata &group);
   void noteAhead(const Uniform &u, const Strata &group, int64_t packed, mlir::Value toNext, mlir::Value memory);
   /// The group writes results.
-  bool finishes(const Strata &group) const { return &group == &groups.back(); }
+  bool finishes(const Strata &group) const { return direct || &group == &groups.back(); }
   void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, mlir::Value minPosition,
                       mlir::Value toNext);
   void emitStrata(const Uniform &u, const Strata &group, mlir::Value split, mlir::Value minPosition);

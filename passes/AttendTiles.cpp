@@ -20,20 +20,42 @@ void AttendTiler::emitGroup(int64_t n) {
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
   Work work{a[4], a[5], a[6], a[7], a[8]};
-  const Strata &group = groups[n];
   e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) { e.store(e.splat(u.h), e.at(in(u, fHeads), e.mul(lane, 8)), 8); });
+  if (near.members.empty()) {
+    emitTiles(u, groups[n], work);
+  } else {
+    Value keys = e.c(0);
+    for (int64_t segment = 0; segment < int64_t(sig.segments.size()); ++segment) {
+      keys = e.max(keys, keyRows(u, segment));
+    }
+    e.ifElse(
+        e.le(keys, e.c(schedule.rowsUpTo)), [&] { emitTiles(u, near, work); }, [&] { emitTiles(u, groups[n], work); });
+  }
+  func::ReturnOp::create(builder, e.loc);
+}
+
+/// The tiles of part `work.part`. Of a lattice with fewer queries than residues, only residues that have one are looked
+/// at: tile n is then that of query n.
+void AttendTiler::emitTiles(const Uniform &u, const Strata &group, const Work &work) {
   // The leading digit's tiles cover [first, last).
   const QueryDigit &leading = group.query[0];
-  Value lowest = e.floorDiv(e.floorDiv(work.first, leading.radix), leading.tile);
-  Value highest = e.floorDiv(e.floorDiv(e.add(work.last, -1), leading.radix), leading.tile);
+  auto leadingOf = [&](Value position) { return e.floorDiv(e.floorDiv(position, leading.radix), leading.tile); };
+  Value lowest = leadingOf(work.first), highest = leadingOf(e.add(work.last, -1));
   int64_t inner = 1;
   for (const QueryDigit &d : ArrayRef<QueryDigit>(group.query).drop_front()) {
     inner *= (d.extent + d.tile - 1) / d.tile;
   }
   Value total = e.mul(e.add(e.sub(highest, lowest), 1), inner), parts = slot(u.args, header::kParts);
+  const bool residues = group.query.size() == 2 && group.query[1].tile == 1 && inner == leading.radix;
+  Value queries = e.sub(work.last, work.first), few;
+  if (residues) {
+    few = e.lt(queries, e.c(inner));
+    total = e.select(few, queries, total);
+  }
   auto end = [&](Value part) { return arith::DivSIOp::create(builder, e.loc, e.mul(part, total), parts).getResult(); };
   auto digitsOf = [&](Value number) {
     SmallVector<Value> digits(group.query.size());
+    Value position = e.add(work.first, number);
     for (size_t k = group.query.size(); k-- > 1;) {
       const QueryDigit &d = group.query[k];
       int64_t count = (d.extent + d.tile - 1) / d.tile;
@@ -41,6 +63,10 @@ void AttendTiler::emitGroup(int64_t n) {
       number = e.floorDiv(number, count);
     }
     digits[0] = e.mul(e.add(lowest, number), leading.tile);
+    if (few) {
+      digits[0] = e.select(few, e.mul(leadingOf(position), leading.tile), digits[0]);
+      digits[1] = e.select(few, e.floorMod(position, leading.radix), digits[1]);
+    }
     return digits;
   };
   auto cornerOf = [&](ArrayRef<Value> digits) {
@@ -59,15 +85,13 @@ void AttendTiler::emitGroup(int64_t n) {
     SmallVector<Value> digits = digitsOf(number);
     Value corner = cornerOf(digits), following = e.add(number, 1);
     Value next = e.select(e.lt(following, to), cornerOf(digitsOf(following)), after);
-    emitTile(u, n, corner, digits, e.sub(next, corner), work);
+    emitTile(u, group, corner, digits, e.sub(next, corner), work);
   });
-  func::ReturnOp::create(builder, e.loc);
 }
 
 /// The tile whose box of digits begins at the position `corner`; the next one begins `toNext` positions on.
-void AttendTiler::emitTile(const Uniform &u, int64_t n, Value corner, ArrayRef<Value> digits, Value toNext,
+void AttendTiler::emitTile(const Uniform &u, const Strata &group, Value corner, ArrayRef<Value> digits, Value toNext,
                            const Work &work) {
-  const Strata &group = groups[n];
   // Lane l holds the digits l mod tile, (l / tile) mod tile', ... of the box, the last digit fastest.
   int64_t box = 1;
   for (const QueryDigit &d : group.query) {
@@ -130,8 +154,8 @@ void AttendTiler::emitTile(const Uniform &u, int64_t n, Value corner, ArrayRef<V
     }
     noteAhead(u, group, packQueries(u, group), toNext, work.memory);
     emitStrata(u, group, work.split, lowest);
-    mergeState(u, work.memory, n == 0);
-    if (size_t(n + 1) == groups.size()) {
+    mergeState(u, work.memory, &group == &groups.front());
+    if (finishes(group)) {
       finishLanes(u, in(u, fTile), work.memory);
     }
   });
@@ -206,6 +230,7 @@ void AttendTiler::tableOfRows(const Uniform &u, int64_t record, int64_t table, V
 /// Returns the record of the last rows that were packed, -1 where there are none.
 int64_t AttendTiler::packQueries(const Uniform &u, const Strata &group) {
   int64_t last = -1;
+  Value lanes = e.load(e.i64, in(u, fLanes), 8);
   llvm::SmallDenseSet<int64_t> done;
   for (int64_t n : group.members) {
     int64_t g = schedule.strata[n].segment;
@@ -221,10 +246,10 @@ int64_t AttendTiler::packQueries(const Uniform &u, const Strata &group) {
       tableOfRows(u, record, fRows);
       last = record;
       e.call(declareTileKernel(module, pairs ? TileKernel::PackPairs : TileKernel::Pack, pack.d, sig.storage), {},
-             {in(u, fRows), elementStride(u, record), scaleOf(u, pack), in(u, pack.at)});
+             {in(u, fRows), elementStride(u, record), scaleOf(u, pack), in(u, pack.at), lanes});
       if (pack.narrow >= 0) {
         e.call(declareTileKernel(module, TileKernel::Narrow, pack.d, wide()), {},
-               {in(u, pack.at), e.load(e.i64, in(u, fLanes), 8), in(u, pack.narrow)});
+               {in(u, pack.at), lanes, in(u, pack.narrow)});
       }
     }
   }

@@ -800,12 +800,14 @@ std::vector<Stratum> buildStrata(const Pattern &p, int64_t segment, const Strata
 /// Above the product of the largest radix of a leading digit (mergeFarDigits) and a tile's lanes.
 static constexpr int64_t kLongestAlike = int64_t(1) << 23;
 
+bool takeQueriesAlike(const std::vector<Stratum> &strata) {
+  return std::all_of(strata.begin(), strata.end(),
+                     [&](const Stratum &s) { return s.query == strata[0].query && !s.byRow && s.ids.isNull(); });
+}
+
 int64_t superTileFor(const std::vector<Stratum> &strata, const StrataLimits &limits) {
-  // Where all strata take the queries alike, a tile has a state of its own, and a super-tile needs no memory.
-  const bool alike = std::all_of(strata.begin(), strata.end(), [&](const Stratum &s) {
-    return s.query == strata[0].query && !s.byRow && s.ids.isNull();
-  });
-  const int64_t most = alike ? kLongestAlike : limits.maxSuperTile;
+  // A tile that has a state of its own needs no memory for the super-tile.
+  const int64_t most = takeQueriesAlike(strata) ? kLongestAlike : limits.maxSuperTile;
   // Whole tiles of every stratum where they fit, else whole values of the
   // leading digit where those fit.
   int64_t tile = 1, longest = limits.lanes;

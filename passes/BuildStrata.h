@@ -29,6 +29,9 @@ double codeOf(const std::vector<Stratum> &strata);
 /// of the leading digit's radix, on that digit.
 std::vector<Stratum> buildStrata(const Pattern &p, int64_t segment, const StrataLimits &limits = {});
 
+/// Every tile has all strata of its queries, and a softmax state of its own.
+bool takeQueriesAlike(const std::vector<Stratum> &strata);
+
 /// Positions that must share one online-softmax state so that every stratum's
 /// query tiles are well filled: 64 for bands, 64 * n for stride(n); capped where strata take the queries differently.
 int64_t superTileFor(const std::vector<Stratum> &strata, const StrataLimits &limits = {});

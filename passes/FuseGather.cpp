@@ -56,8 +56,9 @@ private:
     if (failed(found->second)) {
       return "its pattern has no schedule";
     }
+    const bool near = found->second->rowsUpTo > 0;
     for (const Stratum &s : found->second->strata) {
-      if (s.segment == segment && (AttendTiler::byRow(s) || AttendTiler::decidesByRow(s))) {
+      if (s.segment == segment && (near || AttendTiler::byRow(s) || AttendTiler::decidesByRow(s))) {
         return "queries that are taken one at a time read keys in order";
       }
     }

@@ -65,7 +65,9 @@ int64_t AttendTiler::fewKeys(const Stratum &s) {
 
 /// Strata for all heads and without choices join one list; others have lists of their own.
 void AttendTiler::planRows() {
-  for (const Strata &group : groups) {
+  SmallVector<Strata> all(groups);
+  all.push_back(near);
+  for (const Strata &group : all) {
     llvm::SmallDenseMap<int64_t, int64_t> leaders;
     for (int64_t n : group.members) {
       const Stratum &s = schedule.strata[n];

@@ -178,8 +178,9 @@ void TileBody::dotsFewTiles() {
   inTileParts([&](const TilePart &part) {
     int64_t blocks = (part.words + kTileWords - 1) / kTileWords, each = (kTileKeys + blocks - 1) / blocks;
     loop(c(0), count, kTileKeys, [&](Value key) {
-      Value following = add(key, rowsAhead(d * bytes)), ahead = fewAhead(following, count, table, values);
-      Value beyond = fewAhead(add(following, rowsBeyond(d * bytes)), count, table, values);
+      Value following = add(key, rowsAhead(d * bytes)), farther = add(following, rowsBeyond(d * bytes));
+      Value ahead = fewAhead(existing(following, kTileKeys, count), count, table, values);
+      Value beyond = fewAhead(existing(farther, kTileKeys, count), count, table, values);
       auto ask = [&](int64_t block) {
         for (int64_t i = block * each; part.fresh && i < std::min((block + 1) * each, kTileKeys); ++i) {
           prefetch(rowAddress(ahead, c(i)), d * bytes);

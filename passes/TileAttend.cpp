@@ -193,8 +193,21 @@ static bool differsByHead(const Stratum &s, bool decides) {
          llvm::any_of(s.upper, mentions) || llvm::any_of(s.key, digitMentions);
 }
 
-void AttendTiler::plan() {
+Schedule AttendTiler::withNear(const Schedule &schedule) {
+  Schedule both = schedule;
+  if (schedule.rowsUpTo > 0) {
+    llvm::append_range(both.strata, schedule.atLength(0).strata);
+  }
+  return both;
+}
+
+void AttendTiler::planGroups() {
   for (auto [n, s] : llvm::enumerate(schedule.strata)) {
+    if (int64_t(n) >= tiled) {
+      near.query = {QueryDigit()};
+      near.members.push_back(n);
+      continue;
+    }
     int64_t order = orderOf(s);
     // Queries that are taken one at a time may be taken in any order: their own is best for memory.
     SmallVector<QueryDigit> digits(s.query.begin(), s.query.end());
@@ -213,6 +226,10 @@ void AttendTiler::plan() {
     groups.push_back({{QueryDigit()}, {}}); // no pair is live: rows are finished all the same
   }
   direct = groups.size() == 1;
+}
+
+void AttendTiler::plan() {
+  planGroups();
   for (const Stratum &s : schedule.strata) {
     spans.push_back(spanOf(s));
     longStrata.push_back(mayBeLong(s, spans.back()));

@@ -147,6 +147,12 @@ private:
   /// are under way, and who asked only once would wait for such rows.
   static int64_t rowsBeyond(int64_t size) { return std::clamp<int64_t>(16384 / size, 1, kRun); }
   static constexpr int64_t kRun = 2 * kNarrowKeys;
+  /// The entry from which `rows` entries are asked for: `number`, where those exist in two tables of `count` entries
+  /// that follow on each other, else the first. What stands behind them may be no address, which takes longer than a
+  /// row.
+  mlir::Value existing(mlir::Value number, int64_t rows, mlir::Value count) {
+    return select(le(add(number, rows), mul(count, 2)), number, c(0));
+  }
   /// Entries of the table from `number` on, or those of the other table, which follow on its last.
   mlir::Value fewAhead(mlir::Value number, mlir::Value count, mlir::Value table, mlir::Value other) {
     mlir::Value beyond = at(other, mul(max(sub(number, count), c(0)), 8));

@@ -208,8 +208,9 @@ void TileBody::dotsNarrow(Value key, int64_t lanes, int64_t blocks, bool adjacen
   for (int64_t i = 1; i < keys; ++i) {
     rows.push_back(adjacent ? at(rows[0], i * d * bytes) : rowAddress(table, add(key, i)));
   }
-  Value following = add(key, rowsAhead(d * bytes)), ahead = fewAhead(following, count, table, values);
-  Value beyond = fewAhead(add(following, rowsBeyond(d * bytes)), count, table, values);
+  Value following = add(key, rowsAhead(d * bytes)), farther = add(following, rowsBeyond(d * bytes));
+  Value ahead = fewAhead(existing(following, keys, count), count, table, values);
+  Value beyond = fewAhead(existing(farther, keys, count), count, table, values);
   // In the order of memory, and spread over the loop: of requests in a burst, all that the cache has no room to note
   // are lost.
   int64_t whole = words() / kWords * kWords, steps = std::max<int64_t>(whole / kWords, 1),
@@ -328,8 +329,8 @@ void TileBody::dotsColumn() {
         rows.push_back(rowAddress(table, add(key, i)));
       }
       Value s = at(scores, mul(key, kRow)), following = add(key, 2 * kFewKeys);
-      Value ahead = fewAhead(following, count, table, values);
-      Value beyond = fewAhead(add(following, 2 * kFewKeys), count, table, values);
+      Value ahead = fewAhead(existing(following, kFewKeys, count), count, table, values);
+      Value beyond = fewAhead(existing(add(following, 2 * kFewKeys), kFewKeys, count), count, table, values);
       auto ask = [&](Value turn) {
         for (int64_t n = 0; n < perTurn; ++n) {
           Value number = min(add(mul(turn, perTurn), n), c(kFewKeys * lines - 1)), row = floorDiv(number, lines);

@@ -67,7 +67,7 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
   switch (kind) {
   case TileKernel::Pack:
   case TileKernel::PackPairs:
-    ins = {p, i, f, p};
+    ins = {p, i, f, p, i};
     break;
   case TileKernel::Stage:
     ins = {p, i, i, p, i, i};

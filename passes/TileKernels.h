@@ -42,7 +42,7 @@ inline constexpr int64_t kValueBlock = 32;
 /// `groups` is (first column, end column) as i32 for each group of keys,
 /// `columns` (first key, end key) as i64 for each column; first keys are even.
 enum class TileKernel {
-  Pack,       ///< (rows, stride of d, scale, Qt): Qt[d][lane] = scale * row[lane][d], in f32
+  Pack,       ///< (rows, stride of d, scale, Qt, lanes): Qt[d][lane] = scale * row[lane][d], in f32; whole columns
   PackPairs,  ///< the same for the native Dots: with the sign of the scale only
   Stage,      ///< (table, count, stride of d, buffer, row pitch, block pitch): rows to f32; table points there
   StagePairs, ///< (table, count, stride of d, buffer, block pitch): V for the native Accumulate

@@ -11,6 +11,7 @@ namespace heddle {
 /// row are adjacent. Pairs of bf16 are words of 32 bits; they are exact, so the scale only gives its sign here.
 void TileBody::pack() {
   Value rows = args[0], stride = args[1], scale = args[2], qt = args[3];
+  Value lanes = mul(columnCount(args[4]), kColumn);
   int64_t count = words(), whole = pairs ? d / 2 : d; // the last pair of an odd d has one element
   Type word = pairs ? i32 : f32;
   Value flip;
@@ -51,10 +52,10 @@ void TileBody::pack() {
       scalar(lane, row, c(whole), true);
     }
   };
-  auto anyStride = [&] { loop(c(0), c(kLanes), 1, [&](Value lane) { scalars(lane, rowAddress(rows, lane), c(0)); }); };
+  auto anyStride = [&] { loop(c(0), lanes, 1, [&](Value lane) { scalars(lane, rowAddress(rows, lane), c(0)); }); };
   auto adjacent = [&] {
     int64_t square = whole / vl * vl;
-    loop(c(0), c(kLanes), vl, [&](Value lane) {
+    loop(c(0), lanes, vl, [&](Value lane) {
       SmallVector<Value> addresses;
       for (int64_t r = 0; r < vl; ++r) {
         addresses.push_back(rowAddress(rows, add(lane, r)));

@@ -226,7 +226,8 @@ void TileBody::accumulateFew(int64_t fetch) {
   Value share = floorDiv(c(all << 16), mul(laneBlocks, turns));
   loop(c(0), last, kRun, [&, last = last](Value key) {
     Value end = min(add(key, kRun), last), following = add(key, rowsAhead(fetch));
-    Value beyond = add(following, rowsBeyond(fetch));
+    Value beyond = existing(add(following, rowsBeyond(fetch)), kRun, last);
+    following = existing(following, kRun, last);
     auto rowsFrom = [&](Value number) { return fewAhead(number, last, args[4], args[7]); };
     auto distance = [&](Value number) { return select(lt(number, last), c(0), args[8]); };
     FewKeys keys{key, end, {{rowsFrom(following), distance(following)}, {rowsFrom(beyond), distance(beyond)}},

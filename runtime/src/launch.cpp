@@ -592,7 +592,9 @@ Error Preparation::finish() {
   int64_t *block = launch.block.data(), together = headsPerTile();
   std::fill(block, block + headerSlots, 0);
   block[SlotBatches] = batch, block[SlotHeads] = heads, block[SlotQueries] = queries, block[SlotTiles] = tiles;
-  block[SlotParts] = m.parts.size() == 1 ? m.parts[0] : 1;
+  // Of more parts than queries, most would have no tile.
+  constexpr int64_t queriesPerPart = 8;
+  block[SlotParts] = m.parts.size() == 1 ? std::clamp<int64_t>(queries / queriesPerPart, 1, m.parts[0]) : 1;
   block[SlotHeadsPerTile] = together, block[SlotKeysPerSplit] = perSplit, block[SlotSplits] = splits;
   int64_t tasks;
   if (__builtin_mul_overflow(batch, heads / together, &launch.units) ||

@@ -18,6 +18,7 @@ PATTERNS = [
     "window(50, 3)",
     "window(63, 0)",
     "stride(7)",
+    "causal & stride(700)",
     "causal & (window(15, 0) | stride(16))",
     "block(48) | keys([0 to 5])",
     "coarse(16, causal) - block(8)",

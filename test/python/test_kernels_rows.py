@@ -162,6 +162,17 @@ def test_the_choice_follows_the_cost() -> None:
         assert by_row(f"parent({size})")[0] == 1, size
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("where", ["causal & stride(1000)", "window(9, 3, dilation = 900)"])
+@pytest.mark.parametrize("queries, keys", [(1, 1), (77, 2500), (150, 20000), (1, 2001), (1, 30001), (1100, 3100)])
+def test_far_lattices_take_rows_where_tiles_would_be_empty(where: str, queries: int, keys: int, dtype: str) -> None:
+    schedule = hd.compile(hd.spec(where=hd.parse(where), heads=(2, 1), d=16, dtype=dtype)).ir("schedule")
+    limit = int(schedule.split("rows_up_to = ")[1].split(",")[0])
+    assert 4096 <= limit < 20000
+    q, k, v = tensors(keys, (1, 2, queries, 16), (1, 1, keys, 16), (1, 1, keys, 16), dtype=dtype)
+    compare(q, k, v, where, dtype=dtype, q_offset=keys - queries, label=f"{queries} {keys}")
+
+
 def test_a_list_is_of_one_segment() -> None:
     """One key of each of many segments: a list for each of them costs more than tiles."""
     sizes = [2**n for n in range(6)]

@@ -59,6 +59,7 @@ ExprEnv pair(int64_t query, int64_t key) {
 TEST(Schedule, TextRoundTrips) {
   Schedule s;
   s.superTile = 512;
+  s.rowsUpTo = 3000;
   s.strata = {lattice(), masked(), Stratum()};
   s.strata[0].byRow = true;
   std::string text = str(s);
@@ -68,12 +69,23 @@ TEST(Schedule, TextRoundTrips) {
   const Schedule &back = std::get<Schedule>(parsed);
   ASSERT_EQ(back.strata.size(), 3u);
   EXPECT_EQ(back.superTile, 512);
+  EXPECT_EQ(back.rowsUpTo, 3000);
   EXPECT_TRUE(back.strata[0].byRow && !back.strata[1].byRow);
   EXPECT_EQ(back.strata[1].note, s.strata[1].note);
   EXPECT_EQ(back.strata[1].heads, s.strata[1].heads);
   EXPECT_TRUE(back.strata[1].residual.same(s.strata[1].residual));
   EXPECT_TRUE(back.strata[0].key[0].phase.same(s.strata[0].key[0].phase));
   EXPECT_EQ(text.find_first_of("<>"), std::string::npos); // Stands in an attribute.
+}
+
+TEST(Schedule, ShortSequencesMayBeTakenByRow) {
+  Schedule s;
+  s.rowsUpTo = 3000;
+  s.strata = {lattice()};
+  EXPECT_TRUE(s.atLength(3000).strata[0].byRow);
+  EXPECT_FALSE(s.atLength(3001).strata[0].byRow);
+  s.rowsUpTo = 0;
+  EXPECT_FALSE(s.atLength(1).strata[0].byRow);
 }
 
 TEST(Schedule, Errors) {

@@ -25,11 +25,14 @@ namespace heddle {
 #define GEN_PASS_DEF_ANNOTATESCHEDULEPASS
 #include "passes/Passes.h.inc"
 
-/// Query positions whose accumulators (dv f32 each, padded) fit half of a common L2 cache.
-static int64_t superTileCap(int64_t dv) {
-  int64_t rows = (int64_t(1) << 20) / (4 * ((dv + 15) / 16 * 16));
+/// Query positions that share a state: those whose accumulators (dv f32 each, padded) fit half of a common L2 cache or,
+/// where the result holds them, a share of the next one.
+static int64_t superTileCap(int64_t dv, bool isF32) {
+  const bool inResult = resultHoldsAcc(isF32, dv);
+  const int64_t bytes = int64_t(inResult ? 8 : 1) << 20, most = inResult ? 65536 : 4096;
+  const int64_t rows = bytes / (4 * ((dv + 15) / 16 * 16));
   int64_t cap = 64;
-  while (cap * 2 <= rows && cap < 4096) {
+  while (cap * 2 <= rows && cap < most) {
     cap *= 2;
   }
   return cap;
@@ -145,7 +148,8 @@ static constexpr int64_t kMaxOperations = 20000;
 FailureOr<Schedule> scheduleOf(attn::AttendOp op, llvm::function_ref<InFlightDiagnostic()> complain) {
   auto v = cast<RankedTensorType>(op.getValues()[0].getType());
   StrataLimits limits;
-  limits.maxSuperTile = superTileCap(ShapedType::isDynamic(v.getDimSize(3)) ? 64 : v.getDimSize(3));
+  limits.maxSuperTile =
+      superTileCap(ShapedType::isDynamic(v.getDimSize(3)) ? 64 : v.getDimSize(3), v.getElementType().isF32());
   Schedule schedule;
   for (int64_t g = 0; g < op.getNumSegments(); ++g) {
     std::vector<Stratum> strata;

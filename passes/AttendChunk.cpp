@@ -168,12 +168,12 @@ void AttendTiler::setFetch(const Uniform &u, int64_t n, const Chunk &c) {
   e.store(e.max(e.sub(fresh, c.count), e.c(0)), in(u, fNewKeys), 8);
   asked = c.once ? e.select(c.once, e.c(2 * kNarrowKeys), asked) : asked;
   kind(fValueTable, e.c(0), asked);
-  if (llvm::is_contained(groups.back().members, n)) {
+  if (accInResult() || llvm::is_contained(groups.back().members, n)) {
     kind(fOutRows, e.c(0), rows);
   }
   // A row of the state is up to two of 16 bits.
   int64_t line = 64, row = (size + line - 1) / line * line;
-  for (int64_t part = 0; !direct && part < accRow(); part += row) {
+  for (int64_t part = 0; !direct && !accInResult() && part < accRow(); part += row) {
     kind(fStateRows, e.c(part), rows);
   }
   kind(fRows, e.load(e.i64, in(u, fQueriesAway), 8), rows);

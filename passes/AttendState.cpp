@@ -87,59 +87,88 @@ void AttendTiler::emitFold() {
   func::ReturnOp::create(builder, e.loc);
 }
 
-/// Merges the tile's (m, l, acc) into the rows of a super-tile's state, which the first group finds empty; the
-/// tile's m and l become those of the rows.
-void AttendTiler::mergeState(const Uniform &u, Value state, bool fresh) {
-  Value lanes = e.load(e.i64, in(u, fLanes), 8);
-  auto eachLane = [&](llvm::function_ref<void(Value, Value)> body) {
-    e.loop(e.c(0), lanes, 1, [&](Value lane) {
-      Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
-      e.ifThen(e.ge(row, e.c(0)), [&] { body(lane, row); });
+/// The factors by which a super-tile's rows and the tile's own acc are merged, of each lane, to fTops and fUnusedTops;
+/// the tile's m and l become those of both.
+void AttendTiler::mergeSums(const Uniform &u, Value state) {
+  auto cell = [&](int64_t offset, Value lane) { return e.at(in(u, offset), e.mul(lane, 4)); };
+  int64_t tileSum = fTile + sumsAt(kLanes), keep = fTops, take = fUnusedTops;
+  eachRowOf(u, [&](Value lane, Value row) {
+    Value maximum = e.at(state, e.mul(row, 4));
+    e.store(e.load(e.f32, maximum, 4), cell(keep, lane), 4);
+    e.store(e.load(e.f32, e.at(maximum, sumsAt(stateRows())), 4), cell(take, lane), 4);
+  });
+  e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
+    Value mine = e.loadRow(cell(fTile, lane)), theirs = e.loadRow(cell(keep, lane));
+    Value l = e.loadRow(cell(tileSum, lane)), other = e.loadRow(cell(take, lane));
+    if (!softmax()) {
+      e.store(e.add(l, other), cell(tileSum, lane), 4);
+      return;
+    }
+    auto [top, a, b] = mergeFactors(theirs, mine);
+    e.store(top, cell(fTile, lane), 4);
+    e.store(e.fma(other, a, e.mul(l, b)), cell(tileSum, lane), 4);
+    e.store(a, cell(keep, lane), 4);
+    e.store(b, cell(take, lane), 4);
+  });
+}
+
+/// body(lane, row) for the lanes that hold a query, with its row in the super-tile's state.
+void AttendTiler::eachRowOf(const Uniform &u, llvm::function_ref<void(Value, Value)> body) {
+  e.loop(e.c(0), e.load(e.i64, in(u, fLanes), 8), 1, [&](Value lane) {
+    Value row = e.load(e.i64, e.at(in(u, fState), e.mul(lane, 8)), 8);
+    e.ifThen(e.ge(row, e.c(0)), [&] { body(lane, row); });
+  });
+}
+
+/// Merges (m, l, acc) of the tile and of its rows in a super-tile's state, which the first group finds empty. The last
+/// group leaves the result with the tile, others with the rows.
+void AttendTiler::mergeState(const Uniform &u, const Strata &group, Value state) {
+  const bool fresh = &group == &groups.front(), last = finishes(group);
+  if (!fresh) {
+    mergeSums(u, state);
+  }
+  auto factor = [&](int64_t table, Value lane) { return e.load(e.f32, e.at(in(u, table), e.mul(lane, 4)), 4); };
+  auto merged = [&](Value lane, Value x, Value y) {
+    auto as = [&](Value v) { return isa<VectorType>(x.getType()) ? e.splat(v) : v; };
+    return softmax() ? e.fma(x, as(factor(fUnusedTops, lane)), e.mul(y, as(factor(fTops, lane)))) : e.add(x, y);
+  };
+  auto mergeRow = [&](Value lane, Value held) {
+    Value own = e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow()));
+    e.loop(e.c(0), e.c(accRow()), vl * 4, [&](Value d) {
+      Value x = e.loadRow(e.at(own, d));
+      x = fresh ? x : merged(lane, x, e.loadRow(e.at(held, d)));
+      e.store(x, e.at(last ? own : held, d), 4);
     });
   };
-  auto cell = [&](int64_t offset, Value lane) { return e.at(in(u, offset), e.mul(lane, 4)); };
-  auto move = [&](Value from, Value to) { e.store(e.load(e.f32, from, 4), to, 4); };
-  int64_t tileSum = fTile + sumsAt(kLanes), keep = fTops, take = fUnusedTops;
-  auto maximum = [&](Value row) { return e.at(state, e.mul(row, 4)); };
-  auto sum = [&](Value row) { return e.at(maximum(row), sumsAt(stateRows())); };
-  if (!fresh) {
-    // The state's m and l beside the tile's, then both factors for all lanes at once.
-    eachLane([&](Value lane, Value row) {
-      move(maximum(row), cell(keep, lane));
-      move(sum(row), cell(take, lane));
+  auto mergeElements = [&](Value lane, Value held, Value stride) {
+    Value own = e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow()));
+    e.loop(e.c(0), e.c(sig.dv), 1, [&](Value d) {
+      Value mine = e.at(own, e.mul(d, 4)), theirs = e.at(held, e.mul(d, stride));
+      Value x = e.load(e.f32, mine, 4);
+      x = fresh ? x : merged(lane, x, e.load(e.f32, theirs, 4));
+      e.store(x, last ? mine : theirs, 4);
     });
-    e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
-      Value mine = e.loadRow(cell(fTile, lane)), theirs = e.loadRow(cell(keep, lane));
-      Value l = e.loadRow(cell(tileSum, lane)), other = e.loadRow(cell(take, lane));
-      if (!softmax()) {
-        e.store(e.add(l, other), cell(tileSum, lane), 4);
-        return;
-      }
-      auto [top, a, b] = mergeFactors(theirs, mine);
-      e.store(top, cell(fTile, lane), 4);
-      e.store(e.fma(other, a, e.mul(l, b)), cell(tileSum, lane), 4);
-      e.store(a, cell(keep, lane), 4);
-      e.store(b, cell(take, lane), 4);
-    });
-  }
-  eachLane([&](Value lane, Value row) {
-    move(cell(fTile, lane), maximum(row));
-    move(cell(tileSum, lane), sum(row));
-    Value from = e.at(in(u, fTile + accAt(kLanes)), e.mul(lane, accRow()));
-    Value to = e.at(e.at(state, accAt(stateRows())), e.mul(row, accRow()));
-    Value a, b;
-    if (!fresh && softmax()) {
-      a = e.splat(e.load(e.f32, cell(keep, lane), 4));
-      b = e.splat(e.load(e.f32, cell(take, lane), 4));
+  };
+  eachRowOf(u, [&](Value lane, Value row) {
+    if (!last) {
+      auto keepSum = [&](int64_t from, Value to) {
+        e.store(e.load(e.f32, e.at(in(u, from), e.mul(lane, 4)), 4), to, 4);
+      };
+      Value maximum = e.at(state, e.mul(row, 4));
+      keepSum(fTile, maximum);
+      keepSum(fTile + sumsAt(kLanes), e.at(maximum, sumsAt(stateRows())));
     }
-    e.loop(e.c(0), e.c(accRow()), vl * 4, [&](Value d) {
-      Value x = e.loadRow(e.at(from, d));
-      if (!fresh) {
-        Value y = e.loadRow(e.at(to, d));
-        x = a ? e.fma(x, b, e.mul(y, a)) : e.add(x, y);
-      }
-      e.store(x, e.at(to, d), 4);
-    });
+    if (!accInResult()) {
+      mergeRow(lane, e.at(e.at(state, accAt(stateRows())), e.mul(row, accRow())));
+      return;
+    }
+    int64_t out = sig.resultSlot(sig.out);
+    Value position = e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8), stride = elementStride(u, out);
+    Value head = e.load(e.i64, e.at(in(u, fHeads), e.mul(lane, 8)), 8);
+    Value place = e.add(e.mul(u.b, slot(u.args, out + 5)), e.mul(head, slot(u.args, out + 6)));
+    Value held = e.add(e.mul(place, bytes()), e.mul(e.sub(position, u.qOffset), rowStride(u, out)));
+    held = e.toPtr(e.add(slot(u.args, out), held));
+    e.ifElse(e.eq(stride, e.c(bytes())), [&] { mergeRow(lane, held); }, [&] { mergeElements(lane, held, stride); });
   });
 }
 
@@ -215,9 +244,8 @@ void AttendTiler::finishLse(const Uniform &u, Value state) {
   });
 }
 
-/// out = acc / l and lse of the lanes that hold a query, from m and l at `state`; their acc is in their own row of it,
-/// or in theirs of the super-tile's state.
-void AttendTiler::finishLanes(const Uniform &u, Value state, Value superState) {
+/// out = acc / l and lse of the lanes that hold a query, from the state of a tile.
+void AttendTiler::finishLanes(const Uniform &u, Value state) {
   Value lanes = e.load(e.i64, in(u, fLanes), 8);
   finishSums(u, state);
   if (sig.lse >= 0 && sig.attend.getNormalizer() != attn::Normalizer::None) {
@@ -225,12 +253,12 @@ void AttendTiler::finishLanes(const Uniform &u, Value state, Value superState) {
   }
   int64_t out = sig.resultSlot(sig.out);
   tableOfRows(u, out, fOutRows);
-  Value acc = superState ? e.at(superState, accAt(stateRows())) : e.at(state, accAt(kLanes));
+  Value acc = e.splat(e.toInt(e.at(state, accAt(kLanes))));
   e.loop(e.c(0), lanes, vl, [&](Value lane) {
     Value own = e.load(e.vec(e.i64), e.at(in(u, fState), e.mul(lane, 8)), 8),
           zero = e.constant(own.getType(), int64_t(0));
-    Value row = superState ? own : e.add(e.splat(lane), e.iota()), rows = e.at(in(u, fStateRows), e.mul(lane, 8));
-    e.store(e.add(e.splat(e.toInt(acc)), e.mul(row, e.splat(e.c(accRow())))), rows, 8);
+    Value row = e.mul(e.add(e.splat(lane), e.iota()), e.splat(e.c(accRow())));
+    e.store(e.add(acc, row), e.at(in(u, fStateRows), e.mul(lane, 8)), 8);
     Value to = e.at(in(u, fOutRows), e.mul(lane, 8));
     e.store(e.select(e.ge(own, zero), e.load(e.vec(e.i64), to, 8), zero), to, 8);
   });

@@ -9,6 +9,7 @@
 
 #include "dialect/KeyTable.h"
 #include "passes/BoxTest.h"
+#include "passes/BuildStrata.h"
 #include "passes/EmitExpr.h"
 #include "passes/KernelSignature.h"
 #include "passes/TileKernels.h"
@@ -115,8 +116,11 @@ private:
   int64_t sumsAt(int64_t rows) const { return rows * 4; }
   int64_t accAt(int64_t rows) const { return rows * 8; }
   int64_t stateBytes(int64_t rows) const { return accAt(rows) + rows * accRow(); }
+  /// The result holds acc of a super-tile's rows until the last group divides it by l.
+  bool accInResult() const { return !direct && resultHoldsAcc(sig.storage.isF32(), sig.dv); }
+  int64_t superBytes() const { return accInResult() ? accAt(stateRows()) : stateBytes(stateRows()); }
   /// Of one state in the runtime's memory; a split's ends with a mark of whether it has any key.
-  int64_t memoryBytes() const { return splitKeys ? stateBytes(kLanes) + 64 : direct ? 0 : stateBytes(stateRows()); }
+  int64_t memoryBytes() const { return splitKeys ? stateBytes(kLanes) + 64 : direct ? 0 : superBytes(); }
   int64_t slots = 0;                                      ///< keys that the tables and S have room for
   llvm::SmallVector<llvm::SmallVector<int64_t>> fHoisted; ///< of each stratum: lane values of hoistable(residual)
   int64_t fKept = 0, fKeptTags = 0, fKeptRows = 0, keptBlocks = 0,
@@ -203,11 +207,13 @@ private:
   void copyState(const Uniform &u, mlir::Value from, mlir::Value to);
   std::tuple<mlir::Value, mlir::Value, mlir::Value> mergeFactors(mlir::Value m, mlir::Value n);
   void emitFold();
-  void mergeState(const Uniform &u, mlir::Value state, bool fresh);
+  void mergeSums(const Uniform &u, mlir::Value state);
+  void eachRowOf(const Uniform &u, llvm::function_ref<void(mlir::Value, mlir::Value)> body);
+  void mergeState(const Uniform &u, const Strata &group, mlir::Value state);
   mlir::Value notFinite(const Uniform &u);
   void finishSums(const Uniform &u, mlir::Value state);
   void finishLse(const Uniform &u, mlir::Value state);
-  void finishLanes(const Uniform &u, mlir::Value state, mlir::Value superState);
+  void finishLanes(const Uniform &u, mlir::Value state);
 
   //===--- AttendKeys.cpp ----------------------------------------------------===//
 

@@ -154,9 +154,9 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, Value corner, 
     }
     noteAhead(u, group, packQueries(u, group), toNext, work.memory);
     emitStrata(u, group, work.split, lowest);
-    mergeState(u, work.memory, &group == &groups.front());
+    mergeState(u, group, work.memory);
     if (finishes(group)) {
-      finishLanes(u, in(u, fTile), work.memory);
+      finishLanes(u, in(u, fTile));
     }
   });
 }
@@ -266,12 +266,12 @@ void AttendTiler::noteAhead(const Uniform &u, const Strata &group, int64_t packe
       e.store(e.add(e.mul(number, e.splat(stride)), e.splat(base)), e.at(in(u, table), e.mul(lane, 8)), 8);
     });
   };
-  if (finishes(group)) {
+  if (finishes(group) || accInResult()) {
     int64_t record = sig.resultSlot(sig.out);
     Value stride = rowStride(u, record), base = e.sub(headBase(u, record, false), e.mul(u.qOffset, stride));
     note(fPositions, stride, base, fOutRows);
   }
-  if (!direct) {
+  if (!direct && !accInResult()) {
     note(fState, e.c(accRow()), e.add(e.toInt(memory), accAt(stateRows())), fStateRows);
   }
   e.store(e.load(e.i64, in(u, fToNext), 8), in(u, fCame), 8);
@@ -292,7 +292,7 @@ void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Wo
   if (!splitKeys) {
     noteAhead(u, group, packQueries(u, group), toNext, {});
     emitStrata(u, group, work.split, minPosition);
-    finishLanes(u, tile, {});
+    finishLanes(u, tile);
     return;
   }
   Value total = in(u, fTotal), touched = in(u, fTouched);
@@ -328,7 +328,7 @@ void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Wo
         });
   });
   e.ifThen(arith::XOrIOp::create(builder, e.loc, partial, e.constant(e.i1, int64_t(1))),
-           [&] { finishLanes(u, e.select(alone, tile, total), {}); });
+           [&] { finishLanes(u, e.select(alone, tile, total)); });
 }
 
 /// The tile's state := that of all strata of a group, on the lanes that are set up.

@@ -29,6 +29,9 @@ double codeOf(const std::vector<Stratum> &strata);
 /// of the leading digit's radix, on that digit.
 std::vector<Stratum> buildStrata(const Pattern &p, int64_t segment, const StrataLimits &limits = {});
 
+/// The rows of a result are as wide as their accumulators, in whole registers.
+constexpr bool resultHoldsAcc(bool isF32, int64_t dv) { return isF32 && dv % 16 == 0; }
+
 /// Every tile has all strata of its queries, and a softmax state of its own.
 bool takeQueriesAlike(const std::vector<Stratum> &strata);
 

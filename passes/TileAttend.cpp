@@ -135,7 +135,7 @@ void AttendTiler::layout() {
     fTotal = frame.allocate(stateBytes(kLanes));
   }
   if (!direct) {
-    fSuper = frame.allocate(stateBytes(stateRows()));
+    fSuper = frame.allocate(superBytes());
   }
   layoutMaskRows();
   layoutBoxes();

@@ -20,11 +20,34 @@ func.func @sparse_transformer(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>
 // A wide head keeps fewer rows of accumulators in the cache, where strata merge theirs.
 // CHECK-LABEL: func.func @wide_head
 // CHECK: super_tile = 512
-func.func @wide_head(%q: tensor<?x8x?x512xf32>, %k: tensor<?x8x?x512xf32>, %v: tensor<?x8x?x512xf32>)
-    -> tensor<?x8x?x512xf32> {
+func.func @wide_head(%q: tensor<?x8x?x512xf16>, %k: tensor<?x8x?x512xf16>, %v: tensor<?x8x?x512xf16>)
+    -> tensor<?x8x?x512xf16> {
   %o = attn.attend %q segment(%k, %v) where(causal & (window(63, 0) | stride(64)))
-     : tensor<?x8x?x512xf32> segment(tensor<?x8x?x512xf32>, tensor<?x8x?x512xf32>) -> tensor<?x8x?x512xf32>
-  return %o : tensor<?x8x?x512xf32>
+     : tensor<?x8x?x512xf16> segment(tensor<?x8x?x512xf16>, tensor<?x8x?x512xf16>) -> tensor<?x8x?x512xf16>
+  return %o : tensor<?x8x?x512xf16>
+}
+
+// -----
+
+// Accumulators as wide as the rows of the result lie there: super-tiles have as many rows as fill the lattice's tiles.
+// CHECK-LABEL: func.func @far
+// CHECK: super_tile = 16384
+func.func @far(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>)
+    -> tensor<?x8x?x64xf32> {
+  %o = attn.attend %q segment(%k, %v) where(causal & (window(255, 0) | stride(256)))
+     : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @far_bf16
+// CHECK: super_tile = 4096
+func.func @far_bf16(%q: tensor<?x8x?x64xbf16>, %k: tensor<?x8x?x64xbf16>, %v: tensor<?x8x?x64xbf16>)
+    -> tensor<?x8x?x64xbf16> {
+  %o = attn.attend %q segment(%k, %v) where(causal & (window(255, 0) | stride(256)))
+     : tensor<?x8x?x64xbf16> segment(tensor<?x8x?x64xbf16>, tensor<?x8x?x64xbf16>) -> tensor<?x8x?x64xbf16>
+  return %o : tensor<?x8x?x64xbf16>
 }
 
 // -----

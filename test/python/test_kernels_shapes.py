@@ -125,3 +125,23 @@ def test_no_recompile_over_lengths_batches_and_scalars() -> None:
 def test_residues_further_apart_than_the_sequence(where: str) -> None:
     """Each residue has one query: only those that there are may be walked."""
     compare_problem(cases.Problem(100, 100, 16, 16, "f32", 1, "plain", where, "zero"))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("dv", [16, 64, 20])
+@pytest.mark.parametrize("where", [
+    "causal & (window(15, 0) | stride(16))", "grid(20, full, window(0, 0)) | grid(20, window(0, 0), full)",
+    "causal & (window(3, 0) | stride(5) | stride(7))", "queries([9 to 20]) & stride(3) | window(2, 1)",
+])  # fmt: skip
+def test_strata_that_take_the_queries_differently_share_rows_of_any_layout(where: str, dv: int, dtype: str) -> None:
+    """Between groups of strata, a result of f32 may hold what is not yet divided."""
+    x = cases.inputs(cases.Problem(300, 300, 32, dv, dtype, 2, "plain", where, "zero"))
+    compare(x.q, x.k, x.v, where, dtype=dtype, sink=torch.linspace(-1, 1, x.q.shape[1]))
+    plain = hd.attend(x.q, x.k, x.v, where=hd.parse(where))
+    b, h, n, _ = x.q.shape
+    wide = torch.empty((b, h, n, 2 * dv + 3), dtype=x.q.dtype)
+    between = torch.empty((b, n, h, dv), dtype=x.q.dtype).transpose(1, 2)
+    for out in (wide[..., 3 : 3 + dv], wide[..., : 2 * dv : 2], between):
+        out.fill_(float("nan"))
+        hd.attend(x.q, x.k, x.v, where=hd.parse(where), out=out)
+        assert torch.equal(out, plain)

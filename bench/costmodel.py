@@ -45,10 +45,29 @@ class Case:
     dtype: str = "f32"
     heads: int = 4
     nq: int = 0  # 0: n
+    score: str = ""  # one of scores()
 
     def sizes(self, threads: int) -> dict[str, int]:
         """As `explain` takes them."""
         return {"b": 1, "h": self.heads, "nq": self.nq or self.n, "nk": self.n, "d": self.d, "threads": threads}
+
+
+def scores() -> dict[str, Any]:
+    """Score functions, cheap and dear ones, of the distance, of the key, and of pairs."""
+    import heddle as hd
+
+    bias = hd.tensor(np.random.default_rng(1).standard_normal((8, 4096)).astype(np.float32))
+    return {
+        "scaled distance": lambda s, b, h, i, j: s - 0.1 * (i - j),
+        "bias": lambda s, b, h, i, j: s + bias[h, i - j + 2048],
+        "logarithm": lambda s, b, h, i, j: s - 0.5 * hd.log(1.0 + hd.abs(i - j)),
+        "key": lambda s, b, h, i, j: s + bias[h, j],
+        "softcap": lambda s, b, h, i, j: 20.0 * hd.tanh(s / 20.0),
+        "sigmoid": lambda s, b, h, i, j: hd.log(hd.sigmoid(s - 2.0)),
+        "cubes": lambda s, b, h, i, j: s + 0.01 * s * s - 0.001 * s * s * s * hd.sin(0.1 * (i + 2 * j)),
+        "bias and softcap": lambda s, b, h, i, j: 30.0 * hd.tanh((s + bias[h, i - j + 2048]) / 30.0),
+        "pairs": lambda s, b, h, i, j: s * (1.0 + 0.1 * hd.cos(0.01 * (i + j))) - hd.maximum(s, 0.0) * 0.1,
+    }
 
 
 def fitting(dtype: str) -> Iterator[Case]:
@@ -112,6 +131,9 @@ def fitting(dtype: str) -> Iterator[Case]:
             if n == 4096 and name in ("full", "causal", "lagged", "masked", "stride 2"):
                 heads = 1
             yield Case(f"{name}, n {n}, d {d}", text, n, d, dtype, heads)
+    for score in ("scaled distance", "bias", "logarithm", "key", "softcap", "cubes"):
+        for text, n in (("full", 1024), ("causal", 2048), ("window(200, 0)", 4096)):
+            yield Case(f"{text}, {score}", text, n, 64, dtype, 4, score=score)
     for n, d, heads in ((64, 64, 1), (256, 64, 1), (512, 32, 8), (512, 256, 2), (700, 40, 4), (900, 96, 4)):
         yield Case(f"full, n {n}, d {d}", "full", n, d, dtype, heads)
         yield Case(f"causal, n {n}, d {d}", "causal", n, d, dtype, heads)
@@ -127,6 +149,9 @@ def tested(dtypes: list[str], random: int, seed: int) -> Iterator[Case]:
                 if name in ("dense", "causal") and n == 8192:
                     continue
                 yield Case(f"{name}, {dtype}, n {n}, d {d}", text, n, d, dtype, 2)
+        for score in ("sigmoid", "bias and softcap", "pairs"):
+            for text in ("causal", "window(511, 0)", "stride(16)"):
+                yield Case(f"{text} with {score}, {dtype}", text, 2000, 64, dtype, 2, score=score)
         for nq in (1, 4, 8):
             yield Case(f"decode {nq}, {dtype}", "full", 32768, 64, dtype, 8, nq)
     sys.path.insert(0, str(ROOT / "test"))
@@ -151,8 +176,9 @@ def spec_of(case: Case) -> Any:
 
     offset = "end" if case.nq and case.nq != case.n else None
     return hd.spec(
-        where=hd.parse(case.pattern), heads=(case.heads, case.heads), d=case.d, dtype=case.dtype, q_offset=offset
-    )
+        hd.parse(case.pattern), scores()[case.score] if case.score else None, heads=(case.heads, case.heads), d=case.d,
+        dtype=case.dtype, q_offset=offset,
+    )  # fmt: skip
 
 
 def live_pairs(case: Case) -> float:

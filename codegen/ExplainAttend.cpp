@@ -7,6 +7,7 @@
 #include "dialect/PatternMeaning.h"
 #include "passes/BuildStrata.h"
 #include "passes/KnownRanges.h"
+#include "passes/ScoreParts.h"
 #include "passes/TileKernels.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -234,7 +235,7 @@ private:
       shape.d += static_cast<double>(ShapedType::isDynamic(width) ? d : width);
     }
     shape.dv = static_cast<double>(dv);
-    shape.scored = op.getScore(g) != nullptr || op.getDots(g).size() != 1;
+    shape.scoreWork = scoreWork(op.getScore(g), op.getDots(g).size());
     shape.elementBytes = element.getIntOrFloatBitWidth() / 8.0;
     shape.copiesValues = !element.isF32();
     return shape;

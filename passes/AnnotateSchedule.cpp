@@ -15,6 +15,7 @@
 #include "passes/KnownRanges.h"
 #include "passes/Passes.h"
 #include "passes/RowChoice.h"
+#include "passes/ScoreParts.h"
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/Support/Format.h"
 #include "llvm/Support/raw_ostream.h"
@@ -52,7 +53,7 @@ static std::vector<StratumShape> shapesOf(attn::AttendOp op, Type element) {
       shape.d += width(query);
     }
     shape.dv = width(op.getValues()[g]);
-    shape.scored = op.getScore(g) != nullptr || op.getDots(g).size() != 1;
+    shape.scoreWork = scoreWork(op.getScore(g), op.getDots(g).size());
     shape.elementBytes = element.getIntOrFloatBitWidth() / 8.0;
     shape.copiesValues = !element.isF32();
     all.push_back(shape);

@@ -7,6 +7,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 
@@ -47,19 +48,36 @@ public:
 
   /// About how many instructions it takes to compute `v` for lanes: of what depends on nothing, none.
   double cost(Value v) {
-    Operation *op = v.getDefiningOp();
-    if (!op || op->getBlock() != block || of(v) == On::Nothing) {
+    Operation *op = inside(v);
+    if (!op || of(v) == On::Nothing) {
       return 0;
     }
-    double sum = isa<attn::LoadOp>(op)                                                              ? 8
-                 : isa<arith::IndexCastOp, arith::ConstantOp>(op)                                   ? 0
-                 : isa<arith::DivFOp, arith::DivSIOp, arith::FloorDivSIOp, arith::RemSIOp>(op)      ? 4
-                 : isa<math::MathDialect>(op->getDialect()) && !isa<math::AbsFOp, math::AbsIOp>(op) ? 10
-                                                                                                    : 1;
+    double sum = ownCost(op);
     for (Value operand : op->getOperands()) {
       sum += cost(operand);
     }
     return sum;
+  }
+
+  /// The operation of the region that makes `v`, or null.
+  Operation *inside(Value v) const {
+    Operation *op = v.getDefiningOp();
+    return op && op->getBlock() == block ? op : nullptr;
+  }
+
+  /// Measured in units of an addition.
+  static double ownCost(Operation *op) {
+    return llvm::TypeSwitch<Operation *, double>(op)
+        .Case<arith::IndexCastOp, arith::ConstantOp>([](auto) { return 0; })
+        .Case<attn::LoadOp>([](auto) { return 8; })
+        .Case<arith::DivFOp, arith::DivSIOp, arith::FloorDivSIOp, arith::RemSIOp, math::SqrtOp>([](auto) { return 4; })
+        .Case<math::AbsFOp, math::AbsIOp, math::FloorOp, math::CeilOp, math::FmaOp>([](auto) { return 1; })
+        .Case<math::TanhOp>([](auto) { return 10; })
+        .Case<math::ExpOp, math::Exp2Op, math::LogOp, math::Log2Op, math::ErfOp>([](auto) { return 25; })
+        .Default([](Operation *other) {
+          constexpr double kCalls = 190; // of the C library, for each lane
+          return isa<math::MathDialect>(other->getDialect()) ? kCalls : 1;
+        });
   }
 
 private:
@@ -132,13 +150,14 @@ private:
 /// Reading a part back costs a load and its share of computing it.
 static constexpr double kWorth = 4;
 
-SmallVector<ScorePart> scoreParts(Region &region, bool headByLane, SmallVectorImpl<Operation *> &loads) {
-  Dependences dependences(region, headByLane);
+/// The parts of a region, and calls `other` for the values outside of them that its score needs.
+static SmallVector<ScorePart> findParts(Region &region, Dependences &dependences,
+                                        llvm::function_ref<void(Value)> other) {
   SmallVector<ScorePart> parts;
   llvm::DenseSet<Value> seen;
   std::function<void(Value)> visit = [&](Value v) {
-    Operation *op = v.getDefiningOp();
-    if (!op || v.getParentRegion() != &region || !seen.insert(v).second) {
+    Operation *op = dependences.inside(v);
+    if (!op || !seen.insert(v).second) {
       return;
     }
     const On on = dependences.of(v);
@@ -146,16 +165,37 @@ SmallVector<ScorePart> scoreParts(Region &region, bool headByLane, SmallVectorIm
       parts.push_back({v, on == On::Key});
       return;
     }
+    other(v);
     for (Value operand : op->getOperands()) {
       visit(operand);
     }
   };
   visit(region.front().getTerminator()->getOperand(0));
-  llvm::erase_if(loads, [&](Operation *load) {
-    return !seen.contains(load->getResult(0)) ||
-           llvm::any_of(parts, [&](const ScorePart &part) { return part.value == load->getResult(0); });
-  });
   return parts;
+}
+
+SmallVector<ScorePart> scoreParts(Region &region, bool headByLane, SmallVectorImpl<Operation *> &loads) {
+  Dependences dependences(region, headByLane);
+  llvm::DenseSet<Operation *> others;
+  SmallVector<ScorePart> parts = findParts(region, dependences, [&](Value v) { others.insert(v.getDefiningOp()); });
+  llvm::erase_if(loads, [&](Operation *load) { return !others.contains(load); });
+  return parts;
+}
+
+double scoreWork(Region *region, size_t dots) {
+  double sum = 3 + static_cast<double>(dots); // scores are read, written and compared with the greatest
+  if (!region) {
+    return dots == 1 ? 0 : sum;
+  }
+  Dependences dependences(*region, false);
+  SmallVector<ScorePart> parts = findParts(*region, dependences, [&](Value v) {
+    const On on = dependences.of(v); // what depends on the query alone stands before the loop
+    sum += on == On::Nothing || on == On::Query ? 0 : Dependences::ownCost(v.getDefiningOp());
+  });
+  for (const ScorePart &part : parts) {
+    sum += 1 + dependences.cost(part.value) / 8;
+  }
+  return sum;
 }
 
 static Value keyOf(Emitter &e, const KeySquare &square, Value n) {

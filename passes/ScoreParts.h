@@ -26,6 +26,10 @@ struct ScorePart {
 llvm::SmallVector<ScorePart> scoreParts(mlir::Region &region, bool headByLane,
                                         llvm::SmallVectorImpl<mlir::Operation *> &loads);
 
+/// About how many instructions of lanes it takes to make a pair's score of its dots: none of a single one without a
+/// region.
+double scoreWork(mlir::Region *region, size_t dots);
+
 /// The queries of a register's lanes and `count` keys, no more than lanes: positions at `keys` (i32).
 struct KeySquare {
   mlir::Value queries, keys, count;

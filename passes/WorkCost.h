@@ -19,7 +19,7 @@ enum class Work : uint8_t {
   Dots,       ///< scored pairs times d
   Values,     ///< weighted pairs times dv
   Softmax,    ///< weighted pairs
-  Regions,    ///< weighted pairs with a score region, or of several dots
+  Regions,    ///< instructions of lanes for the scores of weighted pairs
   Masks,      ///< weighted pairs of chunks with a mask
   Live,       ///< keys of chunks with a mask times columns of lanes
   Conditions, ///< the same times the part of the condition that is on both query and key
@@ -49,7 +49,7 @@ struct WorkAmounts {
 /// What one stratum does with (d, dv) wide rows.
 struct StratumShape {
   double d = 64, dv = 64;    ///< d sums over the dots
-  bool scored = false;       ///< a score region, or not just one dot
+  double scoreWork = 0;      ///< instructions of lanes for a pair's score, where it is not just one dot
   double elementBytes = 4;   ///< of a stored element
   bool copiesValues = false; ///< 16-bit rows are copied for every tile
 };

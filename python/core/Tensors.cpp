@@ -89,6 +89,13 @@ bool fromDLType(DLDataType t, heddle_dtype &out) {
   }
 }
 
+/// What is wrong with an element type, and what to do where it is an unsigned integer (often a mask).
+[[noreturn]] void refuseType(const char *what, const char *name, const std::string &got, bool isUnsigned) {
+  typeError(std::string("expected ") + what + " of float32, float16, bfloat16, bool, int8, int32 or int64 for " + name +
+            ", but got " + got +
+            (isUnsigned ? "; convert it (flags: x != 0; integers: NumPy x.astype(np.int32), torch x.int())" : ""));
+}
+
 void setShape(const char *name, heddle_tensor &t, int32_t rank) {
   if (rank > 6) {
     throw py::value_error(std::string("expected at most 6 dimensions for ") + name + ", but got " +
@@ -106,8 +113,7 @@ void fromDLTensor(const DLTensor &d, py::handle object, const char *name, heddle
     typeError(std::string("expected a CPU tensor for ") + name + ", but got " + device);
   }
   if (!fromDLType(d.dtype, t.dtype)) {
-    typeError(std::string("expected a tensor of float32, float16, bfloat16, bool, int8, int32 or int64 for ") + name +
-              ", but got " + py::cast<std::string>(py::str(object.attr("dtype"))));
+    refuseType("a tensor", name, py::cast<std::string>(py::str(object.attr("dtype"))), d.dtype.code == kDLUInt);
   }
   setShape(name, t, d.ndim);
   t.data = static_cast<char *>(d.data) + d.byteOffset;
@@ -146,8 +152,7 @@ void fromNumPy(const py::array &a, const char *name, heddle_tensor &t) {
   }
   char order = d.byteorder();
   if (!known || order == '>') {
-    typeError(std::string("expected an array of float32, float16, bfloat16, bool, int8, int32 or int64 for ") + name +
-              ", but got " + py::cast<std::string>(py::str(d)));
+    refuseType("an array", name, py::cast<std::string>(py::str(d)), d.kind() == 'u');
   }
   t.dtype = code;
   setShape(name, t, static_cast<int32_t>(a.ndim()));

@@ -38,6 +38,8 @@ static constexpr int64_t kKeysPerSplit = 1024, kMaxSplits = 64;
 static constexpr int64_t kMaxTableBytes = 40 * 1024;
 /// Queries of a block of the kernels of sm_90a.
 static constexpr int64_t kHopperRows = 128;
+/// Value columns past which ptxas -O3 spills in them and -O1 does not; the overlap of products and softmax is the same.
+static constexpr int64_t kColumnsAtO3 = 128;
 /// Tensor maps of a launch: they are kernel parameters.
 static constexpr size_t kMaxMaps = 24;
 
@@ -134,6 +136,7 @@ private:
   /// The kernels of sm_90a; none where a spec is not covered or does not fit, which the module tells.
   SmallVector<std::unique_ptr<HopperKernel>> hopperKernels(ArrayRef<GpuGroup> groups, GpuShape &shape,
                                                            SmallVectorImpl<TensorMapRecipe> &recipes);
+  bool asksForTwo(const GpuGroup &group, int64_t blockBytes) const;
   LLVM::LLVMFuncOp declareKernel(gpu::GPUModuleOp parent, const Twine &name, int64_t threads, int64_t maps);
   DictionaryAttr describeMerge(StringRef name);
   ArrayAttr describeMaps(ArrayRef<TensorMapRecipe> recipes);
@@ -247,11 +250,21 @@ SmallVector<std::unique_ptr<HopperKernel>> GpuTiler::hopperKernels(ArrayRef<GpuG
   return kernels;
 }
 
-/// Kernels that stand beside the ones on tensor copies: the assembler may take less time for them.
-static void markRare(LLVM::LLVMFuncOp fn, bool rare) {
-  if (rare) {
-    fn.setPassthroughAttr(ArrayAttr::get(fn.getContext(), StringAttr::get(fn.getContext(), "heddle-rare")));
+/// What the assembler is told of a kernel: "heddle-rare", it stands beside the ones on tensor copies, "heddle-quick",
+/// the schedule of -O1 needs fewer registers.
+static void mark(LLVM::LLVMFuncOp fn, StringRef what, bool holds) {
+  if (holds) {
+    fn.setPassthroughAttr(ArrayAttr::get(fn.getContext(), StringAttr::get(fn.getContext(), what)));
   }
+}
+
+/// Whether a kernel asks for room for two blocks at once and no more: shared memory leaves none for a third, or lists
+/// make what comes before its tiles long.
+bool GpuTiler::asksForTwo(const GpuGroup &group, int64_t blockBytes) const {
+  // Of a multiprocessor of sm_80, and of sm_90; each block takes one KiB besides.
+  int64_t all = (sharedLimit > 164 * 1024 ? 228 : 164) * 1024;
+  bool listed = llvm::any_of(group.members, [&](int64_t n) { return bool(schedule.strata[n].list); });
+  return listed || 3 * (blockBytes + 1024) > all;
 }
 
 LogicalResult GpuTiler::run() {
@@ -294,9 +307,12 @@ LogicalResult GpuTiler::run() {
   SmallVector<Attribute> kernels;
   for (auto [n, g] : llvm::enumerate(groups)) {
     LLVM::LLVMFuncOp fn = declareKernel(parent, "heddle_gpu_" + Twine(n), shape->threads(), 0);
-    markRare(fn, !bodies.empty());
+    mark(fn, "heddle-rare", !bodies.empty());
     GpuKernel kernel(builder, sig, schedule, g, *shape, n > 0, n + 1 < groups.size(), packs);
     kernel.emit(fn, shared);
+    if (asksForTwo(g, kernel.sharedBytes())) {
+      fn->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), builder.getI32IntegerAttr(2));
+    }
     kernels.push_back(describe(g, *shape, fn.getName(), shape->threads(), kernel.sharedBytes()));
   }
   SmallVector<Attribute> mapped;
@@ -307,12 +323,13 @@ LogicalResult GpuTiler::run() {
     LLVM::LLVMFuncOp fn =
         declareKernel(parent, "heddle_tma_" + Twine(n), HopperKernel::kThreads, int64_t(recipes.size()));
     fn->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), builder.getI32IntegerAttr(1));
+    mark(fn, "heddle-quick", hopperShape.columns > kColumnsAtO3);
     int64_t bytes = bodies[n]->sharedBytes(); // before its last layout
     bodies[n]->emit(fn, shared);
     mapped.push_back(describe(g, hopperShape, fn.getName(), HopperKernel::kThreads, bytes));
   }
   LLVM::LLVMFuncOp merge = declareKernel(parent, "heddle_gpu_" + Twine(groups.size()), GpuKernel::kMergeThreads, 0);
-  markRare(merge, !bodies.empty());
+  mark(merge, "heddle-rare", !bodies.empty());
   GpuKernel(builder, sig, schedule, groups[0], *shape, false, false, false).emitMerge(merge);
   kernels.push_back(describeMerge(merge.getName()));
   moveHelpers(module);

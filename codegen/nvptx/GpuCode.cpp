@@ -19,10 +19,42 @@ static constexpr size_t kMostParts = 4;
 /// Parameters of a kernel: in any version of PTX, and from 8.1 on.
 static constexpr uint64_t kUsualParameterBytes = 4096, kMostParameterBytes = 32764;
 
+/// Registers of a multiprocessor, and the most that a thread can name.
+static constexpr int64_t kRegisters = 65536, kMostRegisters = 255;
+
+/// The number in a directive of a kernel.
+static int64_t directive(StringRef line) {
+  int64_t n = 0;
+  line.drop_until([](char c) { return isDigit(c); }).consumeInteger(10, n);
+  return n;
+}
+
+/// The same kernels, asking for no more blocks at once than can have all registers that a thread can name; ptxas aims
+/// at more where nothing is asked.
+static std::string withFewerBlocks(StringRef ptx) {
+  std::string out;
+  int64_t most = 1;
+  while (!ptx.empty()) {
+    auto [line, rest] = ptx.split('\n');
+    ptx = rest;
+    if (line.starts_with(".minnctapersm")) {
+      out += ".minnctapersm " + std::to_string(std::min(directive(line), most)) + "\n";
+      continue;
+    }
+    out += line;
+    out += '\n';
+    if (line.starts_with(".maxntid")) {
+      most = std::max<int64_t>(kRegisters / (kMostRegisters * std::max<int64_t>(directive(line), 1)), 1);
+      out += rest.starts_with(".minnctapersm") ? "" : ".minnctapersm " + std::to_string(most) + "\n";
+    }
+  }
+  return out;
+}
+
 struct GpuAssembly::Part {
   StringSet<> kernels;
-  bool rare = false; ///< kernels that stand beside others of the module (attn-tile-gpu)
-  bool boundedRegisters = false;
+  bool rare = false;  ///< kernels that stand beside others of the module (attn-tile-gpu)
+  bool quick = false; ///< assembled at -O1 first
   size_t instructions = 0;
   OwnModule own;
   std::string ptx, cubin, error;
@@ -56,15 +88,22 @@ struct GpuAssembly::Part {
       return;
     }
     own.module.reset();
-    assemble(ptx, target, /*quick=*/rare, cubin, &usage, error);
-    // Where the registers are given (attn-tile-gpu's warpgroups), a schedule that needs none more is the better one.
-    if (int64_t spilled = spillBytes(usage); spilled > 0 && boundedRegisters) {
-      std::string other, why;
-      StringMap<KernelUsage> otherUsage;
-      if (assemble(ptx, target, /*quick=*/true, other, &otherUsage, why) && spillBytes(otherUsage) < spilled) {
-        cubin = std::move(other);
-        usage = std::move(otherUsage);
-      }
+    assemble(ptx, target, quick, cubin, &usage, error);
+    if (spillBytes(usage) > 0) {
+      assembleAgain(target);
+    }
+  }
+
+  /// Where kernels spill: with room for fewer blocks at once, or, where that is given (attn-tile-gpu's warpgroups),
+  /// with the other schedule; kept where it spills less.
+  void assembleAgain(const NvptxTarget &target) {
+    std::string other = withFewerBlocks(ptx), made, why;
+    StringMap<KernelUsage> otherUsage;
+    bool otherSchedule = other == ptx ? !quick : quick;
+    if (assemble(other, target, otherSchedule, made, &otherUsage, why) && spillBytes(otherUsage) < spillBytes(usage)) {
+      ptx = std::move(other);
+      cubin = std::move(made);
+      usage = std::move(otherUsage);
     }
   }
 
@@ -106,7 +145,7 @@ template <typename Part> static std::vector<std::unique_ptr<Part>> dealOut(Modul
       parts.push_back(std::make_unique<Part>());
       least = parts.back().get();
       least->rare = isRare(f);
-      least->boundedRegisters = f->hasFnAttribute("nvvm.minctasm");
+      least->quick = least->rare || f->hasFnAttribute("heddle-quick");
     }
     least->kernels.insert(f->getName());
     least->instructions += count;

@@ -126,7 +126,6 @@ protected:
   /// Every tile is masked and its keys are added one by one, and keys and values are known to be aligned: the smallest
   /// program, for rows that another one cannot do.
   bool careful = false;
-  int64_t tightColumns = 129; ///< from that many on registers are short
   WarpEmitter e;
   mlir::Type storage;
   int64_t bytes; ///< of an element
@@ -169,8 +168,7 @@ protected:
   void begin(mlir::LLVM::LLVMFuncOp function, mlir::LLVM::GlobalOp sharedMemory);
   /// Names of the thread: its lane, warp, ..
   void nameThread(mlir::Value number);
-  bool tight() const;
-  /// Where registers are short: the block's batch, head, part of the columns and split, to shared memory.
+  /// The block's batch, head, part of the columns and split, to shared memory.
   void keepBlock();
   /// Names of the thread and the block anew, from there: what was computed from the old ones ends where it was last
   /// used, and takes no register of the loop in between.
@@ -243,7 +241,7 @@ protected:
   mlir::Value fullTile(mlir::Value n, mlir::Value x, mlir::Value table);
   /// Whether any key of the tile is there.
   mlir::Value anyKey(mlir::Value table);
-  void issueLoads(mlir::Value tile);
+  void issueLoads(mlir::Value tile, mlir::Value there);
   /// The number of a row of a tile; below zero: none.
   using RowNumber = llvm::function_ref<mlir::Value(mlir::Value row)>;
   void loadRows(const Rows &from, RowNumber numberOf, int64_t rows, int64_t d, mlir::Value limit, mlir::Value to,
@@ -269,7 +267,8 @@ protected:
 
   // The tile program (GpuTile.cpp).
   void loadQueries();
-  void keepQueries();
+  int64_t keptFragments() const;
+  void keepQueries(mlir::Value now, Values &fragments);
   Values queryFragment(int64_t tensor, mlir::Value step);
   Values keyFragments(mlir::Value base, int64_t pitch, int64_t pair, mlir::Value step);
   Values valueFragments(mlir::Value base, int64_t pair, int64_t step);
@@ -301,7 +300,7 @@ protected:
   bool sparse() const;
   bool scored() const;
   void step(mlir::Value tile, Values &state);
-  void loadAlone(mlir::Value tile);
+  void loadAhead(mlir::Value tile, mlir::Value first, mlir::Value begun);
   void carefulStep(mlir::Value tile, Values &state);
   mlir::Value readState(mlir::Value address, mlir::Type type, unsigned align);
   Values loadAccumulators(int64_t half, mlir::Value number);

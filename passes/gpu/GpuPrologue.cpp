@@ -36,7 +36,7 @@ static int64_t weightBytes(const GpuShape &shape) { return shape.rows * shape.ke
 
 int64_t gpuTableBytes(const KernelSignature &sig, const Schedule &schedule, const GpuGroup &group,
                       const GpuShape &shape) {
-  int64_t digits = 1, out = 3 * align(shape.rows * 4) + 16;
+  int64_t digits = 1, out = 3 * align(shape.rows * 4) + 2 * 16;
   bool gathers = false;
   for (int64_t n : group.members) {
     const Stratum &s = schedule.strata[n];
@@ -167,7 +167,7 @@ void GpuKernel::layoutTables() {
     }
   }
   sSources = segmentsUsed.size() > 1 ? allocate(int64_t(segmentsUsed.size()) * sourceWords() * 8) : -1;
-  sBlock = tight() ? allocate(4 * 4) : -1;
+  sBlock = allocate(4 * 4);
   sPartial = allocate(partials * 16);
   sDescriptor = allocate(int64_t(members.size()) * descriptorWords() * 4);
   sTable = allocate((shape.stages + 1) * shape.keys * 4);
@@ -665,23 +665,29 @@ Values GpuKernel::emitStream(Value anyPosition, ValueRange init) {
   // This block's split of the stream.
   Value first = e.divu(e.mul(tiles, split), splits);
   tiles = e.divu(e.mul(tiles, e.add(split, 1)), splits);
-  e.barrier();
   loadQueries();
-  for (int64_t s = 0; s < shape.stages; ++s) {
-    writeTable(e.add(first, s), tid, shape.threads());
-  }
-  e.barrier();
-  for (int64_t s = 0; s + 1 < shape.stages; ++s) {
-    issueLoads(e.add(first, s));
-  }
-  e.waitGroup(shape.stages - 1); // Q is there
-  e.barrier();
-  keepQueries();
-  return loop(first, tiles, 1, init, [&](Value tile, ValueRange carried) {
-    Values next(carried);
-    step(tile, next);
-    return next;
+  // One program for all of the stream: the first steps compute nothing, they write tables and begin loads.
+  const size_t kept = init.size();
+  Values carried(init);
+  carried.append(keptFragments() * 4, e.k(0));
+  carried = loop(e.sub(first, e.k(shape.stages)), tiles, 1, carried, [&](Value tile, ValueRange in) {
+    Values before(in), state(in.take_front(kept)), fragments(in.drop_front(kept));
+    Value begun = e.ge(tile, first);
+    loadAhead(tile, first, begun);
+    SmallVector<Type> types(ValueRange(before).getTypes());
+    return e.ifElse(
+        begun, types,
+        [&] {
+          keepQueries(e.eq(tile, first), fragments);
+          step(tile, state);
+          llvm::append_range(state, fragments);
+          return state;
+        },
+        [&] { return before; });
   });
+  e.waitGroup(0); // of a stream without tiles nothing has waited for the queries
+  carried.truncate(kept);
+  return carried;
 }
 
 void GpuKernel::begin(LLVM::LLVMFuncOp function, LLVM::GlobalOp sharedMemory) {
@@ -702,13 +708,7 @@ void GpuKernel::nameThread(Value number) {
   group8 = e.shr(lane, 2);
 }
 
-/// Whether the accumulators leave no registers for what the end alone needs.
-bool GpuKernel::tight() const { return shape.columns >= tightColumns; }
-
 void GpuKernel::keepBlock() {
-  if (!tight()) {
-    return;
-  }
   e.ifThen(e.eq(tid, 0), [&] {
     for (auto [n, v] : llvm::enumerate(Values{e.narrow(b), e.narrow(h), chunk, split})) {
       e.storeShared(v, e.k(sBlock + 4 * int64_t(n)), 4);
@@ -717,9 +717,6 @@ void GpuKernel::keepBlock() {
 }
 
 void GpuKernel::findBlock() {
-  if (!tight()) {
-    return;
-  }
   nameThread(e.threadIdAgain());
   auto kept = [&](int64_t n) { return e.loadShared(e.i32, e.k(sBlock + 4 * n), 4); };
   b = e.wide(kept(0));

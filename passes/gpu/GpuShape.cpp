@@ -65,7 +65,7 @@ std::optional<GpuShape> chooseGpuShape(const KernelSignature &sig, int64_t share
   GpuShape shape;
   shape.chunks = (dv + most - 1) / most;
   shape.columns = roundUp((dv + shape.chunks - 1) / shape.chunks, 16);
-  int64_t mostKeys = dots > 2 || shape.columns > 192 ? 32 : 64;
+  int64_t mostKeys = dots > 2 || shape.columns > 192 || sig.storage.isF32() ? 32 : 64;
   // Products with relative rows take keys / 2 + 8 registers beside the scores.
   bool narrow = sig.storage.isF32() || shape.columns > 64;
   auto fits = [&] {

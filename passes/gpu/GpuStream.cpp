@@ -352,9 +352,9 @@ void GpuKernel::loadRows(const Rows &from, RowNumber numberOf, int64_t rows, int
   matchPattern(from.aligned, m_One()) ? fast() : e.ifElse(from.aligned, fast, slow);
 }
 
-/// Starts the loads of a tile (none past the last) and closes their group.
-void GpuKernel::issueLoads(Value tile) {
-  e.ifThen(e.lt(tile, tiles), [&] {
+/// Starts the loads of a tile, where it is `there`, and closes their group.
+void GpuKernel::issueLoads(Value tile, Value there) {
+  e.ifThen(there, [&] {
     Value n = memberOf(tile), table = tableOf(tile);
     Value stage = e.add(e.mul(e.remu(tile, shape.stages), stageBytes), sRing);
     auto alike = [&](size_t x, size_t y) { return sameLoads(x, y); };

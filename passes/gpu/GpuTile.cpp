@@ -39,12 +39,30 @@ void GpuKernel::loadQueries() {
 static int64_t stepsOf(int64_t d, int64_t bytes) { return paddedDim(d, bytes) * bytes / 32; }
 
 /// A few query fragments stay in registers.
-void GpuKernel::keepQueries() {
-  if (storage.isF32() || queries.size() != 1 || stepsOf(queries[0].d, bytes) > 8 || shape.columns > 128) {
+int64_t GpuKernel::keptFragments() const {
+  bool some = storage.isF32() || queries.size() != 1 || stepsOf(queries[0].d, bytes) > 8 || shape.columns > 128;
+  return some ? 0 : stepsOf(queries[0].d, bytes);
+}
+
+void GpuKernel::keepQueries(Value now, Values &fragments) {
+  if (fragments.empty()) {
     return;
   }
-  for (int64_t step = 0; step < stepsOf(queries[0].d, bytes); ++step) {
-    queryFragments.push_back(queryFragment(0, e.k(step)));
+  Values before = fragments;
+  SmallVector<Type> types(fragments.size(), e.i32);
+  fragments = e.ifElse(
+      now, types,
+      [&] {
+        Values all;
+        for (int64_t step = 0; step < keptFragments(); ++step) {
+          llvm::append_range(all, queryFragment(0, e.k(step)));
+        }
+        return all;
+      },
+      [&] { return before; });
+  queryFragments.clear();
+  for (int64_t step = 0; step < keptFragments(); ++step) {
+    queryFragments.emplace_back(ArrayRef<Value>(fragments).slice(step * 4, 4));
   }
 }
 
@@ -490,17 +508,25 @@ static Values branch(WarpEmitter &e, Value condition, llvm::function_ref<Values(
   return e.ifElse(condition, TypeRange{}, then, otherwise);
 }
 
-/// With one stage the tile comes when the one before is done with.
-void GpuKernel::loadAlone(Value tile) {
+/// Loads and tables of tiles behind this one; the tile's own are there then. With one stage the tile comes when the one
+/// before is done with.
+void GpuKernel::loadAhead(Value tile, Value first, Value begun) {
+  int64_t ahead = shape.stages - 1;
+  if (ahead > 0) {
+    // Queries come with the first tile: nothing waits for them alone.
+    e.ifThen(begun, [&] { e.waitGroup(ahead - 1); });
+  }
   e.barrier();
-  issueLoads(tile);
-  writeTable(e.add(tile, 1), tid, shape.threads());
-  e.waitGroup(0);
-  e.barrier();
+  Value next = ahead > 0 ? e.add(tile, ahead) : tile;
+  issueLoads(next, e.both(e.ge(next, first), e.lt(next, tiles)));
+  writeTable(e.add(tile, shape.stages), tid, shape.threads());
+  if (ahead == 0) {
+    e.waitGroup(0);
+    e.barrier();
+  }
 }
 
 void GpuKernel::carefulStep(Value tile, Values &state) {
-  loadAlone(tile);
   Value n = memberOf(tile), table = tableOf(tile);
   Value stage = e.add(e.mul(e.remu(tile, shape.stages), stageBytes), sRing);
   auto alike = [&](size_t x, size_t y) { return sameScores(x, y); };
@@ -514,14 +540,6 @@ void GpuKernel::carefulStep(Value tile, Values &state) {
 void GpuKernel::step(Value tile, Values &state) {
   if (careful) {
     return carefulStep(tile, state);
-  }
-  if (shape.stages > 1) {
-    e.waitGroup(shape.stages - 2);
-    e.barrier();
-    issueLoads(e.add(tile, shape.stages - 1));
-    writeTable(e.add(tile, shape.stages), tid, shape.threads());
-  } else {
-    loadAlone(tile);
   }
   Value n = memberOf(tile), table = tableOf(tile);
   Value stage = e.add(e.mul(e.remu(tile, shape.stages), stageBytes), sRing);

@@ -93,7 +93,6 @@ HopperKernel::HopperKernel(OpBuilder &builder, const KernelSignature &sig, const
       }
     }
   }
-  tightColumns = 128;
   layoutFast();
 }
 
@@ -684,9 +683,7 @@ Value HopperKernel::storeRight(const Values &state, Value first) {
 /// GpuKernel's program by the consumers' threads, without its shortcuts.
 Values HopperKernel::emitSlow() {
   findBlock();
-  if (tight()) {
-    findPositions();
-  }
+  findPositions();
   layoutSlow();
   careful = true;
   Values state = compute(reduced(0, true));

@@ -11,12 +11,15 @@
 // CHECK: llvm.func @heddle_gpu_0(%arg0: !llvm.ptr {llvm.align = 8 : i64, llvm.byval = !llvm.array<{{[0-9]+}} x i64>, nvvm.grid_constant})
 // CHECK-SAME: nvvm.kernel, nvvm.maxntid = array<i32: 128, 1, 1>
 // CHECK: nvvm.barrier0
+// Queries, then one loop for all tiles, whose first steps compute nothing.
 // CHECK: nvvm.cp.async.shared.global
-// CHECK: nvvm.cp.async.wait.group 1
+// CHECK: scf.for
+// CHECK: scf.if
+// CHECK: nvvm.cp.async.wait.group 0
+// CHECK: nvvm.barrier0
+// CHECK: nvvm.cp.async.shared.global
 // Four steps of 16 along d, kept in registers.
 // CHECK-COUNT-4: nvvm.ldmatrix {{.*}} layout = #nvvm.mma_layout<row>
-// CHECK: scf.for
-// CHECK: nvvm.cp.async.wait.group 0
 // S: 8 x 4 products; P V: 8 x 4.
 // CHECK-COUNT-32: nvvm.mma.sync {{.*}} multiplicandAPtxType = #nvvm.mma_type<bf16>
 // CHECK: nvvm.shfl.sync bfly

@@ -325,8 +325,41 @@ heddle_error *Compilation::lower(ModuleOp step, Pending &out, Helpers &gpuHelper
   return nullptr;
 }
 
+/// The function's text without the names of its arguments, which are for errors and remarks.
+static std::string textWithoutNames(func::FuncOp fn) {
+  OwningOpRef<func::FuncOp> copy = cast<func::FuncOp>(fn->clone());
+  for (unsigned n = 0; n < copy->getNumArguments(); ++n) {
+    copy->removeArgAttr(n, kArgumentName);
+  }
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  copy->print(os);
+  return text;
+}
+
+/// Of each step the first one that is the same code.
+static SmallVector<size_t> leadersOf(ArrayRef<ModuleOp> steps) {
+  llvm::StringMap<size_t> known;
+  SmallVector<size_t> leaders;
+  for (auto [n, step] : llvm::enumerate(steps)) {
+    leaders.push_back(known.try_emplace(textWithoutNames(specFunction(step)), n).first->second);
+  }
+  return leaders;
+}
+
+/// A manifest with the names that `fn` gives its arguments.
+static json::Object named(json::Object manifest, func::FuncOp fn) {
+  for (auto [n, arg] : llvm::enumerate(*manifest.getArray("args"))) {
+    if (auto name = fn.getArgAttrOfType<StringAttr>(n, kArgumentName)) {
+      (*arg.getAsObject())["name"] = name.str();
+    }
+  }
+  return manifest;
+}
+
 heddle_error *Compilation::kernels(ArrayRef<ModuleOp> steps, SmallVectorImpl<std::string> &artifacts) {
   std::vector<Pending> all(steps.size());
+  SmallVector<size_t> leaders = leadersOf(steps);
   // A GPU's kernels are assembled while the next ones are lowered: the longest first.
   SmallVector<size_t> order = llvm::to_vector(llvm::seq<size_t>(0, steps.size()));
   if (gpu) {
@@ -340,7 +373,10 @@ heddle_error *Compilation::kernels(ArrayRef<ModuleOp> steps, SmallVectorImpl<std
   {
     Helpers helpers;
     for (size_t n : order) {
-      if (n >= end) {
+      // Remarks are of a place in the source: where there are some, each step tells its own.
+      bool follows = leaders[n] != n && all[leaders[n]].remarks.empty();
+      leaders[n] = follows ? leaders[n] : n;
+      if (n >= end || follows) {
         continue;
       }
       std::string before = std::exchange(remarks, "");
@@ -352,11 +388,16 @@ heddle_error *Compilation::kernels(ArrayRef<ModuleOp> steps, SmallVectorImpl<std
       all[n].remarks = std::exchange(remarks, std::move(before));
     }
   }
-  for (Pending &kernel : MutableArrayRef(all).take_front(end)) {
-    remarks += kernel.remarks;
-    heddle_error *e = gpu ? gpuObject(kernel) : nullptr;
+  for (size_t n = 0; n < end; ++n) {
+    Pending &kernel = all[leaders[n]];
+    heddle_error *e = nullptr;
+    if (leaders[n] == n) {
+      remarks += kernel.remarks;
+      e = gpu ? gpuObject(kernel) : nullptr;
+    }
     if (!e) {
-      e = pack(std::move(kernel.manifest), {kernel.object.data(), kernel.object.size()}, artifacts.emplace_back());
+      json::Object manifest = leaders[n] == n ? kernel.manifest : named(kernel.manifest, specFunction(steps[n]));
+      e = pack(std::move(manifest), {kernel.object.data(), kernel.object.size()}, artifacts.emplace_back());
     }
     if (e) {
       heddle_error_free(error);

@@ -298,6 +298,13 @@ heddle_error *Compilation::lower(ModuleOp step, Pending &out, Helpers &gpuHelper
       manifest[key] = value.getInt();
     }
   }
+  if (auto tables = step->getAttrOfType<DenseI64ArrayAttr>("heddle.head_tables")) {
+    json::Array list;
+    for (size_t n = 0; n + 1 < tables.asArrayRef().size(); n += 2) {
+      list.push_back(json::Object{{"arg", tables[n]}, {"dim", tables[n + 1]}});
+    }
+    manifest["head_tables"] = std::move(list);
+  }
   if (auto parts = step->getAttrOfType<DenseI64ArrayAttr>("heddle.parts")) {
     json::Array list;
     llvm::copy(parts.asArrayRef(), std::back_inserter(list));

@@ -11,6 +11,7 @@
 #include "passes/BoxTest.h"
 #include "passes/BuildStrata.h"
 #include "passes/EmitExpr.h"
+#include "passes/HeadTables.h"
 #include "passes/KernelSignature.h"
 #include "passes/TileKernels.h"
 #include "llvm/ADT/MapVector.h"
@@ -80,7 +81,9 @@ public:
   /// Queries of the stratum are taken one at a time.
   static bool byRow(const Stratum &s);
   /// Whether queries share tiles or are taken one at a time is decided by each query, when the kernel runs.
-  static bool decidesByRow(const Stratum &s);
+  static bool mayBeSparse(const Stratum &s);
+  /// Positions within which every row of the stratum has its keys, as far as its bounds tell; kFar where they do not.
+  static int64_t spanOf(const Stratum &s);
 
 private:
   mlir::ModuleOp module;
@@ -103,6 +106,7 @@ private:
   bool splitKeys = false;
   /// No stratum differs by head: a tile's lanes may be queries of several heads that share keys.
   bool groupHeads = false;
+  HeadTables headTables; ///< and these are alike for all heads of a tile
   /// Of each stratum: some rows may have more keys than a split.
   llvm::SmallVector<bool> longStrata;
   llvm::SmallVector<int64_t> spans; ///< of each stratum: positions that a row's keys lie within; kFar: not known
@@ -435,15 +439,25 @@ private:
   };
   llvm::SmallVector<int64_t> fSparse; ///< of each stratum: i64 for each lane, not 0 where it is taken by itself; or -1
 
+  llvm::SmallVector<bool> decides; ///< of each stratum: mayBeSparse()
+
+  bool decidesByRow(const Stratum &s) const { return decides[&s - schedule.strata.data()]; }
   /// One query's row of a load.
   struct LoadRow {
     Expr load;
     mlir::Type element;
     mlir::Value base, size;
   };
+  /// One query's condition on a stratum's keys, and what of it is known before the first.
+  struct RowCondition {
+    Expr condition;
+    mlir::Value query;
+    llvm::SmallVector<LoadRow> rows;
+    llvm::SmallVector<std::pair<const ExprNode *, mlir::Value>> given;
+  };
   llvm::SmallVector<LoadRow> rowsOf(const Uniform &u, const Stratum &s, const Expr &condition, mlir::Value query);
-  mlir::Value tryKeys(const Uniform &u, const Stratum &s, const Expr &condition, llvm::ArrayRef<LoadRow> rows,
-                      mlir::Value query, mlir::Value first);
+  RowCondition rowCondition(const Uniform &u, const Stratum &s, mlir::Value query);
+  mlir::Value tryKeys(const Uniform &u, const Stratum &s, const RowCondition &c, mlir::Value first);
   mlir::Value isSparse(const Uniform &u, const Stratum &s, mlir::Value query);
   void emitSparse(const Uniform &u, int64_t n, mlir::Value split);
   void scanRun(const Uniform &u, const Stratum &s, const RowList &list, mlir::Value first, mlir::Value total);

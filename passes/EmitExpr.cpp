@@ -16,8 +16,7 @@ namespace heddle {
 
 using Values = Emitter::Values;
 
-/// Of `count` indices for a tensor of `rank` dimensions, the second is dropped first, then the first.
-static bool droppedIndex(size_t count, int64_t rank, size_t k) {
+bool droppedIndex(size_t count, int64_t rank, size_t k) {
   int64_t spare = static_cast<int64_t>(count) - rank;
   return (spare >= 1 && k == 1) || (spare >= 2 && k == 0);
 }
@@ -154,6 +153,9 @@ private:
   Value asBool(Value v);
   Value compare(ExprKind kind, Value x, Value y);
   Value division(const ExprNode &n, Value x, Value y);
+  Value quotientOfLanes(ExprKind kind, Value x, Value n);
+  Value integerQuotient(ExprKind kind, Value x, Value y);
+  Expr congruent(const Expr &x, const Expr &n);
   double bound(const Expr &x);
   Value function(ExprKind kind, Value x);
   Value draw(ExprKind kind, MutableArrayRef<Value> v);
@@ -364,7 +366,7 @@ double ExprEmitter::bound(const Expr &x) {
     case ExprKind::Int:
       return std::abs(static_cast<double>(x->value));
     case ExprKind::Symbol:
-      return 0x1p31;
+      return 0x1.001p30; // positions, some past the last
     case ExprKind::Add:
     case ExprKind::Sub:
       return all(0, [](double a, double b) { return a + b; });
@@ -404,10 +406,65 @@ Value ExprEmitter::division(const ExprNode &node, Value x, Value y) {
   }
   x = asInt(x);
   y = asInt(y);
-  bool exact = Emitter::isVector(x) && bound(node.args[0]) >= 0x1p53; // lanes divide as doubles
-  if (divisor->kind == ExprKind::Int && divisor->value > 0 && !exact) {
+  const bool small = bound(node.args[0]) < Emitter::kExactQuotient; // lanes divide as doubles
+  constexpr int64_t kMostModulus = int64_t(1) << 20;
+  if (kind == ExprKind::Mod && !small && Emitter::isVector(x) && divisor->kind == ExprKind::Int && divisor->value > 0 &&
+      divisor->value < kMostModulus && bound(node.args[0]) < 0x1p63) { // nothing wraps
+    own.push_back(congruent(node.args[0], divisor));
+    if (bound(own.back()) < Emitter::kExactQuotient) {
+      return e.floorMod(asInt(emit(own.back())), divisor->value);
+    }
+  }
+  if (divisor->kind == ExprKind::Int && divisor->value > 0 && (small || !Emitter::isVector(x))) {
     return kind == ExprKind::FloorDiv ? e.floorDiv(x, divisor->value) : e.floorMod(x, divisor->value);
   }
+  if (Emitter::isVector(x) && !Emitter::isVector(y) && small && e.target.width > 1) {
+    return quotientOfLanes(kind, x, y);
+  }
+  return integerQuotient(kind, x, y);
+}
+
+/// An expression that has the same remainder by n, and is smaller where factors are large.
+Expr ExprEmitter::congruent(const Expr &x, const Expr &n) {
+  constexpr double kLargeFactor = 0x1p25;
+  switch (x->kind) {
+  case ExprKind::Int:
+    return floorMod(x, n);
+  case ExprKind::Add:
+  case ExprKind::Sub:
+  case ExprKind::Mul:
+  case ExprKind::Neg: {
+    const bool scaled = llvm::any_of(x->args, [](const Expr &arg) { return arg->kind == ExprKind::Int; });
+    std::vector<Expr> args;
+    for (const Expr &arg : x->args) {
+      args.push_back(congruent(arg, n));
+      own.push_back(args.back()); // bounds are kept by node
+      if (x->kind == ExprKind::Mul && !scaled && bound(args.back()) >= kLargeFactor) {
+        args.back() = floorMod(args.back(), n);
+      }
+    }
+    return Expr::make(x->kind, std::move(args));
+  }
+  default:
+    return x;
+  }
+}
+
+/// Lanes by one number. Both change their sign where it is negative; past what they may be, it is as good as that;
+/// and by 0 both results are 0.
+Value ExprEmitter::quotientOfLanes(ExprKind kind, Value x, Value n) {
+  Value none = e.eq(n, e.c(0)), one = e.constant(e.f64, 1.0);
+  n = e.select(none, e.c(1), n);
+  Value sign = e.select(e.lt(n, e.c(0)), e.constant(e.f64, -1.0), one);
+  Value size = e.min(e.mul(asFloat(n), sign), e.constant(e.f64, Emitter::kExactQuotient));
+  Value f = e.mul(arith::SIToFPOp::create(e.b, e.loc, e.vec(e.f64), x).getResult(), e.splat(sign));
+  Value q = e.floorQuotient(f, e.splat(arith::DivFOp::create(e.b, e.loc, one, size).getResult()));
+  q = arith::FPToSIOp::create(e.b, e.loc, x.getType(), q);
+  return kind == ExprKind::FloorDiv ? e.both(q, e.splat(e.select(none, e.c(0), e.c(-1))))
+                                    : e.sub(x, e.mul(q, e.splat(n)));
+}
+
+Value ExprEmitter::integerQuotient(ExprKind kind, Value x, Value y) {
   if (Emitter::isVector(x) || Emitter::isVector(y)) {
     x = e.splat(x);
     y = e.splat(y);

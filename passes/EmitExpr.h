@@ -21,6 +21,9 @@ struct OperandRecord {
   bool inlined = false; ///< a scalar stands in the record's second slot (GPU)
 };
 
+/// Of `count` indices for a tensor of `rank` dimensions, the second is dropped first, then the first.
+bool droppedIndex(size_t count, int64_t rank, size_t k);
+
 /// Element of a tensor record at clamped indices (i64 scalars or lanes), in the
 /// tensor's own element type.
 mlir::Value emitLoad(Emitter &e, mlir::Value args, const OperandRecord &record, llvm::ArrayRef<mlir::Value> indices);

@@ -140,11 +140,14 @@ Value Emitter::floorDiv(Value x, int64_t n) {
   if (!isVector(x)) {
     return floorDiv(x, c(n));
   }
-  // Exact for |x| < 2^53: the quotient is rounded once, and a non-integer quotient is at least 1/n from
-  // an integer. Vectors have no integer division.
   Value f = arith::SIToFPOp::create(b, loc, vec(f64), x);
-  Value q = math::FloorOp::create(b, loc, arith::DivFOp::create(b, loc, f, constant(vec(f64), double(n))));
+  Value q = floorQuotient(f, constant(vec(f64), 1 / static_cast<double>(n)));
   return arith::FPToSIOp::create(b, loc, x.getType(), q);
+}
+
+/// (x + 1/2) / n is at least 1/(2 n) from an integer, and its two roundings move it by less where |x| < 2^50.
+Value Emitter::floorQuotient(Value x, Value reciprocal) {
+  return math::FloorOp::create(b, loc, mul(add(x, constant(x.getType(), 0.5)), reciprocal));
 }
 
 Value Emitter::floorDiv(Value x, Value n) {
@@ -161,6 +164,11 @@ Value Emitter::floorMod(Value x, int64_t n) {
   }
   if (std::has_single_bit(static_cast<uint64_t>(n))) {
     return arith::AndIOp::create(b, loc, x, constant(x.getType(), n - 1));
+  }
+  if (isVector(x) && static_cast<double>(n) < kExactQuotient) {
+    Value f = arith::SIToFPOp::create(b, loc, vec(f64), x), size = constant(vec(f64), static_cast<double>(n));
+    Value q = floorQuotient(f, constant(vec(f64), 1 / static_cast<double>(n)));
+    return arith::FPToSIOp::create(b, loc, x.getType(), sub(f, mul(q, size)));
   }
   return sub(x, mul(floorDiv(x, n), n));
 }

@@ -88,7 +88,10 @@ public:
   mlir::Value either(mlir::Value x, mlir::Value y);
   /// Not, of i1.
   mlir::Value flip(mlir::Value x) { return mlir::arith::XOrIOp::create(b, loc, x, constant(x.getType(), int64_t(1))); }
-  /// Division and modulus that round down; the divisor is a positive constant.
+  /// floor(x / n) of integers as f64 lanes, |x| < kExactQuotient, n > 0: `reciprocal` is 1 / n, rounded.
+  mlir::Value floorQuotient(mlir::Value x, mlir::Value reciprocal);
+  static constexpr double kExactQuotient = 0x1p50;
+  /// Division and modulus that round down; the divisor is a positive constant. Of lanes, |x| < kExactQuotient.
   mlir::Value floorDiv(mlir::Value x, int64_t n);
   mlir::Value floorMod(mlir::Value x, int64_t n);
   /// The same with a positive scalar divisor known at run time.

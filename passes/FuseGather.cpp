@@ -58,7 +58,7 @@ private:
     }
     const bool near = found->second->rowsUpTo > 0;
     for (const Stratum &s : found->second->strata) {
-      if (s.segment == segment && (near || AttendTiler::byRow(s) || AttendTiler::decidesByRow(s))) {
+      if (s.segment == segment && (near || AttendTiler::byRow(s) || AttendTiler::mayBeSparse(s))) {
         return "queries that are taken one at a time read keys in order";
       }
     }

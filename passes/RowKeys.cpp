@@ -442,7 +442,8 @@ void AttendTiler::emitRowBlock(int64_t n) {
   };
   const RowSet &set = rowSets.find(n)->second;
   bool lists = llvm::any_of(set.members, [&](int64_t m) { return bool(schedule.strata[m].list); });
-  bool runs = !llvm::all_of(set.members, [&](int64_t m) { return bool(schedule.strata[m].list); });
+  bool scanned = llvm::any_of(set.members, [&](int64_t m) { return decidesByRow(schedule.strata[m]); });
+  bool runs = !scanned && !llvm::all_of(set.members, [&](int64_t m) { return bool(schedule.strata[m].list); });
   Value lastRow = e.add(e.add(koff, keyRows(u, s.segment)), -1);
   auto fetchNext = [&](Value x, Value base, Value stride, int64_t rowBytes) {
     if (runs) {
@@ -450,12 +451,16 @@ void AttendTiler::emitRowBlock(int64_t n) {
       Value top = e.load(e.i64, e.at(in(u, fRowTops), e.mul(e.add(place0, x), 8)), 8);
       e.prefetch(e.at(base, e.mul(e.min(e.add(top, kBlock), lastRow), stride)), rowBytes, kLevel);
     }
-    if (!lists) {
+    if (!lists && !scanned) {
       return;
     }
     e.ifThen(e.lt(x, ahead), [&] {
       Value place = e.add(other, x), news = e.at(in(u, fRowNews), e.mul(place, kNews * 4));
-      Value count = e.load(e.i64, e.at(in(u, fRowNewCounts), e.mul(place, 8)), 8);
+      Value count = e.load(e.i64, e.at(in(u, lists ? fRowNewCounts : fRowCounts), e.mul(place, 8)), 8);
+      if (!lists) { // the first of its list
+        news = e.at(in(u, fRowKeys), e.mul(place, slots * 4));
+        count = e.min(count, e.c(kNews));
+      }
       e.loop(e.c(0), count, 1, [&](Value t) {
         Value j = e.toInt(e.load(e.i32, e.at(news, e.mul(t, 4)), 4), e.i64);
         e.prefetch(e.at(base, e.mul(j, stride)), rowBytes, 2);
@@ -478,6 +483,12 @@ void AttendTiler::emitRowBlock(int64_t n) {
     Value query = e.load(e.i64, e.at(in(u, fPositions), e.mul(e.add(lane0, x), 8)), 8);
     Value row = e.sub(e.add(query, kBlock), u.qOffset);
     e.prefetch(e.toPtr(rowAddress(u, record, headBase(u, record, false), row, u.h)), rowBytes, kLevel);
+  };
+  // The lanes of a tile may be of several heads, which share keys.
+  auto ofLane = [&](Value lane) {
+    Uniform own = u;
+    own.h = groupHeads ? e.load(e.i64, e.at(in(u, fHeads), e.mul(lane, 8)), 8) : u.h;
+    return own;
   };
   auto queryOf = [&](Value lane) { return e.load(e.i64, e.at(in(u, fPositions), e.mul(lane, 8)), 8); };
   for (auto [dot, source] : llvm::enumerate(segment.dots)) {
@@ -503,7 +514,7 @@ void AttendTiler::emitRowBlock(int64_t n) {
         return;
       }
       e.call(declareRowKernel(module, RowKernel::Dots, source.d, sig.storage, pairs), {},
-             {keys, count, base, stride, unit, queryRow(u, s.segment, dot, query),
+             {keys, count, base, stride, unit, queryRow(ofLane(lane), s.segment, dot, query),
               scaleOf(u, packOf(s.segment, int64_t(dot))), scores});
     });
   }
@@ -511,7 +522,7 @@ void AttendTiler::emitRowBlock(int64_t n) {
     Value scores = rowScores(u, 0, x), byte = e.mul(lane, 4), factor = e.constant(e.f32, 1.0);
     Value m = e.at(in(u, fTile), byte), l = e.at(in(u, fTile + sumsAt(kLanes)), byte);
     if (scored || segment.dots.empty()) {
-      emitRowScores(u, s.segment, count, queryOf(lane), keys, x);
+      emitRowScores(ofLane(lane), s.segment, count, queryOf(lane), keys, x);
     }
     if (softmax()) {
       factor =

@@ -1,11 +1,13 @@
 //===- ScannedKeys.cpp - Keys that a query finds by trying all ----------===//
 //
-// How many pairs meet a condition that loads from a row of a table (a mask, relations or affinities of pairs) is known
-// only when the kernel runs. Where they are few, and neighbors share none of them, a tile would compute nearly all
-// pairs. So every query decides for itself, by a sample of its own keys (its bits must not depend on other rows):
+// How many pairs meet a condition that is no set in digits, or that reads tables (masks, relations of pairs, run-time
+// divisors), is known only when the kernel runs. Where they are few, and neighbors share none of them, a tile would
+// compute nearly all pairs. So every query decides for itself, by a sample of its own keys (its bits must not depend
+// on other rows):
 //
-//   few scattered keys    taken by itself (RowKeys.cpp): a register of keys at a time, whose elements are adjacent in
-//                         memory, and those that meet the condition are compressed to the query's list
+//   few scattered keys    taken by itself (RowKeys.cpp): a register of keys at a time, those that meet the condition
+//                         are compressed to the query's list. Elements of a row of a table are adjacent in memory,
+//                         and boxes of keys that can have no pair are left out (BoxTest.h)
 //   else                  a lane of its tile
 //
 //===----------------------------------------------------------------------===//
@@ -13,64 +15,154 @@
 #include "passes/AttendTiler.h"
 
 #include "dialect/LinearForm.h"
+#include "passes/IntervalTable.h"
 
 using namespace mlir;
 
 namespace heddle {
 using Values = Emitter::Values;
 
-/// Registers of neighboring keys that a query samples.
-static constexpr int64_t kSamples = 32;
-/// Of a hundred sampled keys, a query with more is better off in a tile.
-static constexpr int64_t kMostOfHundred = 18;
+/// Registers of neighboring keys that a query samples: of so many keys one. With fewer keys than the fewest registers
+/// hold, a query stays in its tile.
+static constexpr int64_t kSampleOf = 64, kFewestSamples = 16, kMostSamples = 32;
+/// Of a hundred sampled keys, a query with more is better off in a tile, whose conditions are dear where they load.
+static constexpr int64_t kMostOfHundred = 10, kMostOfHundredLoaded = 18;
 /// So is one whose keys fill more than a half of the registers that they are in.
 static constexpr int64_t kMostOfRegister = 2;
+/// Keys of a register, as a compiler sees it that does not know its processor.
+static constexpr int64_t kRegister = 16;
+/// Keys of a box that may be left out: its test is as much work as some registers of keys.
+static constexpr int64_t kScanBox = 128;
 
 static bool onKey(const Expr &e) { return e.mentions(Sym::Key) || e.mentions(Sym::KeyRow); }
 static bool onQuery(const Expr &e) { return e.mentions(Sym::Query) || e.mentions(Sym::QueryRow); }
 
-/// The load's elements at neighboring keys are neighbors, and every query has its own.
-static bool readsRow(const Expr &x) {
+/// The load's elements at neighboring keys are neighbors.
+static bool readsNeighbors(const Expr &x) {
   if (x->kind != ExprKind::Load || x->args.empty()) {
     return false;
   }
   const Expr &last = x->args.back();
   const LinearForm key = LinearForm::of(Expr::symbol(Sym::Key));
   const LinearForm rest = LinearForm::of(last) - key;
-  return std::none_of(x->args.begin(), std::prev(x->args.end()), onKey) && !onKey(rest.expr()) && onQuery(x);
+  return std::none_of(x->args.begin(), std::prev(x->args.end()), onKey) && !onKey(rest.expr());
 }
 
-static void collectRows(const Expr &x, SmallVectorImpl<Expr> &out) {
-  if (readsRow(x)) {
+/// And every query has a row of its own.
+static bool hasRows(const Expr &x) { return (readsNeighbors(x) && onQuery(x)) || llvm::any_of(x->args, hasRows); }
+
+static void collectNeighbors(const Expr &x, SmallVectorImpl<Expr> &out) {
+  if (readsNeighbors(x)) {
     if (llvm::none_of(out, [&](const Expr &seen) { return seen.same(x); })) {
       out.push_back(x);
     }
     return;
   }
   for (const Expr &arg : x->args) {
-    collectRows(arg, out);
+    collectNeighbors(arg, out);
   }
 }
 
 /// The conditions that a key has to meet.
 static Expr conditionOf(const Stratum &s) { return s.keep.isNull() ? s.residual : s.keep && s.residual; }
 
-bool AttendTiler::decidesByRow(const Stratum &s) {
+namespace {
+/// What a query finds in its sample.
+struct Sample {
+  int64_t keys = 0, registers = 0, tried = 0; ///< live keys, registers with one, keys
+  bool few() const {
+    return keys > 0 && keys * 100 <= tried * kMostOfHundred && keys * kMostOfRegister <= registers * kRegister;
+  }
+};
+} // namespace
+
+/// As isSparse() will find it, of a usual register and length.
+static Sample sampleOf(const Stratum &s, ExprEnv &env) {
+  Sample sample;
+  int64_t lo = 0, hi = env.nk;
+  for (const std::vector<Expr> *all : {&s.lower, &s.key[0].lower}) {
+    for (const Expr &x : *all) {
+      lo = std::max(lo, evaluateInt(x, env));
+    }
+  }
+  for (const std::vector<Expr> *all : {&s.upper, &s.key[0].upper}) {
+    for (const Expr &x : *all) {
+      hi = std::min(hi, evaluateInt(x, env));
+    }
+  }
+  const int64_t count = std::clamp((hi - lo) / kSampleOf, kFewestSamples, kMostSamples);
+  for (int64_t n = 0; n < count && lo + kFewestSamples * kRegister <= hi; ++n) {
+    const int64_t before = sample.keys;
+    env.j = lo + (hi - lo - kRegister) / (count - 1) * n;
+    for (const int64_t end = env.j + kRegister; env.j < end; ++env.j) {
+      sample.keys += evaluateBool(conditionOf(s), env);
+    }
+    sample.registers += sample.keys > before;
+    sample.tried += kRegister;
+  }
+  return sample;
+}
+
+/// Of a condition on positions alone: some queries have few scattered keys, and of what tiles compute together, 16
+/// queries and 6 keys, more has a live pair than the queries' own keys cost.
+static bool isOftenSparse(const Stratum &s) {
+  constexpr int64_t kLength = 4096, kRows = 16, kSome = 4, kGroups = 16, kQueries = 16, kKeys = 6, kOwnPair = 8;
+  ExprEnv env;
+  env.nq = env.nk = kLength;
+  env.heads = 8;
+  int64_t sparse = 0, live = 0, groups = 0;
+  const Expr condition = conditionOf(s);
+  for (int64_t n = 0; n < kRows; ++n) {
+    const int64_t query = (2 * n + 1) * kLength / (2 * kRows) + n;
+    env.i = query;
+    env.h = s.heads.empty() ? n % env.heads : s.heads[static_cast<size_t>(n) % s.heads.size()];
+    Sample sample = sampleOf(s, env);
+    sparse += sample.tried > 0 && sample.few();
+    for (int64_t g = 0; g < kGroups; ++g) {
+      const int64_t first = (g * kLength + n * 37) / kGroups % (query + 1), before = live;
+      for (int64_t pair = 0; pair < kQueries * kKeys; ++pair) {
+        env.i = query + pair / kKeys;
+        env.j = first + pair % kKeys;
+        live += evaluateBool(condition, env);
+      }
+      groups += live > before;
+    }
+  }
+  return sparse >= kSome && live * kOwnPair < groups * kQueries * kKeys;
+}
+
+static bool hasKind(const Expr &x, llvm::function_ref<bool(ExprKind)> wanted) {
+  return wanted(x->kind) || llvm::any_of(x->args, [&](const Expr &arg) { return hasKind(arg, wanted); });
+}
+
+bool AttendTiler::mayBeSparse(const Stratum &s) {
+  constexpr int64_t kMostNodes = 200;
   const bool plain = s.list.isNull() && s.ids.isNull() && s.choices == 0 && !s.byRow && s.key.size() == 1 &&
                      s.key[0].step == 1 && s.key[0].radix == 1 && s.query.size() == 1 && s.query[0] == QueryDigit();
-  if (!plain || s.residual.isNull()) {
+  if (!plain || s.residual.isNull() || spanOf(s) < kFewestSamples * kRegister) {
     return false;
   }
-  SmallVector<Expr> rows;
-  collectRows(s.residual, rows);
-  return !rows.empty();
+  if (hasRows(s.residual)) {
+    return true;
+  }
+  auto searches = [](ExprKind k) { return k == ExprKind::Member || k == ExprKind::Search || k == ExprKind::Drawn; };
+  auto atRunTime = [](ExprKind k) { return k == ExprKind::Load || k == ExprKind::Scalar || k == ExprKind::Size; };
+  const Expr condition = conditionOf(s);
+  if (isLargerThan(condition, kMostNodes) || hasKind(condition, searches)) {
+    return false; // a register of keys is as dear as a tile's
+  }
+  std::vector<Expr> all = {condition};
+  for (const std::vector<Expr> *bounds : {&s.lower, &s.upper, &s.key[0].lower, &s.key[0].upper}) {
+    all.insert(all.end(), bounds->begin(), bounds->end());
+  }
+  return llvm::any_of(all, [&](const Expr &x) { return hasKind(x, atRunTime); }) || isOftenSparse(s);
 }
 
 /// Where one query's row of each load lies, and how many elements it has (0: they are not adjacent).
 SmallVector<AttendTiler::LoadRow> AttendTiler::rowsOf(const Uniform &u, const Stratum &s, const Expr &condition,
                                                       Value query) {
   SmallVector<Expr> loads;
-  collectRows(condition, loads);
+  collectNeighbors(condition, loads);
   SmallVector<LoadRow> rows;
   for (const Expr &load : loads) {
     const OperandRecord &record = patternRecords[load->value];
@@ -89,20 +181,54 @@ SmallVector<AttendTiler::LoadRow> AttendTiler::rowsOf(const Uniform &u, const St
   return rows;
 }
 
+/// The largest parts of a condition that the key is not in.
+static void collectOfQuery(const Expr &x, SmallVectorImpl<Expr> &out) {
+  if (!onKey(x)) {
+    const bool plain = x->args.empty() && x->kind != ExprKind::Scalar;
+    if (!plain && llvm::none_of(out, [&](const Expr &seen) { return &*seen == &*x; })) {
+      out.push_back(x);
+    }
+    return;
+  }
+  std::optional<IntervalTable> table = intervalTableOf(x);
+  for (const Expr &part : table ? table->rest : x->args) {
+    collectOfQuery(part, out);
+  }
+}
+
+AttendTiler::RowCondition AttendTiler::rowCondition(const Uniform &u, const Stratum &s, Value query) {
+  RowCondition c{conditionOf(s), query, {}, {}};
+  c.rows = rowsOf(u, s, c.condition, query);
+  SmallVector<Expr> parts;
+  collectOfQuery(c.condition, parts);
+  ExprScope at = scope(u, s.segment, query, {});
+  for (const Expr &part : parts) {
+    c.given.emplace_back(&*part, emitExpr(e, part, at));
+  }
+  return c;
+}
+
 /// The condition of one query and the keys first, first + 1, .. of a register.
-Value AttendTiler::tryKeys(const Uniform &u, const Stratum &s, const Expr &condition, ArrayRef<LoadRow> rows,
-                           Value query, Value first) {
+Value AttendTiler::tryKeys(const Uniform &u, const Stratum &s, const RowCondition &c, Value first) {
   Value keys = e.add(e.splat(first), e.iota()), inside = e.constant(e.i1, int64_t(1));
+  auto pair = [&] {
+    ExprScope at = scope(u, s.segment, c.query, keys);
+    at.given.append(c.given.begin(), c.given.end());
+    return at;
+  };
+  if (c.rows.empty()) {
+    return e.splat(emitExpr(e, c.condition, pair()));
+  }
   SmallVector<Value> indices;
-  for (const LoadRow &row : rows) {
-    indices.push_back(e.toInt(emitExpr(e, row.load->args.back(), scope(u, s.segment, query, first)), e.i64));
+  for (const LoadRow &row : c.rows) {
+    indices.push_back(e.toInt(emitExpr(e, row.load->args.back(), scope(u, s.segment, c.query, first)), e.i64));
     inside = e.both(inside, e.both(e.ge(indices.back(), e.c(0)), e.le(e.add(indices.back(), vl), row.size)));
   }
   return e.ifElse(
       inside, {e.vec(e.i1)},
       [&] {
-        ExprScope at = scope(u, s.segment, query, keys);
-        for (auto [row, index] : llvm::zip(rows, indices)) {
+        ExprScope at = pair();
+        for (auto [row, index] : llvm::zip(c.rows, indices)) {
           const int64_t bytes = row.element.getIntOrFloatBitWidth() / 8;
           Value v = e.load(e.vec(row.element), e.at(row.base, e.mul(index, bytes)), 1);
           if (row.load->type == ExprType::Bool) {
@@ -112,11 +238,11 @@ Value AttendTiler::tryKeys(const Uniform &u, const Stratum &s, const Expr &condi
           } else if (row.element.isF32()) {
             v = arith::ExtFOp::create(builder, e.loc, e.vec(e.f64), v);
           }
-          at.give(condition, row.load, v);
+          at.give(c.condition, row.load, v);
         }
-        return Values{e.splat(emitExpr(e, condition, at))};
+        return Values{e.splat(emitExpr(e, c.condition, at))};
       },
-      [&] { return Values{e.splat(emitExpr(e, condition, scope(u, s.segment, query, keys)))}; })[0];
+      [&] { return Values{e.splat(emitExpr(e, c.condition, pair()))}; })[0];
 }
 
 /// The number of lanes that are true.
@@ -152,18 +278,21 @@ Value AttendTiler::isSparse(const Uniform &u, const Stratum &s, Value query) {
     }
   }
   Value span = e.sub(hi, lo);
-  const Expr condition = conditionOf(s);
   return e.ifElse(
-      e.le(e.c(2 * vl), span), {e.i1},
+      e.le(e.c(kFewestSamples * vl), span), {e.i1},
       [&] {
-        SmallVector<LoadRow> rows = rowsOf(u, s, condition, query);
-        Value room = e.add(span, -vl);
-        Values found = e.loop(e.c(0), e.c(kSamples), 1, {e.c(0), e.c(0)}, [&](Value n, ValueRange all) {
-          Value first = e.add(lo, e.floorDiv(e.mul(room, n), kSamples - 1));
-          Value own = countTrue(e, tryKeys(u, s, condition, rows, query, first));
+        RowCondition c = rowCondition(u, s, query);
+        Value samples = e.min(e.max(e.floorDiv(span, kSampleOf), e.c(kFewestSamples)), e.c(kMostSamples));
+        Value apart = e.floorDiv(e.add(span, -vl), e.add(samples, -1));
+        Values found = e.loop(e.c(0), samples, 1, {e.c(0), e.c(0)}, [&](Value n, ValueRange all) {
+          Value own = countTrue(e, tryKeys(u, s, c, e.add(lo, e.mul(n, apart))));
           return Values{e.add(all[0], own), e.add(all[1], e.min(own, e.c(1)))};
         });
-        Value few = e.le(found[0], e.c(kSamples * vl * kMostOfHundred / 100));
+        const int64_t most = c.condition.hasLoad() ? kMostOfHundredLoaded : kMostOfHundred;
+        Value few = e.le(e.mul(found[0], 100), e.mul(samples, vl * most));
+        if (!hasRows(c.condition)) {
+          few = e.both(few, e.lt(e.c(0), found[0])); // nearly none, or all in one place: tiles leave out what is empty
+        }
         return Values{e.both(few, e.le(e.mul(found[0], kMostOfRegister), e.mul(found[1], vl)))};
       },
       [&] { return Values{e.constant(e.i1, int64_t(0))}; })[0];
@@ -194,26 +323,40 @@ void AttendTiler::emitSparse(const Uniform &u, int64_t n, Value split) {
 
 /// Appends those of `total` keys from `first` on that meet the stratum's conditions to a query's list.
 void AttendTiler::scanRun(const Uniform &u, const Stratum &s, const RowList &list, Value first, Value total) {
-  const Expr condition = conditionOf(s);
-  SmallVector<LoadRow> rows = rowsOf(u, s, condition, list.query);
-  Value end = e.loop(e.c(0), total, vl, {e.load(e.i64, list.countAt, 8)}, [&](Value t, ValueRange acc) {
-    Value from = e.add(first, t), live = tryKeys(u, s, condition, rows, list.query, from);
-    live = e.both(live, e.lt(e.add(e.iota(), t), e.splat(total)));
-    Value keys = e.add(e.splat(e.toInt(from, e.i32)), e.toInt(e.iota(), e.i32));
-    // In a register: some processors take long to compress to memory. The list has room for a whole one.
-    Value kept = compress(e, keys, live);
-    e.store(kept, e.at(list.keys, e.mul(acc[0], 4)), 4);
-    Value count = e.add(acc[0], countTrue(e, live));
+  const RowCondition c = rowCondition(u, s, list.query);
+  auto scan = [&](Value from, Value until, Value count) {
+    return e.loop(from, until, vl, {count}, [&](Value key, ValueRange acc) {
+      Value live = tryKeys(u, s, c, key);
+      live = e.both(live, e.lt(e.add(e.iota(), key), e.splat(until)));
+      Value keys = e.add(e.splat(e.toInt(key, e.i32)), e.toInt(e.iota(), e.i32));
+      // In a register: some processors take long to compress to memory. The list has room for a whole one.
+      e.store(compress(e, keys, live), e.at(list.keys, e.mul(acc[0], 4)), 4);
+      Value count = e.add(acc[0], countTrue(e, live));
+      return e.ifElse(
+          e.lt(e.c(schedule.keyChunk - vl), count), {e.i64},
+          [&] {
+            e.store(count, list.countAt, 8);
+            list.flush();
+            return Values{e.c(0)};
+          },
+          [&] { return Values{count}; });
+    })[0];
+  };
+  Value count = e.load(e.i64, list.countAt, 8), end = e.add(first, total);
+  if (!hasBoxTest(c.condition)) {
+    e.store(scan(first, end, count), list.countAt, 8);
+    return;
+  }
+  const ExprScope uniform = scope(u, s.segment, {}, {});
+  Truth unknown{e.constant(e.i1, int64_t(1)), e.constant(e.i1, int64_t(0))};
+  count = e.loop(first, end, kScanBox, {count}, [&](Value from, ValueRange acc) {
+    Value until = e.min(e.add(from, kScanBox), end);
+    Truth holds = emitBoxTest(e, c.condition, uniform, {list.query, list.query}, {from, e.add(until, -1)},
+                              [&](const Expr &) { return unknown; });
     return e.ifElse(
-        e.lt(e.c(schedule.keyChunk - vl), count), {e.i64},
-        [&] {
-          e.store(count, list.countAt, 8);
-          list.flush();
-          return Values{e.c(0)};
-        },
-        [&] { return Values{count}; });
+        holds.may, {e.i64}, [&] { return Values{scan(from, until, acc[0])}; }, [&] { return Values{acc[0]}; });
   })[0];
-  e.store(end, list.countAt, 8);
+  e.store(count, list.countAt, 8);
 }
 
 } // namespace heddle

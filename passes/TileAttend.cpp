@@ -155,8 +155,7 @@ static constexpr int64_t kKeysPerSplit = 2048;
 /// More splits take no longer, but their states would take more memory.
 static constexpr int64_t kMaxSplits = 32;
 
-/// Positions within which every row of the stratum has its keys, as far as its bounds tell; kFar where they do not.
-static int64_t spanOf(const Stratum &s) {
+int64_t AttendTiler::spanOf(const Stratum &s) {
   int64_t least = kFar;
   auto find = [&](ArrayRef<Expr> lower, ArrayRef<Expr> upper, int64_t radix) {
     for (const Expr &hi : upper) {
@@ -181,16 +180,6 @@ static int64_t spanOf(const Stratum &s) {
 /// False where every row of the stratum has its keys within a span that is shorter than a split.
 static bool mayBeLong(const Stratum &s, int64_t span) {
   return s.kind != StratumKind::Gathered && !s.byRow && span > kKeysPerSplit; // else short, and not split
-}
-
-static bool differsByHead(const Stratum &s, bool decides) {
-  auto mentions = [](const Expr &x) { return bool(x) && x.mentions(Sym::Head); };
-  auto digitMentions = [&](const KeyDigit &d) {
-    return mentions(d.phase) || llvm::any_of(d.lower, mentions) || llvm::any_of(d.upper, mentions);
-  };
-  return s.headPeriod > 1 || s.byRow || decides || bool(s.list) || bool(s.ids) || mentions(s.guard) ||
-         mentions(s.keep) || mentions(s.residual) || llvm::any_of(s.lower, mentions) ||
-         llvm::any_of(s.upper, mentions) || llvm::any_of(s.key, digitMentions);
 }
 
 Schedule AttendTiler::withNear(const Schedule &schedule) {
@@ -237,9 +226,8 @@ void AttendTiler::plan() {
   const QueryDigit &leading = groups[0].query[0];
   splitKeys = direct && groups[0].query.size() == 1 && schedule.superTile == leading.radix * leading.tile &&
               llvm::is_contained(longStrata, true);
+  llvm::append_range(decides, llvm::map_range(schedule.strata, mayBeSparse));
   planRows();
-  groupHeads = !hasRelative() &&
-               llvm::none_of(schedule.strata, [](const Stratum &s) { return differsByHead(s, decidesByRow(s)); });
   for (int64_t a : sig.patternOperands) {
     Type type = sig.func.getArgumentTypes()[a];
     OperandRecord record{sig.argSlot(a), Type(), 0};
@@ -249,6 +237,9 @@ void AttendTiler::plan() {
     }
     patternRecords.push_back(record);
   }
+  groupHeads = !hasRelative() && llvm::all_of(schedule.strata, [&](const Stratum &s) {
+    return collectHeadTables(s, patternRecords, headTables);
+  });
 }
 
 //===--- Small pieces -----------------------------------------------------===//
@@ -423,6 +414,13 @@ LogicalResult AttendTiler::run() {
   describeOrders();
   tell("super_tile", schedule.superTile);
   tell("heads_share_tiles", groupHeads);
+  SmallVector<int64_t> tables;
+  for (auto [operand, dim] : headTables) {
+    tables.append({sig.patternOperands[operand], dim});
+  }
+  if (groupHeads && !tables.empty()) {
+    module->setAttr("heddle.head_tables", b.getDenseI64ArrayAttr(tables));
+  }
   // Whole chunks.
   int64_t chunk = schedule.keyChunk;
   tell("keys_per_split", splitKeys ? (kKeysPerSplit + chunk - 1) / chunk * chunk : 0);

@@ -567,6 +567,10 @@ int64_t Preparation::headsPerTile() const {
       }
     }
   }
+  for (auto [arg, dim] : m.headTables) {
+    int64_t own = args[arg].shape[dim];
+    shared = own > 0 && heads % own == 0 ? std::gcd(shared, heads / own) : 1;
+  }
   int64_t most = std::min(m.lanes / queries, shared);
   while (most > 1 && shared % most != 0) {
     --most;

@@ -306,6 +306,16 @@ void parseSharing(const Json &json, Manifest &m) {
   m.headsShareTiles = share.is_boolean() ? share.get<bool>() : share.get<int64_t>() != 0;
 }
 
+/// Dimensions of arguments that heads of one tile have to share.
+void parseHeadTables(const Json &json, Manifest &m) {
+  for (const Json &table : json.value("head_tables", Json::array())) {
+    auto arg = table.at("arg").get<int64_t>(), dim = table.at("dim").get<int64_t>();
+    require(arg >= 0 && size_t(arg) < m.args.size() && dim >= 0 && size_t(dim) < m.args[arg].dims.size(),
+            "head_tables out of range");
+    m.headTables.emplace_back(arg, dim);
+  }
+}
+
 /// A postfix expression such as "a0.2 63 + 64 /".
 SizeExpr parseSize(const Json &json, const std::vector<Argument> &args) {
   SizeExpr e;
@@ -441,6 +451,7 @@ void parse(std::string_view text, Manifest &m) {
   for (const Json &arg : json.at("args")) {
     m.args.push_back(parseArgument(arg, segments.size()));
   }
+  parseHeadTables(json, m);
   for (size_t s = 0; s < segments.size(); ++s) {
     m.segments[s].needsQOffset = segments[s].value("needs_q_offset", needsQOffset);
     if (segments[s].contains("k_offset")) {

@@ -138,6 +138,8 @@ struct Manifest {
   int64_t keysPerSplit = 0;          ///< least keys of a split; 0: keys are never split
   int64_t maxSplits = 1, lanes = 64; ///< lanes: queries of a tile
   bool headsShareTiles = false;      ///< a tile may hold queries of several heads that share keys
+  /// (argument, dimension): elements for heads, which all heads of a tile have to share too.
+  std::vector<std::pair<size_t, size_t>> headTables;
   Offset qOffset;
   std::vector<Segment> segments;
   std::vector<Argument> args;

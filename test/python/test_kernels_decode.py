@@ -88,6 +88,15 @@ def test_patterns_that_differ_by_head(where: str, nq: int, threads: None) -> Non
 
 
 @pytest.mark.parametrize("heads", [1, 2, 8])
+@pytest.mark.parametrize("share", [0.01, 0.6])
+def test_masks_of_heads(heads: int, share: float, threads: None) -> None:
+    """Heads share tiles where the mask's heads let them; few keys are taken query by query, each with its own head."""
+    rng = np.random.default_rng(heads)
+    q, k, v = tensors(9, (2, 8, 3, 32), (2, 2, 2600, 32), (2, 2, 2600, 32))
+    compare(q, k, v, "mask(%m)", operands={"m": rng.random((2, heads, 3, 2600)) < share}, q_offset=0)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 8])
 def test_operands_of_heads(heads: int, threads: None) -> None:
     rng = np.random.default_rng(heads)
     q, k, v = tensors(6, (2, 8, 4, 32), (2, 2, 2600, 32), (2, 2, 2600, 32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -113,3 +114,25 @@ def test_tables_of_numbers_by_pair() -> None:
         ):
             got, want = (array(f(q, k, v, where=fn)) for f in (hd.attend, hd.reference))
             assert abs(got - want).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "i * j % 17 == 0",
+        "(i * 1103515245 + j * 12345) % 1000 < 20",
+        "(i - j) * (i - j) % 31 == 1 and j <= i",
+        "(i - j) % %s == 0",
+        "(j - i) // %s == -3",
+        "((i ^ j) & 63) == 5 or %t[j] == %t[i]",
+    ],
+)
+@pytest.mark.parametrize("s", [48, -7, 0, 1 << 29])
+def test_few_keys_of_opaque_conditions(text: str, s: int) -> None:
+    """Conditions that each query tries on its keys, with run-time divisors of any sign and size."""
+    generator = torch.Generator().manual_seed(11)
+    q, k, v = (torch.randn(1, 2, rows, 24, generator=generator) for rows in (300, 700, 700))
+    operands = {"s": hd.scalar(s), "t": np.arange(700) * 7 % 97}
+    where = hd.parse(f"holds(b, h, i, j : {text})").bind(**{n: x for n, x in operands.items() if f"%{n}" in text})
+    got, want = (array(f(q, k, v, where=where, q_offset=100)) for f in (hd.attend, hd.reference))
+    assert abs(got - want).max() < 1e-5

@@ -271,7 +271,14 @@ TEST(Launch, HeadsShareTilesAndKeysAreSplit) {
   EXPECT_EQ(slots(1, 8, 1, 1, 97), (Slots{8, 96, 2, 1}));
   EXPECT_EQ(slots(3, 8, 1, 16, 384), (Slots{1, 96, 4, 24}));
   EXPECT_EQ(slots(1, 8, 1, 1, 385), (Slots{8, 192, 3, 1}));
-  for (const char *wrong : {R"(, "parts": [1, 2])", R"(, "parts": [0])", R"(, "parts": [])", R"(, "keys_per_split": 5)",
+  // And as many as share an operand's elements for heads.
+  text.insert(text.size() - 1, R"(, "head_tables": [{"arg": 1, "dim": 1}])");
+  m = Manifest();
+  bad = parseManifest(text, m);
+  ASSERT_FALSE(bad) << bad->message;
+  EXPECT_EQ(slots(1, 8, 2, 1, 96), (Slots{4, whole, 1, 2}));
+  for (const char *wrong : {R"(, "head_tables": [{"arg": 9, "dim": 1}])", R"(, "head_tables": [{"arg": 1, "dim": 4}])",
+                            R"(, "parts": [1, 2])", R"(, "parts": [0])", R"(, "parts": [])", R"(, "keys_per_split": 5)",
                             R"(, "state_bytes": 7)", R"(, "max_splits": 0)"}) {
     EXPECT_TRUE(parseManifest(copyManifest(R"({"kind": "value", "value": 0})", wrong), m)) << wrong;
   }

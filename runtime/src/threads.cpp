@@ -11,9 +11,13 @@
 // waits until nobody is active: from then on no worker looks at the job. Workers
 // sleep on the generation's half of the word, the caller on the other half.
 //
-// Neighbouring tasks read much of the same memory, so each thread begins with a
-// run of them of its own (a ticket's number is that of its run). A thread that
-// has none left takes the latter half of the longest run.
+// Neighbouring tasks read much of the same memory, so each thread begins with
+// runs of them of its own (a ticket's number says which): of twice as many runs as
+// threads the first and the last one, the second and the last but one, and so on.
+// Kernels number their tasks by the keys that they see, the most first, so where
+// these rise with the position (causal attention of one head) a thread's two runs
+// take as long as another's. A thread that has none left takes the latter half of
+// the longest run.
 //
 //===----------------------------------------------------------------------===//
 #include "runtime/src/threads.h"
@@ -103,6 +107,7 @@ private:
   static void *workerMain(void *self);
   void deal(int64_t count, int64_t threads);
   void work(int32_t worker, int64_t own);
+  void drain(int32_t worker, Run &run);
   bool steal(Run &own);
   int64_t join(uint32_t &seen);
   void leave();
@@ -114,7 +119,7 @@ private:
   alignas(64) int64_t taskCount = 0;
   int64_t grain = 1;
   int64_t runCount = 0;
-  Run runs[maxThreads]; // one for each thread of the job
+  Run runs[2 * maxThreads]; // two for each thread of the job
   heddle_task_fn function = nullptr;
   void *argument = nullptr;
   std::mutex owner; // held by the thread whose job runs
@@ -130,33 +135,40 @@ struct TaskScope {
   ~TaskScope() { insideTask = false; }
 };
 
-/// Cuts the tasks into a run for each thread.
+/// Cuts the tasks into two runs for each thread.
 void Pool::deal(int64_t count, int64_t threads) {
   taskCount = count;
   grain = (count >> 31) + 1; // so that the ends of a run fit a word
   uint64_t grains = uint64_t((count + grain - 1) / grain);
-  runCount = threads;
-  for (uint64_t n = 0; n < uint64_t(threads); ++n) {
-    uint64_t begin = n * grains / uint64_t(threads), end = (n + 1) * grains / uint64_t(threads);
+  runCount = 2 * threads;
+  for (uint64_t n = 0; n < uint64_t(runCount); ++n) {
+    uint64_t begin = n * grains / uint64_t(runCount), end = (n + 1) * grains / uint64_t(runCount);
     runs[n].word.store(runOf(begin, end), std::memory_order_relaxed);
+  }
+}
+
+/// Runs the tasks of a run, until it has none left.
+void Pool::drain(int32_t worker, Run &tasks) {
+  for (uint64_t run = tasks.word.load(std::memory_order_relaxed); lengthOf(run) > 0;) {
+    uint64_t first = run >> 32;
+    if (tasks.word.compare_exchange_weak(run, runOf(first + 1, uint32_t(run)), std::memory_order_relaxed)) {
+      int64_t end = std::min(int64_t(first + 1) * grain, taskCount);
+      for (int64_t task = int64_t(first) * grain; task < end; ++task) {
+        function(argument, task, worker);
+      }
+      run = tasks.word.load(std::memory_order_relaxed);
+    }
   }
 }
 
 void Pool::work(int32_t worker, int64_t ownRun) {
   TaskScope scope;
   Run &own = runs[ownRun];
-  do {
-    for (uint64_t run = own.word.load(std::memory_order_relaxed); lengthOf(run) > 0;) {
-      uint64_t first = run >> 32;
-      if (own.word.compare_exchange_weak(run, runOf(first + 1, uint32_t(run)), std::memory_order_relaxed)) {
-        int64_t end = std::min(int64_t(first + 1) * grain, taskCount);
-        for (int64_t task = int64_t(first) * grain; task < end; ++task) {
-          function(argument, task, worker);
-        }
-        run = own.word.load(std::memory_order_relaxed);
-      }
-    }
-  } while (steal(own));
+  drain(worker, own);
+  drain(worker, runs[runCount - 1 - ownRun]);
+  while (steal(own)) {
+    drain(worker, own);
+  }
 }
 
 /// Moves the latter half of the longest run to an empty one; false where no task is left to take.

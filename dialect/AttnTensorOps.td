@@ -153,7 +153,7 @@ def Attn_LinearAttendOp : Attn_Op<"linear_attend", [AttrSizedOperandSegments, Pu
     of H; `decay` g is `[B, H, Nk]`, f32, at most 0 where the scan must be stable;
     -inf drops what came before. As `[B, H, Nk, D]` each channel of phi(k), a row of
     S and z, has a decay of its own (gated linear attention): exp(g) and exp(G) are
-    then diagonal matrices, and the state goes on row by row.
+    then diagonal matrices.
     `state(%S)` or `state(%S, %z)` is what came before, `[B, H, D, Dv]` and
     `[B, H, D]`, f32; as many states come back as further results where they are
     wanted (S_N and z_N), so that a sequence can be decoded token by token. With

@@ -9,8 +9,12 @@
 // diagonal are computed in bands. All keys: first S, then O = phi(Q) S. A sum of
 // weights divides rows of phi(Q) and A, so that O is written once.
 //
-// A decay of its own for each of the D channels leaves no product of matrices
-// inside of a chunk whose factors stay finite: the state then walks row by row,
+// Where each of the D channels has a decay of its own, A is no product of matrices
+// whose factors stay finite. It is computed for queries on lanes, channel by
+// channel, from the last key to the first, while a register X [i] goes along:
+//   X   = phi(q_ic);   A_j += X phi(k_jc),  X_i *= exp(g_jc) for i >= j
+// The rest is as above with factors for each channel, products of exp(g) and never
+// differences of G. On a GPU the state walks row by row,
 //   S   = diag(exp(g_i)) S + phi(k_i) v_i^T,   o_i = phi(q_i) S
 //
 //===----------------------------------------------------------------------===//
@@ -28,14 +32,16 @@ namespace {
 class LinearAttend {
 public:
   LinearAttend(attn::LinearAttendOp op, OpKernel &k)
-      : op(op), k(k), kChunk(k.tile(isScan(op) ? 16 : 64, 32)), kCols(k.tile(64, 32)) {}
+      : op(op), k(k), byChannel(hasChannels(op)), byRows(byChannel && k.gpu), kChunk(k.tile(byChannel ? k.target.width
+                                                                                            : op.getCausal() ? 16
+                                                                                                             : 64,
+                                                                                            32)),
+        kCols(k.tile(64, 32)) {}
   void emit();
 
 private:
-  /// A scan multiplies pairs inside of its chunks as well, which is less work the shorter they are; the state has to be
-  /// read and written for each.
-  static bool isScan(attn::LinearAttendOp op) {
-    return op.getCausal() && !(op.getDecay() && cast<RankedTensorType>(op.getDecay().getType()).getRank() == 4);
+  static bool hasChannels(attn::LinearAttendOp op) {
+    return op.getDecay() && cast<RankedTensorType>(op.getDecay().getType()).getRank() == 4;
   }
   void describe();
   void loadState();
@@ -43,12 +49,20 @@ private:
   void ask(const TensorView &x, Value from, Value r, int64_t count);
   void stageKeys(Value n, Value rows);
   void stageQueries(Value n, Value rows, Value head);
-  void transposeKeys(Value rows);
+  void transpose(Value from, Value to, Value rows);
   void sumDecay(Value n, Value rows);
   void stageDecay(Value n, Value rows);
+  void chainDecay(Value rows);
+  void pairsByChannel(int64_t count);
+  void insideByChannel(Value rows);
   void advance(Value r);
+  void advanceSum(Value r);
+  void scaleKeys(Value rows);
+  void addUpKeys(Value rows, Value kept);
   void addUp(Value rows);
   void inside(Value rows);
+  Value areFinite(Value rows);
+  void addPairs(Value out, Value stride, Value rows);
   void finish(Value n, Value rows, Value head);
   void forHeads(llvm::function_ref<void(Value)> body);
   void forBands(Value rows, llvm::function_ref<void(Value, Value, Value)> body);
@@ -61,15 +75,19 @@ private:
 
   attn::LinearAttendOp op;
   OpKernel &k;
-  const int64_t kChunk, kCols; ///< rows of a chunk; columns of a task
-  int64_t d = 0, depth = 0;    ///< D, also in whole registers
+  const bool byChannel; ///< each channel has a decay of its own
+  const bool byRows;    ///< the state walks row by row
+  /// Rows of a chunk; columns of a task. A scan multiplies pairs inside of its chunks as well, which is less work the
+  /// shorter they are; the state has to be read and written for each.
+  const int64_t kChunk, kCols;
+  int64_t d = 0, depth = 0; ///< D, also in whole registers
   bool causal = false, decayed = false, normalized = false;
-  bool byChannel = false; ///< each channel has a decay of its own
   TensorView q, key, v, g, y;
-  Value b, h, col, cols, wide, group; ///< `wide`: the task's columns in whole registers
-  Value S, Z, KT, K, Q, V, O, A, G, sums, norms;
-  Value keysInPlace, keys, keyStride;       ///< k's rows are read where they lie, or from K
-  Value valuesInPlace, values, valueStride; ///< v's, or from V
+  Value b, h, col, cols, wide, group;               ///< `wide`: the task's columns in whole registers
+  Value S, Z, KT, K, Q, V, O, A, G, P, sums, norms; ///< KT: keys (by channel: queries) as columns; G, P: see stageDecay
+  Value finite;                                     ///< all values of a chunk are
+  Value keysInPlace, keys, keyStride;               ///< k's rows are read where they lie, or from K
+  Value valuesInPlace, values, valueStride;         ///< v's, or from V
 };
 } // namespace
 
@@ -116,9 +134,9 @@ void LinearAttend::describe() {
 
 /// S from the state before, or zeros.
 void LinearAttend::loadState() {
-  k.fillZero(S, k.c(depth * kCols * 4));
   k.fillZero(Z, k.c(depth * 4));
   if (op.getStates().empty()) {
+    k.fillZero(S, k.c(depth * kCols * 4));
     return;
   }
   TensorView s = k.argument(OpKernel::numberOf(op.getStates()[0]));
@@ -189,12 +207,12 @@ void LinearAttend::stageQueries(Value n, Value rows, Value head) {
   k.stage({{Q, k.c(depth * 4), &q}}, {b, head}, n, 1, k.c(0), rows, k.c(d), {nullptr, &op.getFeature(), beside});
 }
 
-/// KT[d][j] = K[j][d]; what is past the rows meets no live pair.
-void LinearAttend::transposeKeys(Value rows) {
+/// to[d][j] = from[j][d]; what is past the rows meets no live pair.
+void LinearAttend::transpose(Value from, Value to, Value rows) {
   if (k.gpu) {
     k.rows(k.c(0), k.c(d), [&](Value c) {
       k.lanes(rows, [&](Value j) {
-        k.store(k.load(k.f32, k.at(rowOf(K, j, depth), k.mul(c, 4)), 4), k.at(rowOf(KT, c, kChunk), k.mul(j, 4)), 4);
+        k.store(k.load(k.f32, k.at(rowOf(from, j, depth), k.mul(c, 4)), 4), k.at(rowOf(to, c, kChunk), k.mul(j, 4)), 4);
       });
     });
     return;
@@ -204,11 +222,11 @@ void LinearAttend::transposeKeys(Value rows) {
     k.loop(k.c(0), k.padded(rows), vl, [&](Value j) {
       Emitter::Values square;
       for (int64_t n = 0; n < vl; ++n) {
-        square.push_back(k.loadRow(k.at(rowOf(K, k.add(j, n), depth), k.mul(c, 4))));
+        square.push_back(k.loadRow(k.at(rowOf(from, k.add(j, n), depth), k.mul(c, 4))));
       }
       transposeSquare(k, square);
       for (int64_t n = 0; n < vl; ++n) {
-        k.store(square[n], k.at(rowOf(KT, k.add(c, n), kChunk), k.mul(j, 4)), 4);
+        k.store(square[n], k.at(rowOf(to, k.add(c, n), kChunk), k.mul(j, 4)), 4);
       }
     });
   });
@@ -241,7 +259,55 @@ void LinearAttend::stageDecay(Value n, Value rows) {
   });
 }
 
-/// S = diag(G[r]) S + K[r] V[r]^T, and z alike
+/// P[r] = G[0] ... G[r]
+void LinearAttend::chainDecay(Value rows) {
+  k.lanes(k.c(depth), [&](Value c) {
+    Value one = k.splat(k.constant(k.f32, 1.0)), there = k.mul(c, 4);
+    k.loop(k.c(0), rows, 1, ValueRange{one}, [&](Value r, ValueRange before) {
+      Value next = k.mul(before[0], k.loadRow(k.at(rowOf(G, r, depth), there)));
+      k.store(next, k.at(rowOf(P, r, depth), there), 4);
+      return Emitter::Values{next};
+    });
+  });
+}
+
+/// A of a chunk of at most `count` rows: lane i has query i. Lanes before key j hold what is no pair.
+void LinearAttend::pairsByChannel(int64_t count) {
+  const int64_t vl = k.target.width;
+  Value lane = k.iota();
+  Emitter::Values all(count, k.splat(zero(false)));
+  all = k.loop(k.c(0), k.c(d), 1, all, [&](Value c, ValueRange before) {
+    Emitter::Values sums(before.begin(), before.end());
+    Value x = k.loadRow(rowOf(KT, c, kChunk)), there = k.mul(c, 4);
+    for (int64_t j = count - 1; j >= 0; --j) {
+      sums[j] = k.fma(x, k.splat(number(rowOf(K, k.c(j), depth), c)), sums[j]);
+      Value decay = k.splat(k.load(k.f32, k.at(rowOf(G, k.c(j), depth), there), 4));
+      x = k.select(k.ge(lane, k.splat(k.c(j))), k.mul(x, decay), x);
+    }
+    return sums;
+  });
+  all.resize(vl, k.splat(zero(false)));
+  transposeSquare(k, all);
+  for (int64_t i = 0; i < count; ++i) {
+    Value live = k.le(lane, k.splat(k.c(i)));
+    k.store(k.select(live, all[i], k.splat(zero(false))), rowOf(A, k.c(i), kChunk), 4);
+  }
+}
+
+/// A = sum over c of phi(q_ic) phi(k_jc) exp(G_ic - G_jc), j <= i; Q = exp(G) phi(Q)
+void LinearAttend::insideByChannel(Value rows) {
+  constexpr int64_t kFewRows = 4; // decoding: the same sums, without the keys that are not there
+  transpose(Q, KT, rows);
+  k.ifElse(k.le(rows, k.c(kFewRows)), [&] { pairsByChannel(kFewRows); }, [&] { pairsByChannel(kChunk); });
+  k.rows(k.c(0), rows, [&](Value r) {
+    k.lanes(k.c(depth), [&](Value c) {
+      Value at = k.at(rowOf(Q, r, depth), k.mul(c, 4));
+      k.store(k.mul(k.loadRow(at), k.loadRow(k.at(rowOf(P, r, depth), k.mul(c, 4)))), at, 4);
+    });
+  });
+}
+
+/// S = diag(G[r]) S + K[r] V[r]^T
 void LinearAttend::advance(Value r) {
   Value kept = rowOf(G, r, depth), key = rowOf(K, r, depth), row = k.at2(values, r, valueStride);
   Value always = k.constant(k.i1, int64_t(1));
@@ -256,13 +322,17 @@ void LinearAttend::advance(Value r) {
       }
     });
   });
-  if (normalized) {
-    k.lanes(k.c(depth), [&](Value c) {
-      Value at = k.at(Z, k.mul(c, 4)), there = k.mul(c, 4);
-      k.store(k.fma(k.loadRow(k.at(kept, there)), k.loadRow(at), k.loadRow(k.at(key, there))), at, 4);
-    });
-    k.barrier();
-  }
+}
+
+/// z = diag(G[r]) z + K[r]
+void LinearAttend::advanceSum(Value r) {
+  k.lanes(k.c(depth), [&](Value c) {
+    Value at = k.at(Z, k.mul(c, 4)), there = k.mul(c, 4);
+    k.store(
+        k.fma(k.loadRow(k.at(rowOf(G, r, depth), there)), k.loadRow(at), k.loadRow(k.at(rowOf(K, r, depth), there))),
+        at, 4);
+  });
+  k.barrier();
 }
 
 void LinearAttend::scaleRow(Value buffer, Value row, int64_t width, Value count, Value factor) {
@@ -275,22 +345,56 @@ void LinearAttend::scaleRow(Value buffer, Value row, int64_t width, Value count,
 
 /// S = exp(G_C) S + phi(K)^T exp(G_C - G_j) V, and z alike
 void LinearAttend::addUp(Value rows) {
+  auto add = [&] { k.multiply(S, k.c(kCols * 4), keys, k.c(4), keyStride, values, valueStride, k.c(d), rows, wide); };
   Value kept;
-  if (decayed) {
-    Value total = number(sums, k.sub(rows, k.c(1)));
-    kept = exp(total);
-    k.rows(k.c(0), k.c(d), [&](Value r) { scaleRow(S, r, kCols, k.c(kCols), kept); });
-    k.rows(k.c(0), rows, [&](Value r) { scaleRow(K, r, depth, k.c(depth), exp(k.sub(total, number(sums, r)))); });
+  if (byChannel) {
+    kept = rowOf(P, k.sub(rows, k.c(1)), depth);
+    auto scaleAndAdd = [&] {
+      k.rows(k.c(0), k.c(d), [&](Value r) { scaleRow(S, r, kCols, wide, number(kept, r)); });
+      scaleKeys(rows);
+      add();
+    };
+    // Decoding reads the state once less; products and sums are the same.
+    k.ifElse(k.eq(rows, k.c(1)), [&] { advance(k.c(0)); }, scaleAndAdd);
+  } else {
+    if (decayed) {
+      Value total = number(sums, k.sub(rows, k.c(1)));
+      kept = exp(total);
+      k.rows(k.c(0), k.c(d), [&](Value r) { scaleRow(S, r, kCols, wide, kept); });
+      k.rows(k.c(0), rows, [&](Value r) { scaleRow(K, r, depth, k.c(depth), exp(k.sub(total, number(sums, r)))); });
+    }
+    add();
   }
-  k.multiply(S, k.c(kCols * 4), keys, k.c(4), keyStride, values, valueStride, k.c(d), rows, wide);
-  if (!normalized) {
-    return;
+  if (normalized) {
+    addUpKeys(rows, kept);
   }
+}
+
+/// Keys times what comes behind them, from the last one to the first: exp(G_C - G_j) by channel
+void LinearAttend::scaleKeys(Value rows) {
+  k.lanes(k.c(depth), [&](Value c) {
+    Value one = k.splat(k.constant(k.f32, 1.0)), there = k.mul(c, 4);
+    k.loop(k.c(0), rows, 1, ValueRange{one}, [&](Value n, ValueRange behind) {
+      Value r = k.sub(k.sub(rows, n), k.c(1)), at = k.at(rowOf(K, r, depth), there);
+      k.store(k.mul(k.loadRow(at), behind[0]), at, 4);
+      return Emitter::Values{k.mul(behind[0], k.loadRow(k.at(rowOf(G, r, depth), there)))};
+    });
+  });
+}
+
+/// z = kept z + sum of the keys
+void LinearAttend::addUpKeys(Value rows, Value kept) {
   k.columns(k.c(depth), k.constant(k.i1, int64_t(1)), 4, [&](ArrayRef<Value> some, bool vector) {
     Emitter::Values sums;
     for (Value c : some) {
-      Value old = k.load(vector ? Type(k.vec(k.f32)) : k.f32, k.at(Z, k.mul(c, 4)), 4);
-      sums.push_back(decayed ? k.mul(old, vector ? k.splat(kept) : kept) : old);
+      Type type = vector ? Type(k.vec(k.f32)) : k.f32;
+      Value old = k.load(type, k.at(Z, k.mul(c, 4)), 4);
+      if (byChannel) {
+        old = k.mul(old, k.load(type, k.at(kept, k.mul(c, 4)), 4));
+      } else if (decayed) {
+        old = k.mul(old, vector ? k.splat(kept) : kept);
+      }
+      sums.push_back(old);
     }
     sums = k.loop(k.c(0), rows, 1, sums, [&](Value r, ValueRange acc) {
       Emitter::Values next;
@@ -304,6 +408,41 @@ void LinearAttend::addUp(Value rows) {
     }
   });
   k.barrier();
+}
+
+/// O += A V. Rows of a band read values behind their own with weight 0, which only finite ones allow.
+void LinearAttend::addPairs(Value out, Value stride, Value rows) {
+  auto add = [&](Value r, Value height) {
+    k.multiply(k.at2(out, r, stride), stride, rowOf(A, r, kChunk), k.c(kChunk * 4), k.c(4), values, valueStride, height,
+               k.add(r, height), wide);
+  };
+  auto inBands = [&] { forBands(rows, [&](Value r, Value height, Value) { add(r, height); }); };
+  if (k.gpu) {
+    return inBands();
+  }
+  k.ifElse(finite, inBands, [&] { k.loop(k.c(0), rows, 1, [&](Value r) { add(r, k.c(1)); }); });
+}
+
+/// Whether all values of the chunk are finite: 0 times each adds up to 0.
+Value LinearAttend::areFinite(Value rows) {
+  Value none = zero(false);
+  k.columns(wide, k.constant(k.i1, int64_t(1)), 4, [&](ArrayRef<Value> some, bool) {
+    Emitter::Values sums(some.size(), k.splat(none));
+    sums = k.loop(k.c(0), rows, 1, sums, [&](Value r, ValueRange above) {
+      Emitter::Values next;
+      for (auto [c, sum] : llvm::zip(some, above)) {
+        next.push_back(k.fma(k.loadRow(k.at(k.at2(values, r, valueStride), k.mul(c, 4))), k.splat(none), sum));
+      }
+      return next;
+    });
+    for (auto [c, sum] : llvm::zip(some, sums)) {
+      k.store(sum, k.at(O, k.mul(c, 4)), 4);
+    }
+  });
+  Value sum = k.loop(k.c(0), wide, k.target.width, ValueRange{k.splat(none)}, [&](Value c, ValueRange before) {
+    return Emitter::Values{k.add(before[0], k.loadRow(k.at(O, k.mul(c, 4))))};
+  })[0];
+  return k.cmp(arith::CmpFPredicate::OEQ, k.sumOfLanes(sum), none);
 }
 
 /// body(first row, rows, columns that they may see), the columns in whole registers.
@@ -342,7 +481,7 @@ void LinearAttend::inside(Value rows) {
 /// Divides rows of Q and A (where there are pairs inside of a chunk) by their sum, phi(q) . z + eps and the row of A,
 /// and writes O = Q S + A V.
 void LinearAttend::finish(Value n, Value rows, Value head) {
-  const bool inPairs = causal && !byChannel;
+  const bool inPairs = causal && !byRows;
   if (normalized) {
     double eps = op.getEpsAttr() ? op.getEpsAttr().getValueAsDouble() : 0;
     int64_t vl = k.target.width;
@@ -372,10 +511,7 @@ void LinearAttend::finish(Value n, Value rows, Value head) {
   Value out = k.select(inPlace, to, O), stride = k.select(inPlace, y.stride[2], k.c(kCols * 4));
   k.multiply(out, stride, Q, k.c(depth * 4), k.c(4), S, k.c(kCols * 4), rows, k.c(d), wide, /*fresh=*/true);
   if (inPairs) {
-    forBands(rows, [&](Value r, Value height, Value) {
-      k.multiply(k.at2(out, r, stride), stride, rowOf(A, r, kChunk), k.c(kChunk * 4), k.c(4), values, valueStride,
-                 height, k.add(r, height), wide);
-    });
+    addPairs(out, stride, rows);
   }
   k.ifThen(k.flip(inPlace), [&] { k.unstage(to, y.stride[2], y.stride[3], O, k.c(kCols * 4), rows, cols, y.type); });
 }
@@ -387,7 +523,6 @@ void LinearAttend::forHeads(llvm::function_ref<void(Value)> body) {
 void LinearAttend::emit() {
   causal = op.getCausal();
   decayed = static_cast<bool>(op.getDecay());
-  byChannel = decayed && cast<RankedTensorType>(op.getDecay().getType()).getRank() == 4;
   normalized = op.getNormalizer() == attn::Normalizer::Sum;
   d = cast<RankedTensorType>(op.getK().getType()).getDimSize(3);
   if (ShapedType::isDynamic(d)) {
@@ -411,6 +546,7 @@ void LinearAttend::emit() {
   O = k.allocate(kChunk * kCols * 4);
   A = k.allocate(kChunk * kChunk * 4);
   G = byChannel ? k.allocate(kChunk * depth * 4) : Value();
+  P = byChannel && !byRows ? k.allocate(kChunk * depth * 4) : Value();
   sums = k.allocate(kChunk * 4);
   norms = k.allocate(kChunk * 4);
   valuesInPlace = v.type.isF32() && !k.gpu ? k.both(k.adjacent(v), k.eq(wide, cols)) : k.constant(k.i1, int64_t(0));
@@ -421,12 +557,15 @@ void LinearAttend::emit() {
   auto chunks = [&](Value all, llvm::function_ref<void(Value, Value)> body) {
     k.loop(k.c(0), all, kChunk, [&](Value n) { body(n, k.min(k.sub(all, n), k.c(kChunk))); });
   };
-  if (byChannel) {
+  if (byRows) {
     chunks(key.size[2], [&](Value n, Value rows) {
       stageKeys(n, rows);
       stageDecay(n, rows);
       k.loop(k.c(0), rows, 1, [&](Value r) {
         advance(r);
+        if (normalized) {
+          advanceSum(r);
+        }
         forHeads([&](Value head) {
           stageQueries(k.add(n, r), k.c(1), head);
           finish(k.add(n, r), k.c(1), head);
@@ -436,13 +575,19 @@ void LinearAttend::emit() {
   } else if (causal) {
     chunks(key.size[2], [&](Value n, Value rows) {
       stageKeys(n, rows);
-      transposeKeys(rows);
-      if (decayed) {
-        sumDecay(n, rows);
+      if (byChannel) {
+        stageDecay(n, rows);
+        chainDecay(rows);
+      } else {
+        transpose(K, KT, rows);
+        if (decayed) {
+          sumDecay(n, rows);
+        }
       }
+      finite = k.gpu ? Value() : areFinite(rows);
       forHeads([&](Value head) {
         stageQueries(n, rows, head);
-        inside(rows);
+        byChannel ? insideByChannel(rows) : inside(rows);
         finish(n, rows, head);
       });
       addUp(rows);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -266,6 +267,24 @@ def test_linear_attend_decays_by_channel(n: int, d: int, dv: int, heads: int, no
             )
             parts.append(part)
         close(torch.cat(parts, 2), (want, size), n * d, dtype)
+
+
+@pytest.mark.parametrize("decay", [None, "head", "channel"])
+@pytest.mark.parametrize("normalizer", ["sum", "none"])
+def test_linear_attend_is_causal_for_what_is_not_finite(decay: str | None, normalizer: str) -> None:
+    """Rows before an infinity or NaN have the bits that they have without it, and those of a shorter sequence."""
+    q, k, v = (rows(1, 2, 53, 24, seed=s).abs() for s in range(3))
+    g = None if decay is None else -torch.rand(1, 2, 53, *([24] if decay == "channel" else []))
+    run = functools.partial(hd.linear_attend, causal=True, normalizer=normalizer)
+    want = run(q, k, v, decay=g)
+    for row in (3, 21, 40):
+        bad = v.clone()
+        bad[:, :, row, 5], bad[:, :, row, 6] = torch.nan, torch.inf
+        got = run(q, k, bad, decay=g)
+        assert torch.equal(got[:, :, :row], want[:, :, :row])
+        assert got[:, :, row:, 5].isnan().all() and not got[:, :, row:, 6].isfinite().any()
+        part = run(*(t[:, :, :row] for t in (q, k, v)), decay=None if g is None else g[:, :, :row])
+        assert torch.equal(part, want[:, :, :row])
 
 
 def test_linear_attend_drops_its_state() -> None:

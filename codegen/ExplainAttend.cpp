@@ -5,6 +5,8 @@
 #include "codegen/CostModel.h"
 #include "codegen/SpecParser.h"
 #include "dialect/PatternMeaning.h"
+#include "passes/AnnotateSchedule.h"
+#include "passes/AttendTiler.h"
 #include "passes/BuildStrata.h"
 #include "passes/KnownRanges.h"
 #include "passes/ScoreParts.h"
@@ -57,6 +59,7 @@ public:
     if (op.getScheduleAttr()) {
       rowsUpTo = op.getScheduleAttr().getValue().rowsUpTo;
       schedule = op.getScheduleAttr().getValue().atLength(mostKeys());
+      findHeadTables();
     }
   }
 
@@ -82,10 +85,10 @@ public:
     all["pairs"] = sumOf(*all.getArray("segments"), "pairs").value_or(0);
     all["compulsory_bytes"] = compulsoryBytes();
     if (op.getScheduleAttr()) {
-      all["schedule"] = json::Object{{"super_tile", schedule.superTile},
-                                     {"key_chunk", schedule.keyChunk},
-                                     {"rows_up_to", rowsUpTo},
-                                     {"text", str(schedule, [this](int64_t n) { return operandName(n); })}};
+      all["schedule"] = json::Object{
+          {"super_tile", schedule.superTile}, {"heads_per_tile", headsPerTile()},
+          {"head_tables", undecidedTables()}, {"key_chunk", schedule.keyChunk},
+          {"rows_up_to", rowsUpTo},           {"text", str(schedule, [this](int64_t n) { return operandName(n); })}};
       all["time"] = explainTime(*all.getNumber("compulsory_bytes"));
     }
     return all;
@@ -226,20 +229,7 @@ private:
     return segment;
   }
 
-  StratumShape shapeOf(int64_t g) const {
-    StratumShape shape;
-    const Type element = cast<RankedTensorType>(op.getQ().getType()).getElementType();
-    shape.d = 0;
-    for (auto [query, key] : op.getDots(g)) {
-      int64_t width = cast<RankedTensorType>(query.getType()).getShape().back();
-      shape.d += static_cast<double>(ShapedType::isDynamic(width) ? d : width);
-    }
-    shape.dv = static_cast<double>(dv);
-    shape.scoreWork = scoreWork(op.getScore(g), op.getDots(g).size());
-    shape.elementBytes = element.getIntOrFloatBitWidth() / 8.0;
-    shape.copiesValues = !element.isF32();
-    return shape;
-  }
+  StratumShape rowsOfSegment(int64_t g) const { return shapeOf(op, g, d, dv); }
 
   static json::Object amounts(const WorkAmounts &w) {
     json::Object out;
@@ -267,7 +257,7 @@ private:
       const int64_t keys = keysOf(g);
       StratumCost cost = costOf(dense, environment(g, keys), nq, keys, schedule.keyChunk);
       shareTiles(cost);
-      w.add(workOf(dense, cost, shapeOf(g)), static_cast<double>(b * h));
+      w.add(workOf(dense, cost, rowsOfSegment(g)), static_cast<double>(b * h));
     }
     return MachineModel::togetherSeconds(model.computeSeconds(w, threads, tasks()),
                                          model.memorySeconds(bytes, threads));
@@ -349,6 +339,8 @@ private:
     }
     if (s.byRow) {
       out["by_row"] = true;
+    } else if (AttendTiler::mayBeSparse(s)) {
+      out["scans"] = true;
     }
     if (s.headPeriod > 1) {
       out["head_period"] = s.headPeriod;
@@ -361,7 +353,7 @@ private:
     StratumCost total = costOfHeads(s, env, keys);
     exact &= total.exact;
     shareTiles(total);
-    WorkAmounts own = workOf(s, total, shapeOf(s.segment));
+    WorkAmounts own = workOf(s, total, rowsOfSegment(s.segment));
     work.add(own);
     out["predicted_seconds"] = model.computeSeconds(own, 1, 1);
     if (s.byRow) {
@@ -369,7 +361,7 @@ private:
       Stratum tiled = s;
       tiled.byRow = false;
       out["tiles_seconds"] =
-          model.computeSeconds(workOf(tiled, costOfHeads(tiled, env, keys), shapeOf(s.segment)), 1, 1);
+          model.computeSeconds(workOf(tiled, costOfHeads(tiled, env, keys), rowsOfSegment(s.segment)), 1, 1);
     }
     out["live_pairs"] = total.live;
     out["executed_pairs"] = total.executed;
@@ -401,11 +393,23 @@ private:
     total.exact &= one.exact;
   }
 
-  /// Query heads whose queries are in one tile, as in the runtime: as many as fill it, and share keys and values.
-  int64_t headsPerTile() const {
-    auto differs = [](const Stratum &s) {
-      return s.headPeriod > 1 || s.byRow || bool(s.list) || bool(s.ids) || mentionsHead(s);
-    };
+  /// Whether heads may share a tile, and the tables that must be alike for them, as in the tile loops.
+  void findHeadTables() {
+    SmallVector<OperandRecord> records;
+    for (Value v : op.getPatternOperands()) {
+      auto tensor = dyn_cast<RankedTensorType>(v.getType());
+      records.push_back({0, tensor ? tensor.getElementType() : Type(), tensor ? tensor.getRank() : 0});
+    }
+    headsShare = rowsUpTo == 0 && llvm::all_of(schedule.strata, [&](const Stratum &s) {
+                   return collectHeadTables(s, records, headTables);
+                 });
+    if (!headsShare) {
+      headTables.clear();
+    }
+  }
+
+  /// Query heads that share all keys and values: so many follow one another.
+  int64_t headsOfKeys() const {
     int64_t shared = h;
     for (int64_t g = 0; g < op.getNumSegments(); ++g) {
       for (Value tensor : {op.getKeys()[g], op.getValues()[g]}) {
@@ -418,14 +422,40 @@ private:
         }
       }
     }
-    if (nq == 0 || rowsUpTo > 0 || llvm::any_of(schedule.strata, differs)) {
+    return headsShare ? shared : 1;
+  }
+
+  int64_t headsOfTable(std::pair<int64_t, int64_t> table) const {
+    return cast<RankedTensorType>(op.getPatternOperands()[table.first].getType()).getDimSize(table.second);
+  }
+
+  /// Query heads whose queries are in one tile, as in the runtime: as many as fill it, and share keys and tables.
+  /// A table whose heads no type tells is taken to differ between all of them.
+  int64_t headsPerTile() const {
+    if (nq == 0) {
       return 1;
+    }
+    int64_t shared = headsOfKeys();
+    for (auto table : headTables) {
+      const int64_t own = headsOfTable(table);
+      shared = std::gcd(shared, ShapedType::isDynamic(own) ? 1 : h / std::max<int64_t>(own, 1));
     }
     int64_t most = std::min(kLanes / nq, shared);
     while (most > 1 && shared % most != 0) {
       --most;
     }
     return std::max<int64_t>(most, 1);
+  }
+
+  /// The tables that decide, when the kernel runs, whether heads share tiles.
+  json::Array undecidedTables() const {
+    json::Array names;
+    for (auto table : headTables) {
+      if (headsOfKeys() > 1 && ShapedType::isDynamic(headsOfTable(table))) {
+        names.push_back(operandName(table.first));
+      }
+    }
+    return names;
   }
 
   /// From tiles of one head each to those that several share, and from whole columns to the lanes that few queries
@@ -453,7 +483,6 @@ private:
 
   /// What may run at once: super-tiles of heads, and splits of their keys.
   double tasks() const {
-    constexpr int64_t kKeysPerSplit = 2048, kMaxSplits = 32; // as in the tile loops
     // Tiles that have a state of their own are tasks.
     const int64_t super = takeQueriesAlike(schedule.strata) ? kLanes : std::max<int64_t>(schedule.superTile, 1);
     const bool split = schedule.strata.size() == 1 && !schedule.strata[0].byRow;
@@ -574,6 +603,8 @@ private:
   std::vector<std::string> argumentNames;
   Schedule schedule; ///< as it is taken with so many keys
   int64_t rowsUpTo = 0;
+  HeadTables headTables;
+  bool headsShare = false;
   std::map<std::string, int64_t> keyCounts;
   int64_t b = 1, h = 1, nq = 0, d = 0, dv = 0, threads = 1;
   MachineModel model;

@@ -98,6 +98,17 @@ std::string queryTile(const json::Array &digits) {
   return tiles + (digits.size() > 1 ? " (digits of radix " + radices + ")" : "");
 }
 
+/// Where queries of several heads are lanes of one tile.
+void writeHeads(llvm::raw_ostream &os, const json::Object &schedule) {
+  const int64_t together = schedule.getInteger("heads_per_tile").value_or(1);
+  const json::Array &tables = *schedule.getArray("head_tables");
+  if (together > 1) {
+    os << "  heads      " << together << " share a tile\n";
+  } else if (!tables.empty()) {
+    os << "  heads      with the same keys share a tile where they are alike in " << joined(&tables, ", ", "") << "\n";
+  }
+}
+
 /// A program's ops in order.
 void writeOps(llvm::raw_ostream &os, const json::Array &ops, const json::Array &kernels, const json::Array &remarks) {
   os << "a program of " << ops.size() << (ops.size() == 1 ? " op" : " ops");
@@ -139,6 +150,7 @@ void writeStratum(llvm::raw_ostream &os, const json::Object &s, size_t number) {
   const bool byRow = s.getBoolean("by_row").value_or(false);
   os << (byRow ? "\n    queries       one at a time, each with its own keys"
                : "\n    query tile    " + queryTile(*s.getArray("query_digits")))
+     << (s.getBoolean("scans").value_or(false) ? "; queries with few scattered keys by themselves: they try all" : "")
      << "\n";
   const json::Array &digits = *s.getArray("key_digits");
   bool bounded = !s.getArray("lower")->empty() || !s.getArray("upper")->empty();
@@ -259,6 +271,7 @@ std::string inWords(const json::Object &facts) {
     writeTime(os, *time);
   }
   if (const json::Object *schedule = facts.getObject("schedule")) {
+    writeHeads(os, *schedule);
     os << "  schedule   " << *schedule->getInteger("super_tile") << " queries share one softmax state; chunks of "
        << *schedule->getInteger("key_chunk") << " keys\n";
     if (int64_t rows = schedule->getInteger("rows_up_to").value_or(0)) {

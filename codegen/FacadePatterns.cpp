@@ -27,7 +27,7 @@ struct Refused {
 class Question {
 public:
   Pattern parse(const char *text) {
-    auto parsed = parsePattern(text, [this](const std::string &name, bool) -> int64_t {
+    auto parsed = parseVerified(text, [this](const std::string &name, bool) -> int64_t {
       auto found = std::find(names.begin(), names.end(), name);
       if (found == names.end()) {
         names.push_back(name);
@@ -38,11 +38,7 @@ public:
     if (const PatternError *error = std::get_if<PatternError>(&parsed)) {
       throw Refused{located(text, *error)};
     }
-    Pattern pattern = std::get<Pattern>(parsed);
-    if (std::optional<std::string> wrong = pattern.verify()) {
-      throw Refused{"<pattern>:1:1: error: " + *wrong};
-    }
-    return pattern;
+    return std::get<Pattern>(parsed);
   }
 
 private:

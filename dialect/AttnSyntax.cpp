@@ -176,16 +176,12 @@ ParseResult AttendParser::parsePatternText(ParsedSegment &segment) {
     patternOperands.push_back(operand);
     return static_cast<int64_t>(patternOperands.size()) - 1;
   };
-  auto parsed = parsePattern(text.str(), resolveName);
+  auto parsed = parseVerified(text.str(), resolveName); // attend_c20
   if (auto *error = std::get_if<PatternError>(&parsed)) {
     size_t offset = std::min(error->offset, text.size());
     return parser.emitError(SMLoc::getFromPointer(text.data() + offset), error->message);
   }
-  auto &pattern = std::get<heddle::Pattern>(parsed);
-  if (std::optional<std::string> broken = pattern.verify()) { // attend_c20
-    return parser.emitError(SMLoc::getFromPointer(text.ltrim().data()), *broken);
-  }
-  segment.pattern = PatternAttr::get(parser.getContext(), pattern);
+  segment.pattern = PatternAttr::get(parser.getContext(), std::get<heddle::Pattern>(parsed));
   return success();
 }
 

@@ -675,7 +675,7 @@ private:
 };
 
 Problem verifyTree(const Pattern &p) {
-  if (Problem problem = Verifier(*p).run()) {
+  if (Problem problem = p.verifyRoot()) {
     return problem;
   }
   for (const Pattern &c : p->children) {
@@ -687,6 +687,8 @@ Problem verifyTree(const Pattern &p) {
 }
 
 } // namespace
+
+std::optional<std::string> Pattern::verifyRoot() const { return Verifier(*node).run(); }
 
 std::optional<std::string> Pattern::verify() const {
   if (node->depth > maxDepth) {

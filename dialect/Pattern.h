@@ -123,6 +123,8 @@ public:
   /// Nullopt where every constraint of docs/spec.md holds, else the first
   /// violation: "expected ..., but got ...".
   std::optional<std::string> verify() const;
+  /// As verify(), of the root alone.
+  std::optional<std::string> verifyRoot() const;
 
   /// True where membership may depend on the query's *position* i. Run-time
   /// operands go by rows and do not count (see dependsOnQueryRow).
@@ -166,6 +168,8 @@ using OperandResolver = std::function<int64_t(const std::string &name, bool isSc
 
 /// Parses the text form. The default resolver numbers `%0`, `%1`, ...
 std::variant<Pattern, PatternError> parsePattern(const std::string &text, const OperandResolver &resolve = {});
+/// The same for patterns that users write: a constraint that does not hold (Pattern::verify) is an error at its place.
+std::variant<Pattern, PatternError> parseVerified(const std::string &text, const OperandResolver &resolve);
 
 /// Canonical form: the maximal parts in i - j alone, in j alone and in i alone
 /// are put into their one-dimensional normal form, `Sub`, double negation and

@@ -38,9 +38,12 @@ size_t editDistance(const std::string &a, const std::string &b) {
   return row[b.size()];
 }
 
+std::string counted(size_t n, const std::string &what) { return std::to_string(n) + " " + what + (n == 1 ? "" : "s"); }
+
 class PatternParser : public TextParser {
 public:
-  using TextParser::TextParser;
+  PatternParser(const std::string &text, const OperandResolver &resolve, bool verifies)
+      : TextParser(text, resolve), verifies(verifies) {}
 
   Pattern parseOr() { return parseLevel(PatternKind::Or); }
 
@@ -50,11 +53,12 @@ private:
   Pattern parseUnary();
   Pattern parsePrimary();
   Pattern parseNamed(const std::string &name, size_t at);
-  Pattern parsePrimitive(const PrimitiveInfo &info);
-  Pattern parseCoordinates(PatternNode n);
-  Pattern parseRemap();
-  Pattern parseAffineSet();
-  Pattern parseHolds();
+  // A pattern with a name, which stands at `at`.
+  Pattern parsePrimitive(const PrimitiveInfo &info, size_t at);
+  Pattern parseCoordinates(PatternNode n, size_t at);
+  Pattern parseRemap(size_t at);
+  Pattern parseAffineSet(size_t at);
+  Pattern parseHolds(size_t at);
   void parseParameters(PatternNode &n, const PrimitiveInfo &info);
   void parseList(PatternNode &n);
   void parseChildren(PatternNode &n);
@@ -63,6 +67,8 @@ private:
   std::vector<std::string> parseNames(const char *open, const char *close, size_t atMost);
   Pattern build(PatternNode n, size_t at);
   bool startsInteger();
+
+  bool verifies; ///< a pattern that breaks a constraint is an error
 };
 
 Pattern PatternParser::build(PatternNode n, size_t at) {
@@ -72,7 +78,11 @@ Pattern PatternParser::build(PatternNode n, size_t at) {
            "expected a pattern nested at most " + std::to_string(Pattern::maxDepth) + " deep, but got a deeper one");
     }
   }
-  return Pattern::make(std::move(n));
+  Pattern made = Pattern::make(std::move(n));
+  if (std::optional<std::string> broken = verifies ? made.verifyRoot() : std::nullopt) {
+    fail(at, *broken);
+  }
+  return made;
 }
 
 Pattern PatternParser::parseLevel(PatternKind kind) {
@@ -127,6 +137,9 @@ Pattern PatternParser::parsePrimary() {
   if (name.empty()) {
     failExpected("a pattern");
   }
+  if (name == "not") {
+    fail(at, "expected a pattern, but got 'not'; did you mean '~'?");
+  }
   pos += name.size();
   return parseNamed(name, at);
 }
@@ -141,11 +154,11 @@ Pattern PatternParser::parseNamed(const std::string &name, size_t at) {
     n.kind = it->second;
     switch (n.kind) {
     case PatternKind::Remap:
-      return parseRemap();
+      return parseRemap(at);
     case PatternKind::AffineSet:
-      return parseAffineSet();
+      return parseAffineSet(at);
     case PatternKind::Holds:
-      return parseHolds();
+      return parseHolds(at);
     case PatternKind::PerHead:
       expect("(");
       expect("[");
@@ -154,12 +167,12 @@ Pattern PatternParser::parseNamed(const std::string &name, size_t at) {
       expect(")");
       return build(std::move(n), at);
     default:
-      return parseCoordinates(std::move(n));
+      return parseCoordinates(std::move(n), at);
     }
   }
   for (const PrimitiveInfo &info : primitives()) {
     if (name == info.name) {
-      return parsePrimitive(info);
+      return parsePrimitive(info, at);
     }
   }
   std::string best;
@@ -230,7 +243,7 @@ void PatternParser::parseParameters(PatternNode &n, const PrimitiveInfo &info) {
       ++next;
     }
     if (index >= info.parameters.size()) {
-      fail(at, "expected at most " + std::to_string(info.parameters.size()) + " parameters of '" + info.name +
+      fail(at, "expected at most " + counted(info.parameters.size(), "parameter") + " of '" + info.name +
                    "', but got more");
     }
     const Parameter &param = info.parameters[index];
@@ -299,8 +312,7 @@ void PatternParser::parseList(PatternNode &n) {
   expect("]");
 }
 
-Pattern PatternParser::parsePrimitive(const PrimitiveInfo &info) {
-  size_t at = pos;
+Pattern PatternParser::parsePrimitive(const PrimitiveInfo &info, size_t at) {
   PatternNode n;
   n.kind = info.kind;
   if (info.kind == PatternKind::Full) {
@@ -337,8 +349,7 @@ void PatternParser::parseChildren(PatternNode &n) {
   } while (take(","));
 }
 
-Pattern PatternParser::parseCoordinates(PatternNode n) {
-  size_t at = pos;
+Pattern PatternParser::parseCoordinates(PatternNode n, size_t at) {
   expect("(");
   n.ints.push_back(parseIntArg("an integer"));
   expect(",");
@@ -377,15 +388,14 @@ std::vector<std::string> PatternParser::parseNames(const char *open, const char 
     }
     found.push_back(name);
     if (found.size() > atMost) {
-      fail(at, "expected at most " + std::to_string(atMost) + " names, but got more");
+      fail(at, "expected at most " + counted(atMost, "name") + ", but got more");
     }
   } while (take(","));
   expect(close);
   return found;
 }
 
-Pattern PatternParser::parseRemap() {
-  size_t at = pos;
+Pattern PatternParser::parseRemap(size_t at) {
   PatternNode n;
   n.kind = PatternKind::Remap;
   expect("(");
@@ -407,8 +417,8 @@ Pattern PatternParser::parseRemap() {
   size_t childrenAt = pos;
   parseChildren(n);
   if (n.children.size() != n.exprs.size()) {
-    fail(childrenAt, "expected " + std::to_string(n.exprs.size()) +
-                         " patterns, one for each result of the map, but got " + std::to_string(n.children.size()));
+    fail(childrenAt, "expected " + counted(n.exprs.size(), "pattern") + ", one for each result of the map, but got " +
+                         std::to_string(n.children.size()));
   }
   expect(")");
   return build(std::move(n), at);
@@ -430,8 +440,7 @@ Expr PatternParser::parseConstraint(const std::map<std::string, Expr> &names) {
   return Expr::make(kind, {std::move(a), std::move(b)});
 }
 
-Pattern PatternParser::parseAffineSet() {
-  size_t at = pos;
+Pattern PatternParser::parseAffineSet(size_t at) {
   PatternNode n;
   n.kind = PatternKind::AffineSet;
   expect("<");
@@ -466,8 +475,7 @@ Pattern PatternParser::parseAffineSet() {
   return build(std::move(n), at);
 }
 
-Pattern PatternParser::parseHolds() {
-  size_t at = pos;
+Pattern PatternParser::parseHolds(size_t at) {
   PatternNode n;
   n.kind = PatternKind::Holds;
   expect("(");
@@ -505,11 +513,9 @@ Pattern PatternParser::parseHolds() {
   return build(std::move(n), at);
 }
 
-} // namespace
-
-std::variant<Pattern, PatternError> parsePattern(const std::string &text, const OperandResolver &resolve) {
+std::variant<Pattern, PatternError> parse(const std::string &text, const OperandResolver &resolve, bool verifies) {
   try {
-    PatternParser parser(text, resolve);
+    PatternParser parser(text, resolve, verifies);
     Pattern p = parser.parseOr();
     parser.expectEnd();
     return p;
@@ -518,6 +524,16 @@ std::variant<Pattern, PatternError> parsePattern(const std::string &text, const 
   } catch (const std::length_error &e) {
     return PatternError{0, e.what()};
   }
+}
+
+} // namespace
+
+std::variant<Pattern, PatternError> parsePattern(const std::string &text, const OperandResolver &resolve) {
+  return parse(text, resolve, /*verifies=*/false);
+}
+
+std::variant<Pattern, PatternError> parseVerified(const std::string &text, const OperandResolver &resolve) {
+  return parse(text, resolve, /*verifies=*/true);
 }
 
 } // namespace heddle

@@ -214,8 +214,12 @@ int64_t TextParser::parseDigits(bool negated) {
     }
     value = value * 10 + digit;
   }
-  if (pos < text.size() && isWordStart(text[pos])) {
-    fail(start, "expected an integer, but got digits followed by letters");
+  if (pos < text.size() && (isWordStart(text[pos]) || text[pos] == '.')) {
+    size_t end = pos;
+    while (end < text.size() && end - start < 40 && (isWordChar(text[end]) || text[end] == '.')) {
+      ++end;
+    }
+    fail(start, "expected an integer, but got '" + text.substr(start, end - start) + "'");
   }
   return static_cast<int64_t>(negated ? 0 - value : value);
 }
@@ -228,7 +232,9 @@ int64_t TextParser::parseInteger() {
 int64_t TextParser::parseOperand(bool isScalar) {
   skipSpace();
   size_t start = pos;
-  expect("%");
+  if (!take("%")) {
+    failExpected("a run-time operand such as %x");
+  }
   size_t end = pos;
   while (end < text.size() && (isWordChar(text[end]) || text[end] == '$' || text[end] == '.' || text[end] == '#')) {
     ++end;

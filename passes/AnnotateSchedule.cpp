@@ -11,6 +11,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Remarks.h"
+#include "passes/AttendTiler.h"
 #include "passes/BuildStrata.h"
 #include "passes/KnownRanges.h"
 #include "passes/Passes.h"
@@ -39,26 +40,22 @@ static int64_t superTileCap(int64_t dv, bool isF32) {
   return cap;
 }
 
-/// The rows of each segment, for the cost model.
-static std::vector<StratumShape> shapesOf(attn::AttendOp op, Type element) {
-  auto width = [](Value v) {
-    int64_t d = cast<RankedTensorType>(v.getType()).getShape().back();
-    return ShapedType::isDynamic(d) ? 64.0 : static_cast<double>(d);
+StratumShape shapeOf(attn::AttendOp op, int64_t g, int64_t d, int64_t dv) {
+  auto width = [](Value v, int64_t otherwise) {
+    const int64_t own = cast<RankedTensorType>(v.getType()).getShape().back();
+    return static_cast<double>(ShapedType::isDynamic(own) ? otherwise : own);
   };
-  std::vector<StratumShape> all;
-  for (int64_t g = 0; g < op.getNumSegments(); ++g) {
-    StratumShape shape;
-    shape.d = 0;
-    for (auto [query, key] : op.getDots(g)) {
-      shape.d += width(query);
-    }
-    shape.dv = width(op.getValues()[g]);
-    shape.scoreWork = scoreWork(op.getScore(g), op.getDots(g).size());
-    shape.elementBytes = element.getIntOrFloatBitWidth() / 8.0;
-    shape.copiesValues = !element.isF32();
-    all.push_back(shape);
+  const Type element = cast<RankedTensorType>(op.getQ().getType()).getElementType();
+  StratumShape shape;
+  shape.d = 0;
+  for (auto [query, key] : op.getDots(g)) {
+    shape.d += width(query, d);
   }
-  return all;
+  shape.dv = width(op.getValues()[g], dv);
+  shape.scoreWork = scoreWork(op.getScore(g), op.getDots(g).size());
+  shape.elementBytes = element.getIntOrFloatBitWidth() / 8.0;
+  shape.copiesValues = !element.isF32();
+  return shape;
 }
 
 /// Distinct operations of a schedule's expressions: what its code is made of.
@@ -109,12 +106,15 @@ static bool hasRowOfKeys(const Expr &e) { return isRowOfKeys(e) || llvm::any_of(
 /// What a masked stratum costs, in words: of a usual size, how many of the pairs that are computed are live.
 static std::string costOfMasked(const Stratum &s, const Pattern &pattern) {
   constexpr int64_t kLength = 4096, kRows = 8;
-  if (bool(s.residual) && hasBoxTest(s.residual) && hasRowOfKeys(s.residual)) {
-    return "its pairs are looked up, and boxes of " + std::to_string(kBoxKeys) +
-           " keys in which none is set are skipped";
+  const bool boxes = bool(s.residual) && hasBoxTest(s.residual) && s.ids.isNull();
+  const std::string box = "boxes of " + std::to_string(kBoxKeys) + " keys";
+  if (boxes && hasRowOfKeys(s.residual)) {
+    return "its pairs are looked up, and " + box + " in which none is set are skipped";
   }
   if (!pattern.tensorOperands().empty() || !pattern.scalarOperands().empty()) {
-    return "every pair in its bounds is computed, and run-time values decide which of them count";
+    return (boxes ? "every pair is computed of " + box + " that may have a live one"
+                  : "every pair in its bounds is computed") +
+           ", and run-time values decide which of them count";
   }
   ExprEnv env;
   env.nq = env.nk = kLength;
@@ -156,9 +156,8 @@ FailureOr<Schedule> scheduleOf(attn::AttendOp op, llvm::function_ref<InFlightDia
     std::vector<Stratum> strata;
     try {
       strata = buildStrata(op.getPattern(g), g, limits);
-    } catch (const std::exception &e) {
-      return complain() << "expected a pattern that can be scheduled for segment " << g << ", but got one where "
-                        << e.what();
+    } catch (const std::exception &e) { // "expected .. that fit"
+      return complain() << e.what() << ", but got more in the pattern of segment " << g;
     }
     std::move(strata.begin(), strata.end(), std::back_inserter(schedule.strata));
   }
@@ -169,7 +168,11 @@ FailureOr<Schedule> scheduleOf(attn::AttendOp op, llvm::function_ref<InFlightDia
   }
   Type element = v.getElementType();
   const char *type = element.isF32() ? "f32" : element.isBF16() ? "bf16" : "f16";
-  schedule.rowsUpTo = chooseRows(schedule.strata, shapesOf(op, element), type);
+  std::vector<StratumShape> shapes;
+  for (int64_t g = 0; g < op.getNumSegments(); ++g) {
+    shapes.push_back(shapeOf(op, g));
+  }
+  schedule.rowsUpTo = chooseRows(schedule.strata, shapes, type);
   schedule.superTile = superTileFor(schedule.strata, limits);
   return schedule;
 }
@@ -198,7 +201,10 @@ struct AnnotateSchedulePass : impl::AnnotateSchedulePassBase<AnnotateSchedulePas
       }
       if (s.kind == StratumKind::Masked && !s.byRow) {
         // A diagnostic, so that nobody has to ask for it.
-        op.emitRemark() << text << "; " << costOfMasked(s, op.getPattern(s.segment));
+        op.emitRemark() << text << "; " << costOfMasked(s, op.getPattern(s.segment))
+                        << (AttendTiler::mayBeSparse(s)
+                                ? "; on a CPU, queries with few scattered keys try all and are taken one at a time"
+                                : "");
       } else {
         remark::passed(op.getLoc(), remark::RemarkOpts::name("stratum").category("schedule")) << text;
       }

@@ -129,11 +129,10 @@ Value AttendTiler::newKeys(const Uniform &u, const Stratum &s) {
 
 /// In how many turns the products of kFetchKeys keys with a tile of queries ask for rows.
 int64_t AttendTiler::fetchTurns(int64_t segment) {
-  constexpr int64_t kTurn = 8; // words of a row in the dots, keys or pairs of keys in the products
   int64_t together = pairs ? 2 : 1, words = sig.segments[segment].dots[0].d / together;
   int64_t columns = kLanes / kColumn, blocks = (sig.dv + kValueBlock - 1) / kValueBlock;
   int64_t sums = columns * (2 * blocks - 1); // 8 lanes by a block, but for those that compute weights
-  return kFetchKeys * words / kTurn / kKeyGroup + kFetchKeys * sums / together / kTurn;
+  return kFetchKeys * words / kTurnWords / kKeyGroup + kFetchKeys * sums / together / kTurnWords;
 }
 
 /// The record of what a chunk fetches in passing: its new values; the rows of noteAhead; the next tile's new keys,

@@ -63,7 +63,7 @@ struct Uniform {
 
 /// Which queries a group's tile loops cover: positions [first, last), part `part` of the tiles, one split of the
 /// keys or all, and the memory of the state (docs/abi.md).
-struct Work {
+struct TaskShare {
   mlir::Value first, last, part, split, memory;
 };
 
@@ -189,17 +189,17 @@ private:
   //===--- AttendTiles.cpp ---------------------------------------------------===//
 
   void emitGroup(int64_t n);
-  void emitTiles(const Uniform &u, const Strata &group, const Work &work);
+  void emitTiles(const Uniform &u, const Strata &group, const TaskShare &work);
   void emitTile(const Uniform &u, const Strata &group, mlir::Value corner, llvm::ArrayRef<mlir::Value> digits,
-                mlir::Value toNext, const Work &work);
+                mlir::Value toNext, const TaskShare &work);
   mlir::Value shiftLanes(const Uniform &u, mlir::Value empty, mlir::Value highest);
-  mlir::Value shareLanes(const Uniform &u, const Work &work, mlir::Value highest);
+  mlir::Value shareLanes(const Uniform &u, const TaskShare &work, mlir::Value highest);
   void tableOfRows(const Uniform &u, int64_t record, int64_t table, mlir::Value away = {});
   int64_t packQueries(const Uniform &u, const Strata &group);
   void noteAhead(const Uniform &u, const Strata &group, int64_t packed, mlir::Value toNext, mlir::Value memory);
   /// The group writes results.
   bool finishes(const Strata &group) const { return direct || &group == &groups.back(); }
-  void emitDirectTile(const Uniform &u, const Strata &group, const Work &work, mlir::Value minPosition,
+  void emitDirectTile(const Uniform &u, const Strata &group, const TaskShare &work, mlir::Value minPosition,
                       mlir::Value toNext);
   void emitStrata(const Uniform &u, const Strata &group, mlir::Value split, mlir::Value minPosition);
   /// True where a dead pair may meet a value: then its weight is 0, and 0 * NaN must not reach acc.

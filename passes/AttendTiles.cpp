@@ -19,7 +19,7 @@ void AttendTiler::emitGroup(int64_t n) {
   auto fn = function(name("group", n), {e.ptr, e.ptr, e.i64, e.i64, e.i64, e.i64, e.i64, e.i64, e.ptr});
   auto a = fn.getArguments();
   Uniform u = uniform(a[0], a[1], a[2], a[3]);
-  Work work{a[4], a[5], a[6], a[7], a[8]};
+  TaskShare work{a[4], a[5], a[6], a[7], a[8]};
   e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) { e.store(e.splat(u.h), e.at(in(u, fHeads), e.mul(lane, 8)), 8); });
   if (near.members.empty()) {
     emitTiles(u, groups[n], work);
@@ -36,7 +36,7 @@ void AttendTiler::emitGroup(int64_t n) {
 
 /// The tiles of part `work.part`. Of a lattice with fewer queries than residues, only residues that have one are looked
 /// at: tile n is then that of query n.
-void AttendTiler::emitTiles(const Uniform &u, const Strata &group, const Work &work) {
+void AttendTiler::emitTiles(const Uniform &u, const Strata &group, const TaskShare &work) {
   // The leading digit's tiles cover [first, last).
   const QueryDigit &leading = group.query[0];
   auto leadingOf = [&](Value position) { return e.floorDiv(e.floorDiv(position, leading.radix), leading.tile); };
@@ -91,7 +91,7 @@ void AttendTiler::emitTiles(const Uniform &u, const Strata &group, const Work &w
 
 /// The tile whose box of digits begins at the position `corner`; the next one begins `toNext` positions on.
 void AttendTiler::emitTile(const Uniform &u, const Strata &group, Value corner, ArrayRef<Value> digits, Value toNext,
-                           const Work &work) {
+                           const TaskShare &work) {
   // Lane l holds the digits l mod tile, (l / tile) mod tile', ... of the box, the last digit fastest.
   int64_t box = 1;
   for (const QueryDigit &d : group.query) {
@@ -181,7 +181,7 @@ Value AttendTiler::shiftLanes(const Uniform &u, Value empty, Value highest) {
 
 /// Where a tile holds several heads: its queries move to the first lanes and are repeated for the other heads.
 /// Returns the last lane in use. The runtime sees to it that there are enough lanes.
-Value AttendTiler::shareLanes(const Uniform &u, const Work &work, Value highest) {
+Value AttendTiler::shareLanes(const Uniform &u, const TaskShare &work, Value highest) {
   Value heads = slot(u.args, header::kHeadsPerTile);
   Value positions = in(u, fPositions), state = in(u, fState), laneHeads = in(u, fHeads);
   return e.ifElse(
@@ -286,7 +286,7 @@ void AttendTiler::noteAhead(const Uniform &u, const Strata &group, int64_t packe
 
 /// A tile that has its state to itself. With split keys, each split starts from an empty state, and the total is
 /// folded from the splits' states in their order, whoever made them: the bits are the same in all phases.
-void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Work &work, Value minPosition,
+void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const TaskShare &work, Value minPosition,
                                  Value toNext) {
   Value tile = in(u, fTile);
   if (!splitKeys) {

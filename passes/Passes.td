@@ -87,7 +87,7 @@ def LowerTilesPass : Pass<"attn-lower-tiles", "::mlir::ModuleOp"> {
   let description = [{
     Fills the declarations that `attn-tile-attend` left with scf loops on vector
     registers: 6 keys by up to 64 queries for the scores, 8 queries by 32 columns
-    for the output. Numerics: exp2 by a polynomial (docs/numerics.md);
+    for the output. Numerics: exp2 by a table or a polynomial alone (docs/numerics.md);
     f32 sums in key order. With `amx`, dots of bf16 are products of AMX's tiles, whose
     sums over 32 features are added to a dot at once.
   }];

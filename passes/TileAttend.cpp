@@ -150,11 +150,6 @@ static bool sameDigits(ArrayRef<QueryDigit> x, ArrayRef<QueryDigit> y) {
   });
 }
 
-/// Keys of a split: fewer are not worth a task and a merge.
-static constexpr int64_t kKeysPerSplit = 2048;
-/// More splits take no longer, but their states would take more memory.
-static constexpr int64_t kMaxSplits = 32;
-
 int64_t AttendTiler::spanOf(const Stratum &s) {
   int64_t least = kFar;
   auto find = [&](ArrayRef<Expr> lower, ArrayRef<Expr> upper, int64_t radix) {
@@ -327,7 +322,7 @@ void AttendTiler::emitTask() {
   forgetValues(u);
   int64_t super = schedule.superTile;
   Value base = e.add(e.mul(e.floorDiv(u.qOffset, super), super), e.mul(tile, super));
-  Work work{e.max(base, u.qOffset), e.min(e.add(base, super), e.add(u.qOffset, u.nq)), part, split, {}};
+  TaskShare work{e.max(base, u.qOffset), e.min(e.add(base, super), e.add(u.qOffset, u.nq)), part, split, {}};
   auto group = [&](size_t n) {
     e.call(name("group", n), {}, {args, scratch, u.b, u.h, work.first, work.last, part, split, work.memory});
   };

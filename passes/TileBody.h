@@ -46,8 +46,8 @@ private:
   bool pairs;    ///< native: two bf16 in a 32-bit word are multiplied at once
   bool tiles;    ///< dots are products of AMX's tiles
 
-  static constexpr int64_t kStep = 160;        ///< words of a row that are multiplied at once, at most
-  static constexpr int64_t kTurn = 8;          ///< words of a row between requests for the next
+  static constexpr int64_t kStep = 160; ///< words of a row that are multiplied at once, at most
+  static constexpr int64_t kTurn = kTurnWords;
   static constexpr int64_t kRow = kColumn * 4; ///< bytes of a key in a column of S
 
   mlir::Value rowAddress(mlir::Value table, mlir::Value index) { return load(ptr, at(table, mul(index, 8)), 8); }

@@ -27,6 +27,12 @@ namespace heddle {
 
 /// Queries of a tile.
 inline constexpr int64_t kLanes = 64;
+/// Words of a row in the dots, keys or pairs of keys in the products, between requests for the rows of the next chunk.
+inline constexpr int64_t kTurnWords = 8;
+/// Keys of a split: fewer are not worth a task and a merge.
+inline constexpr int64_t kKeysPerSplit = 2048;
+/// More splits take no longer, but their states would take more memory.
+inline constexpr int64_t kMaxSplits = 32;
 /// Lanes of a column.
 inline constexpr int64_t kColumn = 16;
 /// Keys that the register tile of S takes at once.

@@ -16,6 +16,9 @@ OperandResolver Explained::argumentResolver() const {
 
 Explained::Explained(const Spec &spec, const std::string &sizes) {
   json = nlohmann::json::parse(explain(spec, sizes, true));
+  if (!json.contains("segments")) {
+    throw Failure(2, "expected a spec with attn.attend, but got one without attention over pairs");
+  }
   for (const nlohmann::json &segment : json["segments"]) {
     auto parsed = parsePattern(segment.value("pattern", "full"), argumentResolver());
     const Pattern *pattern = std::get_if<Pattern>(&parsed);

@@ -101,7 +101,7 @@ Spec specAround(const SpecSource &source) {
     names.push_back(name);
     return static_cast<int64_t>(names.size()) - 1;
   };
-  auto parsed = parsePattern(source.pattern, resolve);
+  auto parsed = parseVerified(source.pattern, resolve);
   int64_t h = shape.get("h", 8), d = shape.get("d", 64);
   std::string q = tensorType(h, d, dtype), k = tensorType(shape.get("hk", h), d, dtype);
   std::string v = tensorType(shape.get("hv", shape.get("hk", h)), shape.get("dv", d), dtype);

@@ -478,7 +478,7 @@ func.func @grid_c1(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor<
 // -----
 
 func.func @remap_c1(%q: tensor<?x4x?x8xf32>, %k: tensor<?x4x?x8xf32>, %v: tensor<?x4x?x8xf32>) {
-  // expected-error@+1 {{custom op 'attn.attend' expected at most 1 names, but got more}}
+  // expected-error@+1 {{custom op 'attn.attend' expected at most 1 name, but got more}}
   attn.attend %q segment(%k, %v) where(remap(affine_map<(x, y) -> (x + y)>, causal))
     : tensor<?x4x?x8xf32> segment(tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>) -> tensor<?x4x?x8xf32>
   return

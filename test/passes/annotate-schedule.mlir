@@ -66,6 +66,24 @@ func.func @alone(%q: tensor<?x8x?x512xf32>, %k: tensor<?x8x?x512xf32>, %v: tenso
 
 // -----
 
+// What run-time values decide: pairs are tried by boxes where something can be said of them, and queries with few keys
+// find them by themselves.
+// CHECK-LABEL: func.func @tables
+func.func @tables(%q: tensor<?x8x?x64xf32>, %k: tensor<?x8x?x64xf32>, %v: tensor<?x8x?x64xf32>, %t: tensor<?x?xi32>,
+                  %m: tensor<?x?xi1>, %f: tensor<?x?xi1>) -> tensor<?x8x?x64xf32> {
+  // expected-remark-re @below {{stratum 0 of segment 0: masked: {{.*}}; every pair in its bounds is computed, and run-time values decide which of them count; on a CPU, queries with few scattered keys try all and are taken one at a time}}
+  // expected-remark-re @below {{stratum 1 of segment 1: masked: {{.*}}; its pairs are looked up, and boxes of 48 keys in which none is set are skipped; on a CPU, queries with few scattered keys try all and are taken one at a time}}
+  // expected-remark-re @below {{stratum 2 of segment 2: masked: {{.*}}; every pair is computed of boxes of 48 keys that may have a live one, and run-time values decide which of them count; on a CPU,}}
+  %o = attn.attend %q segment(%k, %v) where(holds(b, h, i, j : %t[i, j] > 3)) segment(%k, %v) where(mask(%m))
+      segment(%k, %v) where(holds(b, h, i, j : (i + 2 * j) mod 1000 < 30) & keys(%f))
+     : tensor<?x8x?x64xf32> segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>)
+       segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>) segment(tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>)
+       operands(tensor<?x?xi32>, tensor<?x?xi1>, tensor<?x?xi1>) -> tensor<?x8x?x64xf32>
+  return %o : tensor<?x8x?x64xf32>
+}
+
+// -----
+
 // What has no digits is computed all the same, and says so.
 // CHECK-LABEL: func.func @masked
 // CHECK: masked

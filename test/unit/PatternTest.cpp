@@ -33,6 +33,13 @@ std::string errorOf(const std::string &text) {
   return "parses";
 }
 
+/// The error of a pattern that a user writes, with its place.
+std::string problemAt(const std::string &text) {
+  auto r = parseVerified(text, {});
+  auto *e = std::get_if<PatternError>(&r);
+  return e ? std::to_string(e->offset) + ": " + e->message : "verifies";
+}
+
 std::string problemOf(const std::string &text) { return parsed(text).verify().value_or("verifies"); }
 
 std::string canonical(const std::string &text) { return canonicalize(parsed(text)).str(); }
@@ -149,6 +156,11 @@ TEST(PatternText, Errors) {
   EXPECT_EQ(errorOf("stride(4, phaze = 1)"), "10: expected a parameter of 'stride', but got 'phaze'");
   EXPECT_EQ(errorOf("block(99999999999999999999)"), "6: expected an integer of 64 bits, but got a larger one");
   EXPECT_EQ(errorOf("keys(%x)"), "5: expected the name of an operand, but got '%x'");
+  EXPECT_EQ(errorOf("same(1, 2)"), "5: expected a run-time operand such as %x, but got '1'");
+  EXPECT_EQ(errorOf("window(1.5, 0)"), "7: expected an integer, but got '1.5'");
+  EXPECT_EQ(errorOf("block(4k)"), "6: expected an integer, but got '4k'");
+  EXPECT_EQ(errorOf("causal(1, 2)"), "10: expected at most 1 parameter of 'causal', but got more");
+  EXPECT_EQ(errorOf("~not causal"), "1: expected a pattern, but got 'not'; did you mean '~'?");
   EXPECT_EQ(errorOf("causal)"), "6: expected the end of the text, but got ')'");
   EXPECT_EQ(errorOf("affine_set<(i, j) : (i * j >= 0)>"),
             "23: expected a product with a constant, but got a product of two variables");
@@ -193,6 +205,14 @@ TEST(PatternVerify, Problems) {
   EXPECT_EQ(problemOf("causal(9223372036854775807)"),
             "expected integers of at most 2^62 in 'causal', but got 9223372036854775807");
   EXPECT_EQ(problemOf("window(inf, %0) & keys(%1)"), "verifies");
+  // Of a pattern that users write, the primitive is found that breaks its constraint.
+  EXPECT_EQ(problemAt("causal & (full | key_mod(4, 0, 5))"),
+            "17: expected 0 <= lo < hi <= n in 'key_mod', but got lo = 0, hi = 5, n = 4");
+  EXPECT_EQ(problemAt("grid(8, causal, coarse(0, full)) - full"),
+            "16: expected a positive constant as the block in 'coarse', but got 0");
+  EXPECT_EQ(problemAt("keys([4 to end]) & offsets([inf])"),
+            "19: expected 'inf' only as the bound of a window or of a range in 'offsets', but got it elsewhere");
+  EXPECT_EQ(problemAt("causal & coarse(4, listed(%1))"), "verifies");
 }
 
 TEST(PatternQueries, Dependence) {

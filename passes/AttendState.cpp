@@ -244,8 +244,8 @@ void AttendTiler::finishLse(const Uniform &u, Value state) {
   });
 }
 
-/// out = acc / l and lse of the lanes that hold a query, from the state of a tile.
-void AttendTiler::finishLanes(const Uniform &u, Value state) {
+/// out = acc / l and lse of the lanes that hold a query, from the state of a tile. Returns whether acc is finite.
+Value AttendTiler::finishLanes(const Uniform &u, Value state) {
   Value lanes = e.load(e.i64, in(u, fLanes), 8);
   finishSums(u, state);
   if (sig.lse >= 0 && sig.attend.getNormalizer() != attn::Normalizer::None) {
@@ -262,7 +262,7 @@ void AttendTiler::finishLanes(const Uniform &u, Value state) {
     Value to = e.at(in(u, fOutRows), e.mul(lane, 8));
     e.store(e.select(e.ge(own, zero), e.load(e.vec(e.i64), to, 8), zero), to, 8);
   });
-  e.call(declareTileKernel(module, TileKernel::Finish, sig.dv, sig.storage), {},
-         {lanes, in(u, fStateRows), in(u, fTops), in(u, fOutRows), elementStride(u, out)});
+  return e.call(declareTileKernel(module, TileKernel::Finish, sig.dv, sig.storage), {e.i1},
+                {lanes, in(u, fStateRows), in(u, fTops), in(u, fOutRows), elementStride(u, out)})[0];
 }
 } // namespace heddle

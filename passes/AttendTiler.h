@@ -201,7 +201,8 @@ private:
   bool finishes(const Strata &group) const { return direct || &group == &groups.back(); }
   void emitDirectTile(const Uniform &u, const Strata &group, const TaskShare &work, mlir::Value minPosition,
                       mlir::Value toNext);
-  void emitStrata(const Uniform &u, const Strata &group, mlir::Value split, mlir::Value minPosition);
+  void emitStrata(const Uniform &u, const Strata &group, mlir::Value split, mlir::Value minPosition,
+                  bool finish = false);
   /// True where a dead pair may meet a value: then its weight is 0, and 0 * NaN must not reach acc.
   bool mayLeak(const Stratum &s) { return !byRow(s) && (maskable(s) || isScored(s.segment)); }
 
@@ -217,7 +218,7 @@ private:
   mlir::Value notFinite(const Uniform &u);
   void finishSums(const Uniform &u, mlir::Value state);
   void finishLse(const Uniform &u, mlir::Value state);
-  void finishLanes(const Uniform &u, mlir::Value state);
+  mlir::Value finishLanes(const Uniform &u, mlir::Value state);
 
   //===--- AttendKeys.cpp ----------------------------------------------------===//
 

@@ -288,14 +288,12 @@ void AttendTiler::noteAhead(const Uniform &u, const Strata &group, int64_t packe
 /// folded from the splits' states in their order, whoever made them: the bits are the same in all phases.
 void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const TaskShare &work, Value minPosition,
                                  Value toNext) {
-  Value tile = in(u, fTile);
   if (!splitKeys) {
     noteAhead(u, group, packQueries(u, group), toNext, {});
-    emitStrata(u, group, work.split, minPosition);
-    finishLanes(u, tile);
+    emitStrata(u, group, work.split, minPosition, true);
     return;
   }
-  Value total = in(u, fTotal), touched = in(u, fTouched);
+  Value tile = in(u, fTile), total = in(u, fTotal), touched = in(u, fTouched);
   Value phaseNow = slot(u.args, header::kPhase), splits = slot(u.args, header::kSplits);
   Value partial = e.eq(phaseNow, e.c(phase::kPartial)), merging = e.eq(phaseNow, e.c(phase::kMerge));
   Value alone = e.eq(splits, e.c(1));
@@ -331,8 +329,8 @@ void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Ta
            [&] { finishLanes(u, e.select(alone, tile, total)); });
 }
 
-/// The tile's state := that of all strata of a group, on the lanes that are set up.
-void AttendTiler::emitStrata(const Uniform &u, const Strata &group, Value split, Value minPosition) {
+/// The tile's state := that of all strata of a group, on the lanes that are set up; `finish`: and its results.
+void AttendTiler::emitStrata(const Uniform &u, const Strata &group, Value split, Value minPosition, bool finish) {
   auto visit = [&] {
     clearState(u, in(u, fTile));
     for (int64_t n : group.members) {
@@ -354,6 +352,9 @@ void AttendTiler::emitStrata(const Uniform &u, const Strata &group, Value split,
   };
   if (llvm::none_of(group.members, [&](int64_t n) { return mayLeak(schedule.strata[n]); })) {
     visit();
+    if (finish) {
+      finishLanes(u, in(u, fTile));
+    }
     return;
   }
   // Where some pair was dead and acc is not finite, perhaps by a value that some lane may not see, the tile is done
@@ -364,9 +365,11 @@ void AttendTiler::emitStrata(const Uniform &u, const Strata &group, Value split,
         e.store(v[0], in(u, fCareful), 8);
         e.store(e.c(0), in(u, fLeaks), 8);
         visit();
+        // Results that were not finite are written again; else they tell of acc without a pass of their own.
+        Value finite = finish ? finishLanes(u, in(u, fTile)) : Value();
         Value leaks = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fLeaks), 8), e.c(0));
         Value again = e.ifElse(
-            e.both(leaks, e.eq(v[0], e.c(0))), e.i1, [&] { return Values{notFinite(u)}; },
+            e.both(leaks, e.eq(v[0], e.c(0))), e.i1, [&] { return Values{finite ? e.flip(finite) : notFinite(u)}; },
             [&] { return Values{e.constant(e.i1, int64_t(0))}; })[0];
         scf::ConditionOp::create(builder, e.loc, again, ValueRange{e.c(1)});
       },

@@ -36,7 +36,7 @@ public:
   void dotsFew();
   void accumulateFew(int64_t fetch);
   void accumulateExact();
-  void finish();
+  mlir::Value finish();
 
 private:
   mlir::ValueRange args;

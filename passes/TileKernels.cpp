@@ -111,6 +111,7 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
     break;
   case TileKernel::Finish:
     ins = {i, p, p, p, i};
+    outs = {b.getI1Type()};
     break;
   }
   auto fn = func::FuncOp::create(b, module.getLoc(), name, b.getFunctionType(ins, outs));
@@ -191,7 +192,7 @@ void emitTileKernel(func::FuncOp fn, const VectorTarget &target) {
   } else if (kind == "accumulate_exact") {
     body.accumulateExact();
   } else {
-    body.finish();
+    results.push_back(body.finish());
   }
   func::ReturnOp::create(b, fn.getLoc(), results);
   for (StringRef name : {kKindAttr, kDimAttr, kTypeAttr, kFetchAttr, kAmxAttr}) {

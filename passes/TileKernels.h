@@ -67,8 +67,8 @@ enum class TileKernel {
   AccumulateFew,   ///< (…, table, distance, count): the same for rows that are read once, native: in place (block pitch
                    ///< unused); asks for the next rows, then for `fetch` bytes at table[0], ... + distance
   AccumulateExact, ///< (…, stride of d, acc): leaves out pairs with P = 0, so that 0 * NaN cannot reach acc
-  Finish, ///< (lanes, table of acc, factors, table of out, stride of d): out[d] = acc[d] * factor in the storage
-          ///< type, where out is not 0
+  Finish, ///< (lanes, table of acc, factors, table of out, stride of d) -> i1: out[d] = acc[d] * factor in the storage
+          ///< type, where out is not 0; whether these acc are finite
 };
 
 /// What Dots and Accumulate fetch in passing, a piece of a row at a time. A record is a list of runs, each of entries

@@ -183,38 +183,72 @@ void TileBody::stageRows() {
   });
 }
 
-/// out[d] = acc[d] * factor for each lane with a row of out. A factor of 0 gives 0 whatever acc holds.
-void TileBody::finish() {
+/// out[d] = acc[d] * factor for each lane with a row of out. A factor of 0 gives 0 whatever acc holds. Returns whether
+/// all of these acc are finite: x * 0 is 0 then.
+Value TileBody::finish() {
   Value lanes = args[0], rows = args[1], factors = args[2], outs = args[3], stride = args[4];
-  Value zero = constant(f32, 0.0);
-  auto scalars = [&](Value row, Value factor, Value dead, Value out, Value first) {
-    loop(first, c(d), 1, [&](Value dim) {
+  Value zero = constant(f32, 0.0), zeros = constant(vec(f32), 0.0);
+  int64_t whole = d / vl * vl, chains = std::clamp<int64_t>(d / vl, 1, 4);
+  auto scalars = [&](Value row, Value factor, Value dead, Value out, int64_t first) {
+    loop(c(first), c(d), 1, [&](Value dim) {
       Value x = mul(load(f32, at(row, mul(dim, 4)), 4), factor);
       storeF32As(storage, select(dead, zero, x), at(out, mul(dim, stride)));
     });
   };
-  auto adjacent = [&](Value row, Value factor, Value dead, Value out) {
-    int64_t whole = d / vl * vl;
+  auto registerOf = [&](Value row, Value factor, Value dead, Value out, Value dim, Value sum) {
+    Value x = loadRow(at(row, mul(dim, 4)));
+    storeF32As(storage, select(dead, zeros, mul(x, factor)), at(out, mul(dim, bytes)));
+    return fma(x, zeros, sum);
+  };
+  auto adjacent = [&](Value row, Value factor, Value dead, Value out, ValueRange sums) {
     Value all = splat(factor), deads = splat(dead);
-    inPieces(0, whole, vl, [&](Value dim) {
-      Value x = mul(loadRow(at(row, mul(dim, 4))), all);
-      storeF32As(storage, select(deads, constant(vec(f32), 0.0), x), at(out, mul(dim, bytes)));
+    int64_t looped = whole <= 8 * vl ? 0 : whole / (chains * vl) * chains * vl;
+    Values next = loop(c(0), c(looped), chains * vl, Values(sums), [&](Value dim, ValueRange own) {
+      Values each;
+      for (int64_t r = 0; r < chains; ++r) {
+        each.push_back(registerOf(row, all, deads, out, add(dim, r * vl), own[r]));
+      }
+      return each;
     });
-    if (whole < d) {
-      scalars(row, factor, dead, out, c(whole));
+    for (int64_t dim = looped; dim < whole; dim += vl) {
+      Value &sum = next[dim / vl % chains];
+      sum = registerOf(row, all, deads, out, c(dim), sum);
     }
+    if (whole < d) {
+      scalars(row, factor, dead, out, whole);
+      next[0] = fma(loadTail(at(row, whole * 4), d - whole), zeros, next[0]);
+    }
+    return next;
   };
-  auto eachRow = [&](llvm::function_ref<void(Value, Value, Value, Value)> body) {
-    loop(c(0), lanes, 1, [&](Value lane) {
+  auto anyStride = [&](Value row, Value factor, Value dead, Value out, ValueRange sums) {
+    scalars(row, factor, dead, out, 0);
+    return Values{loop(c(0), c(d), 1, Values{sums[0]}, [&](Value dim, ValueRange sum) {
+      return Values{fma(splat(load(f32, at(row, mul(dim, 4)), 4)), zeros, sum[0])};
+    })};
+  };
+  auto eachRow = [&](int64_t count, llvm::function_ref<Values(Value, Value, Value, Value, ValueRange)> body) {
+    return loop(c(0), lanes, 1, Values(count, zeros), [&](Value lane, ValueRange sums) {
       Value out = load(i64, at(outs, mul(lane, 8)), 8);
-      ifThen(cmp(arith::CmpIPredicate::ne, out, c(0)), [&] {
-        Value factor = load(f32, at(factors, mul(lane, 4)), 4);
-        body(rowAddress(rows, lane), factor, cmp(arith::CmpFPredicate::OEQ, factor, zero), toPtr(out));
-      });
+      return ifElse(
+          cmp(arith::CmpIPredicate::ne, out, c(0)), sums.getTypes(),
+          [&] {
+            Value factor = load(f32, at(factors, mul(lane, 4)), 4);
+            Value dead = cmp(arith::CmpFPredicate::OEQ, factor, zero);
+            return body(rowAddress(rows, lane), factor, dead, toPtr(out), sums);
+          },
+          [&] { return Values(sums); });
     });
   };
-  auto anyStride = [&](Value row, Value factor, Value dead, Value out) { scalars(row, factor, dead, out, c(0)); };
-  ifElse(eq(stride, c(bytes)), [&] { eachRow(adjacent); }, [&] { eachRow(anyStride); });
+  auto bad = [&](Values sums) {
+    Value sum = sums[0];
+    for (Value more : ArrayRef<Value>(sums).drop_front()) {
+      sum = add(sum, more);
+    }
+    return Values{any(cmp(arith::CmpFPredicate::UNO, sum, sum))};
+  };
+  return flip(ifElse(
+      eq(stride, c(bytes)), i1, [&] { return bad(eachRow(chains, adjacent)); },
+      [&] { return bad(eachRow(1, anyStride)); })[0]);
 }
 
 } // namespace heddle

@@ -74,6 +74,21 @@ def test_poison_in_queries_stays_in_its_row(where: str) -> None:
     compare(q, k, v, where, label="nan in q")
 
 
+@pytest.mark.parametrize("d", [3, 17, 40, 64, 136, 200, 264])
+@pytest.mark.parametrize("where", ["window(7, 2)", "causal & stride(3)", "causal & (window(15, 0) | stride(16))"])
+def test_poison_by_width(where: str, d: int) -> None:
+    """Whatever the registers of a row of results, and where its elements are not adjacent."""
+    for dtype, name in ((torch.float32, "f32"), (torch.bfloat16, "bf16"), (torch.float16, "f16")):
+        for apart in (False, True):
+            g = torch.Generator().manual_seed(d)
+            q, k, v = (torch.randn(1, 2, 150, d, generator=g).to(dtype) for _ in range(3))
+            for column in (0, d // 2, d - 1):
+                v[0, column % 2, 20 + column % 97, column] = float("nan") if column else float("inf")
+            if apart:
+                q, k, v = (t.transpose(2, 3).contiguous().transpose(2, 3) for t in (q, k, v))
+            compare(q, k, v, where, dtype=name, label=f"width {d}, apart {apart}")
+
+
 def test_memory_beyond_the_tensors_is_never_used() -> None:
     """Rows around a slice are NaN; a tile that reads past the end must not show it."""
     for n in (1, 17, 63, 65, 100):

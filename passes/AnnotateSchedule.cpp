@@ -107,7 +107,7 @@ static bool hasRowOfKeys(const Expr &e) { return isRowOfKeys(e) || llvm::any_of(
 static std::string costOfMasked(const Stratum &s, const Pattern &pattern) {
   constexpr int64_t kLength = 4096, kRows = 8;
   const bool boxes = bool(s.residual) && hasBoxTest(s.residual) && s.ids.isNull();
-  const std::string box = "boxes of " + std::to_string(kBoxKeys) + " keys";
+  const std::string box = "boxes of " + std::to_string(boxes ? keyBoxesOf(s.residual).keys : kBoxKeys) + " keys";
   if (boxes && hasRowOfKeys(s.residual)) {
     return "its pairs are looked up, and " + box + " in which none is set are skipped";
   }

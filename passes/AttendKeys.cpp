@@ -270,7 +270,6 @@ void AttendTiler::emitRun(const Uniform &u, int64_t n, Value base, Value lo, Val
 /// all do.
 void AttendTiler::emitTested(const Uniform &u, const Stratum &s, Value base, Value lo, Value hi,
                              llvm::function_ref<void(Value, Value, Value)> push) {
-  const int64_t box = kBoxKeys * s.key.back().step;
   using Kind = vector::CombiningKind;
   Type lanes = e.vec(e.i64);
   Values span = e.loop(e.c(0), e.c(kLanes), vl, {e.constant(lanes, kFar), e.constant(lanes, -kFar)},
@@ -281,8 +280,16 @@ void AttendTiler::emitTested(const Uniform &u, const Stratum &s, Value base, Val
   auto reduce = [&](Kind kind, Value v) { return vector::ReductionOp::create(builder, e.loc, kind, v).getResult(); };
   Between query{reduce(Kind::MINSI, span[0]), reduce(Kind::MAXSI, span[1])};
   ExprScope uniform = scope(u, s.segment, {}, {});
-  e.loop(lo, hi, box, [&](Value from) {
-    Value until = e.min(e.add(from, box), hi);
+  KeyBoxes boxes = keyBoxesOf(s.residual);
+  int64_t box = kBoxKeys * s.key.back().step;
+  Value first = lo;
+  if (bool(boxes.place) && s.key.back().step == 1) {
+    box = boxes.keys;
+    Value place = e.toInt(emitExpr(e, boxes.place, scope(u, s.segment, {}, e.add(base, lo))), e.i64);
+    first = e.sub(lo, e.floorMod(place, box));
+  }
+  e.loop(first, hi, box, [&](Value begin) {
+    Value from = e.max(begin, lo), until = e.min(e.add(begin, box), hi);
     Between key{e.add(base, from), e.add(e.add(base, until), -1)};
     auto row = [&](const Expr &load) { return testMaskRows(u, s, load, key.first, e.sub(until, from)); };
     Truth holds = emitBoxTest(e, s.residual, uniform, query, key, row);

@@ -9,6 +9,7 @@
 using namespace mlir;
 
 namespace heddle {
+using Values = Emitter::Values;
 
 namespace {
 
@@ -40,7 +41,67 @@ private:
     if (auto seen = ranges.find(&*x); seen != ranges.end()) {
       return seen->second;
     }
-    return ranges[&*x] = computeRange(x);
+    Between own = computeRange(x);
+    for (const Expr &arg : x->args) {
+      if (x->kind != ExprKind::Load && !KnownRanges::isUniform(x)) {
+        own.known = bothKnown(own.known, range(arg).known);
+      }
+    }
+    return ranges[&*x] = own;
+  }
+
+  Value bothKnown(Value a, Value b) { return !a ? b : !b ? a : e.both(a, b); }
+
+  /// 1 where an element stands for true.
+  Value asNumber(Value v) {
+    if (!v.getType().isInteger(1)) {
+      Value zero = e.constant(v.getType(), int64_t(0));
+      v = isa<FloatType>(v.getType()) ? e.cmp(arith::CmpFPredicate::UNE, v, zero)
+                                      : e.cmp(arith::CmpIPredicate::ne, v, zero);
+    }
+    return arith::ExtUIOp::create(e.b, e.loc, e.i64, v);
+  }
+
+  /// Least and greatest of the elements that the box takes.
+  Between elements(const Expr &x) {
+    const OperandRecord &record = uniform.operands[x->value];
+    SmallVector<Between> at;
+    Value few, count = e.c(1);
+    for (auto [n, index] : llvm::enumerate(x->args)) {
+      if (droppedIndex(x->args.size(), record.rank, n)) {
+        continue;
+      }
+      at.push_back(range(index));
+      few = bothKnown(few, at.back().known);
+      if (at.back().first != at.back().last) {
+        Value steps = e.sub(at.back().last, at.back().first);
+        few = bothKnown(few, e.lt(steps, e.c(kBoxElements)));
+        count = e.mul(count, e.add(steps, 1));
+      }
+    }
+    few = bothKnown(few, e.le(count, e.c(kBoxElements)));
+    Values none{e.c(kMostLoaded), e.c(-kMostLoaded)};
+    Values found = e.ifElse(few, {e.i64, e.i64}, [&] { return eachElement(x, at, {}, none); }, [&] { return none; });
+    Value sane = e.both(e.lt(e.c(-kMostLoaded), found[0]), e.lt(found[1], e.c(kMostLoaded)));
+    return {found[0], found[1], e.both(few, sane)};
+  }
+
+  /// Extends `found` to the elements at the indices that begin with those given.
+  Values eachElement(const Expr &x, ArrayRef<Between> at, SmallVector<Value> indices, Values found) {
+    if (indices.size() == at.size()) {
+      Value v = emitLoad(e, uniform.args, uniform.operands[x->value], indices);
+      v = x->type == ExprType::Bool ? asNumber(v) : v.getType().isInteger(64) ? v : e.toInt(v, e.i64);
+      return {e.min(found[0], v), e.max(found[1], v)};
+    }
+    const Between &own = at[indices.size()];
+    indices.push_back(own.first);
+    if (own.first == own.last) {
+      return eachElement(x, at, indices, found);
+    }
+    return e.loop(own.first, e.add(own.last, 1), 1, found, [&](Value index, ValueRange found) {
+      indices.back() = index;
+      return eachElement(x, at, indices, Values(found));
+    });
   }
 
   Truth computeTruth(const Expr &x) {
@@ -74,8 +135,13 @@ private:
       return equal(range(a), range(b));
     case ExprKind::Ne:
       return negated(equal(range(a), range(b)));
-    case ExprKind::Load:
-      return row(x);
+    case ExprKind::Load: {
+      if (!known.loadsFew(x)) {
+        return row(x);
+      }
+      Between v = elements(x);
+      return guarded({e.lt(e.c(0), v.last), e.lt(e.c(0), v.first)}, v.known);
+    }
     default:
       llvm_unreachable("a condition of which KnownRanges knows nothing");
     }
@@ -86,7 +152,7 @@ private:
     Between x = range(table.x);
     Value first = emitEndsUpTo(e, uniform.module, table.ends, x.first);
     Value same = e.eq(first, emitEndsUpTo(e, uniform.module, table.ends, x.last)), odd = e.toInt(first, e.i1);
-    Truth all{e.either(e.flip(same), odd), e.both(same, odd)};
+    Truth all = guarded({e.either(e.flip(same), odd), e.both(same, odd)}, x.known);
     for (const Expr &other : table.rest) {
       Truth t = truth(other);
       all = {e.either(all.may, t.may), e.either(all.must, t.must)};
@@ -95,10 +161,16 @@ private:
   }
 
   Truth negated(Truth t) { return {e.flip(t.must), e.flip(t.may)}; }
-  Truth less(Between x, Between y) { return {e.lt(x.first, y.last), e.lt(x.last, y.first)}; }
+  /// May hold, and need not, where a range is not known.
+  Truth guarded(Truth t, Value known) {
+    return known ? Truth{e.either(e.flip(known), t.may), e.both(known, t.must)} : t;
+  }
+  Truth less(Between x, Between y) {
+    return guarded({e.lt(x.first, y.last), e.lt(x.last, y.first)}, bothKnown(x.known, y.known));
+  }
   Truth equal(Between x, Between y) {
     Value may = e.both(e.le(x.first, y.last), e.le(y.first, x.last));
-    return {may, e.both(e.eq(x.first, y.last), e.eq(x.last, y.first))};
+    return guarded({may, e.both(e.eq(x.first, y.last), e.eq(x.last, y.first))}, bothKnown(x.known, y.known));
   }
 
   Between computeRange(const Expr &x) {
@@ -121,6 +193,8 @@ private:
       default:
         llvm_unreachable("a symbol whose range KnownRanges does not know");
       }
+    case ExprKind::Load:
+      return elements(x);
     case ExprKind::Add:
       return {e.add(arg(0).first, arg(1).first), e.add(arg(0).last, arg(1).last)};
     case ExprKind::Sub:

@@ -3,6 +3,7 @@
 // Interval arithmetic at run time: from ranges of the query and of the key, the
 // ranges of a condition's integer parts, and from those whether it may hold for
 // some pair of the box, or must for all. A box for which it may not is skipped.
+// Where a box takes few elements of a tensor, they are looked through.
 //
 //===----------------------------------------------------------------------===//
 #ifndef HEDDLE_PASSES_BOXTEST_H
@@ -13,9 +14,9 @@
 
 namespace heddle {
 
-/// First and last value.
+/// First and last value. `known` (null: always): false where, at run time, nothing can be said of them.
 struct Between {
-  mlir::Value first, last;
+  mlir::Value first, last, known = {};
 };
 
 /// At run time: false only where no pair of the box meets a condition, and true only where every pair does.

@@ -4,6 +4,9 @@
 
 #include "dialect/LinearForm.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace heddle {
 
 bool KnownRanges::isUniform(const Expr &x) {
@@ -56,6 +59,8 @@ std::optional<double> KnownRanges::compute(const Expr &x) {
     return divisor() && arg(0) ? std::optional(*arg(0) + 1) : std::nullopt;
   case ExprKind::Mod:
     return divisor() && arg(0) ? arg(1) : std::nullopt;
+  case ExprKind::Load:
+    return loadsFew(x) ? std::optional<double>(kMostLoaded) : std::nullopt;
   default:
     return std::nullopt;
   }
@@ -79,16 +84,68 @@ bool KnownRanges::decide(const Expr &x) {
   case ExprKind::Ne:
     return most(x->args[0]) && most(x->args[1]);
   default:
-    return isRowOfKeys(x);
+    return isRowOfKeys(x) || loadsFew(x);
   }
 }
 
-bool isRowOfKeys(const Expr &x) {
-  if (x->kind != ExprKind::Load || x->type != ExprType::Bool || x->args.empty()) {
+bool KnownRanges::loadsFew(const Expr &x) {
+  if (x->kind != ExprKind::Load || x->type == ExprType::Float || isUniform(x)) {
     return false;
   }
-  auto onKey = [](const Expr &e) { return e.mentions(Sym::Key) || e.mentions(Sym::KeyRow); };
-  LinearForm rest = LinearForm::of(x->args.back());
+  double elements = 1;
+  for (const Expr &index : x->args) {
+    std::optional<double> own = most(index) ? span(index) : std::nullopt;
+    if (!own) {
+      return false;
+    }
+    elements *= *own + 1;
+  }
+  return elements <= kBoxElements;
+}
+
+std::optional<double> KnownRanges::span(const Expr &x) {
+  if (auto seen = spans.find(&*x); seen != spans.end()) {
+    return seen->second;
+  }
+  return spans[&*x] = isUniform(x) ? 0 : computeSpan(x);
+}
+
+std::optional<double> KnownRanges::computeSpan(const Expr &x) {
+  constexpr double kTile = 64; // queries
+  auto arg = [&](size_t n) { return span(x->args[n]); };
+  switch (x->kind) {
+  case ExprKind::Symbol:
+    return (x->symbol == Sym::Key || x->symbol == Sym::KeyRow ? double(kBoxKeys) : kTile) - 1;
+  case ExprKind::Add:
+  case ExprKind::Sub:
+    return arg(0) && arg(1) ? std::optional(*arg(0) + *arg(1)) : std::nullopt;
+  case ExprKind::Min:
+  case ExprKind::Max:
+    return arg(0) && arg(1) ? std::optional(std::max(*arg(0), *arg(1))) : std::nullopt;
+  case ExprKind::Mul: {
+    const size_t factor = x->args[0]->kind == ExprKind::Int ? 0 : 1;
+    const Expr &by = x->args[factor];
+    return by->kind == ExprKind::Int && arg(1 - factor)
+               ? std::optional(*arg(1 - factor) * std::abs(static_cast<double>(by->value)))
+               : std::nullopt;
+  }
+  case ExprKind::Neg:
+  case ExprKind::Abs:
+    return arg(0);
+  case ExprKind::FloorDiv:
+    return arg(0) ? std::optional(std::ceil(*arg(0) / static_cast<double>(x->args[1]->value))) : std::nullopt;
+  case ExprKind::Mod:
+    return arg(0) ? std::optional(std::min(*arg(0), static_cast<double>(x->args[1]->value - 1))) : std::nullopt;
+  default:
+    return std::nullopt;
+  }
+}
+
+static bool onKey(const Expr &x) { return x.mentions(Sym::Key) || x.mentions(Sym::KeyRow); }
+
+/// The key plus what neither query nor key changes.
+static bool isKeyPlusUniform(const Expr &x) {
+  LinearForm rest = LinearForm::of(x);
   int64_t factor = 0;
   for (Sym s : {Sym::Key, Sym::KeyRow}) {
     const LinearForm key = LinearForm::of(Expr::symbol(s));
@@ -98,6 +155,13 @@ bool isRowOfKeys(const Expr &x) {
       rest.add(key, -own);
     }
   }
+  return factor == 1 && KnownRanges::isUniform(rest.expr());
+}
+
+bool isRowOfKeys(const Expr &x) {
+  if (x->kind != ExprKind::Load || x->type != ExprType::Bool || x->args.empty()) {
+    return false;
+  }
   bool byQuery = false;
   for (size_t n = 0; n + 1 < x->args.size(); ++n) {
     if (onKey(x->args[n])) {
@@ -105,7 +169,52 @@ bool isRowOfKeys(const Expr &x) {
     }
     byQuery |= !KnownRanges::isUniform(x->args[n]);
   }
-  return factor == 1 && byQuery && KnownRanges::isUniform(rest.expr());
+  return byQuery && isKeyPlusUniform(x->args.back());
+}
+
+namespace {
+class RunFinder {
+public:
+  /// False where a load finds the key otherwise.
+  bool visit(const Expr &x) {
+    return x->kind == ExprKind::Load ? all(x->args, [&](const Expr &index) { return visitIndex(index); })
+                                     : all(x->args, [&](const Expr &arg) { return visit(arg); });
+  }
+  int64_t length = 0; ///< of the shortest runs; 0: there is none
+  Expr place;
+
+private:
+  template <typename Fn> static bool all(const std::vector<Expr> &all, Fn fn) {
+    return std::all_of(all.begin(), all.end(), fn);
+  }
+  bool visitIndex(const Expr &x) {
+    if (!onKey(x)) {
+      return true;
+    }
+    if (x->kind == ExprKind::FloorDiv && x->args[1]->kind == ExprKind::Int && isKeyPlusUniform(x->args[0])) {
+      if (length == 0 || x->args[1]->value < length) {
+        length = x->args[1]->value;
+        place = x->args[0];
+      }
+      return true;
+    }
+    return !x->args.empty() && all(x->args, [&](const Expr &arg) { return visitIndex(arg); });
+  }
+};
+} // namespace
+
+KeyBoxes keyBoxesOf(const Expr &condition) {
+  constexpr int64_t kFewest = 16, kMost = 128;
+  RunFinder finder;
+  if (!finder.visit(condition) || finder.length == 0) {
+    return {};
+  }
+  for (int64_t parts = 1; finder.length / parts >= kFewest; ++parts) {
+    if (finder.length % parts == 0 && finder.length / parts <= kMost) {
+      return {finder.length / parts, finder.place};
+    }
+  }
+  return {};
 }
 
 bool hasBoxTest(const Expr &condition) {

@@ -17,6 +17,10 @@ namespace heddle {
 
 /// Keys of a box.
 inline constexpr int64_t kBoxKeys = 48;
+/// Elements of a load that are looked through for a box.
+inline constexpr int64_t kBoxElements = 16;
+/// Integers that tensors hold are below this, or nothing is known of them.
+inline constexpr int64_t kMostLoaded = int64_t(1) << 33;
 
 class KnownRanges {
 public:
@@ -26,11 +30,17 @@ public:
   bool isKnown(const Expr &x);
   /// Neither query nor key occurs.
   static bool isUniform(const Expr &x);
+  /// A load of an integer or a boolean that a box of neighboring pairs takes from few elements.
+  bool loadsFew(const Expr &x);
 
 private:
   std::unordered_map<const ExprNode *, std::optional<double>> sizes;
   std::unordered_map<const ExprNode *, bool> truths;
+  std::unordered_map<const ExprNode *, std::optional<double>> spans;
 
+  /// Largest minus smallest value in a box of a tile's queries, all neighbors; nullopt where it is not known.
+  std::optional<double> span(const Expr &x);
+  std::optional<double> computeSpan(const Expr &x);
   std::optional<double> compute(const Expr &x);
   bool decide(const Expr &x);
 };
@@ -38,6 +48,15 @@ private:
 /// True of a condition bool(%t[.., x]) where x is the key plus what neither query nor key changes, the key is in no
 /// other index, and some index follows the query: each query has a row of elements in the order of the keys.
 bool isRowOfKeys(const Expr &x);
+
+/// How the keys of a condition are cut into boxes.
+struct KeyBoxes {
+  int64_t keys = kBoxKeys;
+  Expr place; ///< boxes begin where it is a multiple of `keys`; null: anywhere
+};
+/// Where loads find the key in parts `(key + c) floordiv n`, c uniform, alone, boxes are such a run of keys, or an
+/// equal part of it: their elements are few, and decide on all keys of the box.
+KeyBoxes keyBoxesOf(const Expr &condition);
 
 /// True where something can be said of the condition (null: there is none), and that is worth a test.
 bool hasBoxTest(const Expr &condition);

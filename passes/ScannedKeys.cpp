@@ -131,6 +131,44 @@ static bool isOftenSparse(const Stratum &s) {
   return sparse >= kSome && live * kOwnPair < groups * kQueries * kKeys;
 }
 
+/// The key plus what it is not in.
+static bool isKeyPlusOther(const LinearForm &form) {
+  const LinearForm key = LinearForm::of(Expr::symbol(Sym::Key)), row = LinearForm::of(Expr::symbol(Sym::KeyRow));
+  return !onKey((form - key).expr()) || !onKey((form - row).expr());
+}
+
+/// Follows the key only in parts `(key + c) floordiv n` that are alike for many neighbors.
+static bool isAlikeInRuns(const Expr &x) {
+  constexpr int64_t kLong = 16;
+  if (!onKey(x)) {
+    return true;
+  }
+  if (x->kind == ExprKind::FloorDiv && x->args[1]->kind == ExprKind::Int && x->args[1]->value >= kLong &&
+      isKeyPlusOther(LinearForm::of(x->args[0]))) {
+    return true;
+  }
+  return !x->args.empty() && llvm::all_of(x->args, isAlikeInRuns);
+}
+
+/// Live keys are neighbors, many at a time.
+static bool hasLongRuns(const Expr &x) {
+  switch (x->kind) {
+  case ExprKind::And:
+  case ExprKind::Or:
+  case ExprKind::Not:
+    return llvm::all_of(x->args, hasLongRuns);
+  case ExprKind::Lt:
+  case ExprKind::Le:
+  case ExprKind::Gt:
+  case ExprKind::Ge: { // changes once
+    const LinearForm difference = LinearForm::of(x->args[0]) - LinearForm::of(x->args[1]);
+    return isKeyPlusOther(difference) || isKeyPlusOther(difference * -1) || isAlikeInRuns(x);
+  }
+  default:
+    return isAlikeInRuns(x);
+  }
+}
+
 static bool hasKind(const Expr &x, llvm::function_ref<bool(ExprKind)> wanted) {
   return wanted(x->kind) || llvm::any_of(x->args, [&](const Expr &arg) { return hasKind(arg, wanted); });
 }
@@ -141,6 +179,9 @@ bool AttendTiler::mayBeSparse(const Stratum &s) {
                      s.key[0].step == 1 && s.key[0].radix == 1 && s.query.size() == 1 && s.query[0] == QueryDigit();
   if (!plain || s.residual.isNull() || spanOf(s) < kFewestSamples * kRegister) {
     return false;
+  }
+  if (!isLargerThan(s.residual, kMostNodes) && hasLongRuns(s.residual)) {
+    return false; // a tile's boxes have no dead pairs
   }
   if (hasRows(s.residual)) {
     return true;

@@ -136,3 +136,27 @@ def test_few_keys_of_opaque_conditions(text: str, s: int) -> None:
     where = hd.parse(f"holds(b, h, i, j : {text})").bind(**{n: x for n, x in operands.items() if f"%{n}" in text})
     got, want = (array(f(q, k, v, where=where, q_offset=100)) for f in (hd.attend, hd.reference))
     assert abs(got - want).max() < 1e-5
+
+
+@pytest.mark.parametrize("queries, keys", [(64, 64), (32, 48), (128, 300), (1, 64), (16, 131), (64, 16)])
+def test_tensors_of_blocks(queries: int, keys: int) -> None:
+    """Boxes are wholly live or dead where a tensor has one element for many pairs; offsets do not keep to them."""
+    n, m = 200, 500
+    generator = torch.Generator().manual_seed(queries * keys)
+    q, k, v = (torch.randn(B, H, rows, 24, generator=generator) for rows in (n, m, m))
+    rows, columns = -(-n // queries), -(-m // keys)
+    level = torch.randint(0, 4, (B, H, rows + 2, columns + 2), generator=generator)
+    huge = torch.where(level == 3, torch.tensor(2**62), level)
+    t, far = hd.tensor(level), hd.tensor(huge)
+    live = hd.tensor(level[:1] > 1)
+    bits = level[..., :rows, :columns] == 2
+    compare(q, k, v, f"coarse({queries}, {keys}, mask(%m))", operands={"m": bits}, q_offset=0)
+    for fn in (
+        lambda b, h, i, j: t[b, h, i // queries, (j + 7) // keys] == 2,
+        lambda b, h, i, j: (t[b, h, (i + 100) // queries, j // keys] - i // queries < 1) & (j <= i + 300),
+        lambda b, h, i, j: live[0, h, i // queries, j // keys] | (i - j == 5),
+        lambda b, h, i, j: far[b, h, i // queries, j // keys] > 2,
+        lambda b, h, i, j: t[b, h, 0, j // keys] != t[b, h, i // queries, 1],
+    ):
+        got, want = (array(f(q, k, v, where=fn, q_offset=-30, k_offset=11)) for f in (hd.attend, hd.reference))
+        assert abs(got - want).max() < 1e-5

@@ -140,6 +140,12 @@ std::string explainText(llvm::StringRef spec, llvm::StringRef sizesText, bool as
     throw ExplainFailure{HEDDLE_COMPILE_FAILED, collector.errors};
   }
   func::FuncOp function = specFunction(*module);
+  SmallVector<std::string> arguments;
+  for (unsigned n = 0; n < function.getNumArguments(); ++n) {
+    auto name = function.getArgAttrOfType<StringAttr>(n, kArgumentName);
+    arguments.push_back(name ? name.str() : "");
+  }
+  sizes.expectNames(arguments);
   SmallVector<attn::AttendOp> attends;
   function.walk([&](attn::AttendOp found) { attends.push_back(found); });
   // The last attention of a program is what it is about; the others come before it.

@@ -4,6 +4,9 @@
 
 #include "mlir/IR/BuiltinTypes.h"
 
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
+
 #include <algorithm>
 
 using namespace mlir;
@@ -30,6 +33,22 @@ int64_t Sizes::get(const std::string &name, int64_t otherwise) const {
     found = values.find("n");
   }
   return found == values.end() ? otherwise : found->second;
+}
+
+void Sizes::expectNames(llvm::ArrayRef<std::string> arguments) const {
+  constexpr llvm::StringLiteral own[] = {"b",  "h", "hk", "hv",       "n",       "nq",
+                                         "nk", "d", "dv", "q_offset", "threads", "measured_ns"};
+  for (const auto &[name, value] : values) {
+    llvm::StringRef rest = name;
+    const bool ofSegment =
+        (rest.consume_front("nk") || rest.consume_front("k_offset")) && llvm::all_of(rest, llvm::isDigit);
+    const llvm::StringRef argument = llvm::StringRef(name).split('.').first;
+    if (!ofSegment && !llvm::is_contained(own, name) && !llvm::is_contained(arguments, argument)) {
+      throw ExplainFailure{HEDDLE_INVALID_VALUE,
+                           "expected sizes of: b h hk hv n nq nk nk0 .. d dv q_offset k_offset0 .. " +
+                               llvm::join(arguments, " ") + "; but got '" + name + "'"};
+    }
+  }
 }
 
 int64_t Sizes::threads() const {

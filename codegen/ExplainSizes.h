@@ -6,6 +6,7 @@
 
 #include "mlir/IR/Value.h"
 
+#include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
 
 #include <map>
@@ -26,6 +27,9 @@ public:
   explicit Sizes(llvm::StringRef text);
   /// n stands for nq and nk.
   int64_t get(const std::string &name, int64_t otherwise) const;
+  /// Throws ExplainFailure where a name is neither one of codegen/Explain.h nor that of one of the function's
+  /// arguments, or of a dimension of one ("x.2").
+  void expectNames(llvm::ArrayRef<std::string> arguments) const;
   bool has(const std::string &name) const { return values.count(name) != 0; }
   /// Callers name theirs: a process may have a runtime beside this library's, with another number.
   int64_t threads() const;

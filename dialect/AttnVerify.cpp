@@ -160,6 +160,7 @@ private:
   LogicalResult checkOffsetType(Value value, const Twine &name);
   LogicalResult checkFinite(double scale, const Twine &name);
 
+  LogicalResult checkPacked(const PatternNode &node);
   LogicalResult checkNode(const PatternNode &node);
   LogicalResult checkExpr(const Expr &expr);
   /// Operand n is a tensor of one of `ranks` dimensions whose elements are
@@ -594,7 +595,24 @@ LogicalResult AttendVerifier::checkExpr(const Expr &expr) {
   return success();
 }
 
+// packed_c1: the queries are in as many sequences as the keys.
+LogicalResult AttendVerifier::checkPacked(const PatternNode &node) {
+  auto starts = [&](int64_t operand) {
+    auto type = dyn_cast<RankedTensorType>(op.getPatternOperands()[operand].getType());
+    return type && type.getRank() == 1 ? type.getDimSize(0) : ShapedType::kDynamic;
+  };
+  const int64_t queries = starts(node.operands[0]), keys = starts(node.operands[1]);
+  if (ShapedType::isDynamic(queries) || ShapedType::isDynamic(keys) || queries == keys) {
+    return success();
+  }
+  return op.emitOpError("expected operands of packed to have the same number of starts, but got ")
+         << queries << " and " << keys;
+}
+
 LogicalResult AttendVerifier::checkNode(const PatternNode &node) {
+  if (node.kind == PatternKind::Packed && failed(checkPacked(node))) {
+    return failure();
+  }
   auto checkInt = [&](const IntArg &arg) -> LogicalResult {
     return arg.kind == IntArg::Operand ? checkScalar(arg.value) : success();
   };

@@ -324,11 +324,11 @@ void bindPatterns(py::module_ &m) {
                       names.emplace_back(name, isScalar);
                       return static_cast<int64_t>(names.size()) - 1;
                     };
-                    auto result = parsePattern(text, resolve);
+                    auto result = parseVerified(text, resolve);
                     if (auto *error = std::get_if<PatternError>(&result)) {
                       throw py::value_error(error->message + "\n" + excerptAt(text, error->offset));
                     }
-                    return py::make_tuple(checked(std::get<Pattern>(result)), names);
+                    return py::make_tuple(std::get<Pattern>(result), names);
                   })
       .def("__and__", [](const Pattern &a, const Pattern &b) { return a & b; })
       .def("__or__", [](const Pattern &a, const Pattern &b) { return a | b; })

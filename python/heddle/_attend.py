@@ -55,6 +55,8 @@ def segments_of(
         raise TypeError("expected either k and v or segments, but got both")
     if (where is not full and where is not None) or score is not None or (isinstance(k_offset, int) and k_offset != 0):
         raise TypeError("expected where, score and k_offset on each segment, but got them on the call")
+    if isinstance(segments, Segment):
+        raise TypeError("expected a list of segments, but got one; write segments=[hd.segment(k, v, ...)]")
     segments = list(segments)
     if not segments:
         raise ValueError("expected at least one segment, but got none")

@@ -165,8 +165,13 @@ def compile(spec: Spec | KernelFunction | str | os.PathLike[str], target: str = 
     elif isinstance(spec, str) and ("\n" in spec or "func.func" in spec):
         text = spec
     elif isinstance(spec, (str, os.PathLike)):
-        with open(spec, encoding="utf-8-sig") as file:
-            text = file.read()
+        try:
+            with open(spec, encoding="utf-8-sig") as file:
+                text = file.read()
+        except (FileNotFoundError, IsADirectoryError) as e:
+            raise type(e)(
+                f"expected a spec's text or the path of a file with it, but got {os.fspath(spec)!r}"
+            ) from None
     else:
         raise TypeError(f"expected a Spec, an hd.kernel function, text or a path, but got {type(spec).__name__}")
     core = kernel_of(text, target)

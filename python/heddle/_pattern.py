@@ -934,7 +934,11 @@ def packed(cu_q: Any, cu_k: Any = None, pattern: Any = None) -> Pattern:
     if pattern is None and isinstance(cu_k, (Pattern, Staged)):
         cu_k, pattern = None, cu_k
     ends = (("the starts of the queries", cu_q), ("the starts of the keys", cu_q if cu_k is None else cu_k))
-    return _tensors("packed", [(n, x, (1,), "[S + 1]") for n, x in ends], full if pattern is None else pattern)
+    built = _tensors("packed", [(n, x, (1,), "[S + 1]") for n, x in ends], full if pattern is None else pattern)
+    counts = [x.shape[0] for _, x in ends if hasattr(x, "shape")]
+    if len(counts) == 2 and counts[0] != counts[1]:
+        raise ValueError(f"expected as many starts of the queries as of the keys, but got {counts[0]} and {counts[1]}")
+    return built
 
 
 @staged

@@ -594,6 +594,15 @@ func.func @pattern_c2(%q: tensor<?x4x200x8xf32>, %k: tensor<?x4x?x8xf32>, %v: te
 
 // -----
 
+func.func @packed_c1(%q: tensor<?x4x?x8xf32>, %a: tensor<3xi32>, %b: tensor<4xi32>) {
+  // expected-error@+1 {{'attn.attend' op expected operands of packed to have the same number of starts, but got 3 and 4}}
+  attn.attend %q segment(%q, %q) where(full & packed(%a, %b, causal))
+    : tensor<?x4x?x8xf32> segment(tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>) operands(tensor<3xi32>, tensor<4xi32>) -> tensor<?x4x?x8xf32>
+  return
+}
+
+// -----
+
 func.func @attend_c21(%q: tensor<?x4x3x8xf32>, %k: tensor<?x4x5x8xf32>, %v: tensor<?x4x?x8xf32>) {
   // expected-error@+1 {{'attn.attend' op expected q_offset where the numbers of queries and of keys of segment 0 differ and its pattern depends on the query, but got none; write q_offset(0), q_offset(end) or q_offset(%n)}}
   attn.attend %q segment(%k, %v) where(causal)

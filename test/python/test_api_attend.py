@@ -354,6 +354,7 @@ ERRORS = [
     ({"where": hd.parse("keys(%valid)")}, ValueError, "expected a value for the operand %valid"),
     ({"where": hd.keys(np.zeros((2, 39), bool))}, ValueError, "expected .*but got"),
     ({"where": hd.same(np.zeros((3, 40), np.int64))}, ValueError, "expected .*but got"),
+    ({"k": None, "v": None, "segments": hd.segment(K, V)}, TypeError, "expected a list of segments, but got one"),
     ({"sink": np.zeros(3, np.float32)}, ValueError, "expected .*but got"),
 ]  # fmt: skip
 
@@ -542,6 +543,10 @@ def test_compile_save_and_load(tmp_path: Path) -> None:
         loaded(q, k)
     with pytest.raises(ValueError, match="loaded from a bundle"):
         loaded.ir()
+    with pytest.raises(
+        FileNotFoundError, match="expected a spec's text or the path of a file with it, but got 'casual'"
+    ):
+        hd.compile("casual")
     file = tmp_path / "spec.mlir"
     file.write_text(str(spec))
     close(hd.compile(file)(q, k, v, 6)[0], want)

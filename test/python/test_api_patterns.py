@@ -280,6 +280,12 @@ def test_proofs_about_runtime_patterns_are_refused() -> None:
         (lambda: hd.parse(None), TypeError, "expected the text of a pattern, but got NoneType"),
         (lambda: hd.causal.count(5.5), TypeError, "expected an integer for nq, but got 5.5"),
         (lambda: hd.causal.count(2**40), ValueError, r"expected nq of at most 2\^30"),
+        (lambda: hd.packed(np.zeros(3, np.int32), np.zeros(4, np.int32)), ValueError, "as many starts .*got 3 and 4"),
+        (
+            lambda: hd.parse("causal & block(0)"),
+            ValueError,
+            r"as the block in 'block', but got 0\n  causal & block\(0\)\n {11}\^",
+        ),
         (lambda: hd.causal.mask(4, 4, "begin"), TypeError, "expected an integer for q_offset, but got 'begin'"),
     ],
 )

@@ -1,9 +1,10 @@
 //===- QueryTiles.cpp - Digits of the query for one stratum ---------------===//
 //
-// Every key that some lane of a tile needs is computed for all lanes, so a tile
-// should hold queries with like keys: residues of a lattice, rows of blocks,
-// squares of a grid. The radices that occur in the stratum's expressions give a
-// few candidate shapes; their waste is counted on sample tiles.
+// A column of 16 lanes computes a run of the tile's keys, from the first that one
+// of its lanes needs to the last, so a tile should hold queries with like keys, and
+// its columns even more so: residues of a lattice, rows of blocks, squares of a grid.
+// The radices that occur in the stratum's expressions give a few candidate shapes;
+// their waste is counted on sample tiles.
 //
 //===----------------------------------------------------------------------===//
 #include "passes/QueryTiles.h"
@@ -166,16 +167,13 @@ private:
   void addTiles(const std::vector<QueryDigit> &query, size_t k, int64_t first, double weight,
                 const std::vector<int64_t> &positions, double &work, double &queries) {
     std::vector<int64_t> next;
-    for (int64_t v = first; v < first + query[k].tile; ++v) {
-      if (query[k].extent != 0 && v >= query[k].extent) {
-        break;
-      }
-      for (int64_t p : positions) {
+    for (int64_t p : positions) { // as lanes are numbered
+      for (int64_t v = first; v < first + query[k].tile && (query[k].extent == 0 || v < query[k].extent); ++v) {
         next.push_back(p + v * query[k].radix);
       }
     }
     if (k + 1 == query.size()) {
-      work += weight * static_cast<double>(lanes) * static_cast<double>(keysOf(next));
+      work += weight * static_cast<double>(lanes) * keysOf(next);
       queries += weight * static_cast<double>(next.size());
       return;
     }
@@ -191,19 +189,19 @@ private:
     }
   }
 
-  int64_t keysOf(const std::vector<int64_t> &positions) {
-    // Unbounded sides end a fixed distance away, so that shapes compare fairly.
-    constexpr int64_t kReach = 4096, kFar = int64_t(1) << 40;
-    const auto [least, most] = std::minmax_element(positions.begin(), positions.end());
-    const bool hasLower = !s.lower.empty() || !s.key[0].lower.empty();
-    const bool hasUpper = !s.upper.empty() || !s.key[0].upper.empty();
-    const Span near{hasLower ? -kFar : *least - kReach, hasUpper ? kFar : *most + kReach};
+  /// The keys that some position has: of the positions themselves, and of each digit.
+  struct Box {
     Span root{INT64_MAX, INT64_MIN};
-    std::vector<Span> digits(s.key.size(), Span{INT64_MAX, INT64_MIN});
+    std::vector<Span> digits;
+  };
+
+  Box boxOf(const int64_t *begin, const int64_t *end, Span near) {
+    Box box;
+    box.digits.assign(s.key.size(), Span{INT64_MAX, INT64_MIN});
     ExprEnv env;
     env.nq = env.nk = 16384;
-    for (int64_t i : positions) {
-      env.i = i;
+    for (const int64_t *i = begin; i != end; ++i) {
+      env.i = *i;
       if (hasGuard && !evaluateBool(s.guard, env)) {
         continue;
       }
@@ -211,25 +209,51 @@ private:
       if (own.size() == 0) {
         continue;
       }
-      root = {std::min(root.lo, own.lo), std::max(root.hi, own.hi)};
+      box.root = {std::min(box.root.lo, own.lo), std::max(box.root.hi, own.hi)};
       for (size_t k = 0; k < s.key.size(); ++k) {
         const KeyDigit &d = s.key[k];
         Span whole = d.extent == 0 ? Span{floorQuotient(own.lo, d.radix), floorQuotient(own.hi - 1, d.radix) + 1}
                                    : Span{0, d.extent};
         Span part = spanAt(d.lower, d.upper, whole, env);
         if (part.size() > 0) {
-          digits[k] = {std::min(digits[k].lo, part.lo), std::max(digits[k].hi, part.hi)};
+          box.digits[k] = {std::min(box.digits[k].lo, part.lo), std::max(box.digits[k].hi, part.hi)};
         }
       }
     }
-    int64_t count = root.hi <= root.lo ? 0 : 1;
-    for (size_t k = 0; k < digits.size(); ++k) {
-      if (digits[k].hi <= digits[k].lo) {
+    return box;
+  }
+
+  /// Keys of the leading digit as `lead` has them, of the others as `all` does.
+  int64_t count(const Box &lead, const Box &all) const {
+    int64_t count = lead.root.hi <= lead.root.lo ? 0 : 1;
+    for (size_t k = 0; k < s.key.size(); ++k) {
+      const Span &digit = (k == 0 ? lead : all).digits[k];
+      if (digit.hi <= digit.lo) {
         return 0;
       }
-      count *= (digits[k].hi - digits[k].lo + s.key[k].step - 1) / s.key[k].step;
+      count *= (digit.hi - digit.lo + s.key[k].step - 1) / s.key[k].step;
     }
-    return s.key.size() == 1 && s.key[0].step == 1 ? std::min(count, root.size()) : count;
+    return s.key.size() == 1 && s.key[0].step == 1 ? std::min(count, lead.root.size()) : count;
+  }
+
+  /// Keys walked, the mean over the tile's columns: each takes a run of the tile's keys.
+  double keysOf(const std::vector<int64_t> &positions) {
+    // Unbounded sides end a fixed distance away, so that shapes compare fairly.
+    constexpr int64_t kReach = 4096, kFar = int64_t(1) << 40;
+    constexpr size_t kColumn = 16;
+    const auto [least, most] = std::minmax_element(positions.begin(), positions.end());
+    const bool hasLower = !s.lower.empty() || !s.key[0].lower.empty();
+    const bool hasUpper = !s.upper.empty() || !s.key[0].upper.empty();
+    const Span near{hasLower ? -kFar : *least - kReach, hasUpper ? kFar : *most + kReach};
+    const int64_t *all = positions.data();
+    const Box tile = boxOf(all, all + positions.size(), near);
+    double keys = 0, columns = 0;
+    for (size_t n = 0; n < positions.size(); n += kColumn, ++columns) {
+      const Box column = boxOf(all + n, all + std::min(n + kColumn, positions.size()), near);
+      keys += static_cast<double>(count(column, tile));
+    }
+    constexpr double kOfTile = 0.3; // what a key costs beside its pairs
+    return (1 - kOfTile) * keys / columns + kOfTile * static_cast<double>(count(tile, tile));
   }
 };
 

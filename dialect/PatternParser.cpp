@@ -287,7 +287,7 @@ void PatternParser::parseList(PatternNode &n) {
         n.ranges.push_back({lo, hi});
       } else if (lo.kind != IntArg::Literal || hi.kind != IntArg::Literal || hi.value < lo.value ||
                  static_cast<uint64_t>(hi.value) - static_cast<uint64_t>(lo.value) > 4096) {
-        fail(at, "expected a range of at most 4096 literal offsets (see 'window')");
+        fail(at, "expected a range of at most 4096 literal offsets (see 'window'), but got another one");
       } else {
         for (int64_t v = lo.value; v < hi.value; ++v) {
           n.ints.push_back(v);

@@ -143,6 +143,17 @@ private:
 
   Value symbol(Sym s);
   Value compute(const Expr &expr);
+  Value leaf(const Expr &expr);
+  Value arithmetic(ExprKind kind, SmallVector<Value> v);
+  Value logic(ExprKind kind, SmallVector<Value> v);
+  Value shift(ExprKind kind, Value x, Value y);
+  Value select(Value cond, Value x, Value y);
+  static bool isFloat(Value x) { return isa<FloatType>(Emitter::elementType(x)); }
+  /// All to floats where one is, else all to integers.
+  void makeNumeric(MutableArrayRef<Value> v);
+  /// Both to vectors where one is.
+  void spread(Value &x, Value &y);
+  static Value fold(ArrayRef<Value> v, llvm::function_ref<Value(Value, Value)> op);
   Value load(const ExprNode &n);
   Value index(const Expr &arg, const OperandRecord &record, size_t dim);
   Value size(const OperandRecord &record, int64_t fromBack);
@@ -538,13 +549,9 @@ Value ExprEmitter::emit(const Expr &expr) {
   return v;
 }
 
-Value ExprEmitter::compute(const Expr &expr) {
+/// What is no operation on the values of its arguments; null for the others.
+Value ExprEmitter::leaf(const Expr &expr) {
   const ExprNode &n = *expr;
-  for (auto [node, value] : scope.given) {
-    if (node == &n) {
-      return value;
-    }
-  }
   switch (n.kind) {
   case ExprKind::Int:
     return n.type == ExprType::Bool ? e.constant(e.i1, n.value) : e.c(n.value);
@@ -567,105 +574,140 @@ Value ExprEmitter::compute(const Expr &expr) {
   case ExprKind::Size:
     return size(scope.operands[n.args[0]->value], n.args[1]->value);
   default:
-    break;
+    return intervals(expr);
   }
-  if (Value member = intervals(expr)) {
-    return member;
+}
+
+void ExprEmitter::makeNumeric(MutableArrayRef<Value> v) {
+  const bool anyFloat = llvm::any_of(v, isFloat);
+  for (Value &x : v) {
+    x = anyFloat ? asFloat(x) : asInt(x);
+  }
+}
+
+void ExprEmitter::spread(Value &x, Value &y) {
+  if (Emitter::isVector(x) || Emitter::isVector(y)) {
+    x = e.splat(x);
+    y = e.splat(y);
+  }
+}
+
+Value ExprEmitter::fold(ArrayRef<Value> v, llvm::function_ref<Value(Value, Value)> op) {
+  Value acc = v[0];
+  for (Value x : v.drop_front()) {
+    acc = op(acc, x);
+  }
+  return acc;
+}
+
+/// Sums and the like of numbers of one type.
+Value ExprEmitter::arithmetic(ExprKind kind, SmallVector<Value> v) {
+  makeNumeric(v);
+  switch (kind) {
+  case ExprKind::Add:
+    return fold(v, [&](Value x, Value y) { return e.add(x, y); });
+  case ExprKind::Sub:
+    return fold(v, [&](Value x, Value y) { return e.sub(x, y); });
+  case ExprKind::Mul:
+    return fold(v, [&](Value x, Value y) { return e.mul(x, y); });
+  case ExprKind::Min:
+    return fold(v, [&](Value x, Value y) { return e.min(x, y); });
+  case ExprKind::Max:
+    return fold(v, [&](Value x, Value y) { return e.max(x, y); });
+  case ExprKind::Neg:
+    return isFloat(v[0]) ? arith::NegFOp::create(e.b, e.loc, v[0]).getResult()
+                         : e.sub(e.constant(v[0].getType(), int64_t(0)), v[0]);
+  default: // Abs
+    if (isFloat(v[0])) {
+      return math::AbsFOp::create(e.b, e.loc, v[0]);
+    }
+    return e.max(v[0], e.sub(e.constant(v[0].getType(), int64_t(0)), v[0]));
+  }
+}
+
+/// Of conditions, or of the bits of integers.
+Value ExprEmitter::logic(ExprKind kind, SmallVector<Value> v) {
+  const bool allBool = llvm::all_of(v, [&](Value x) { return Emitter::elementType(x).isInteger(1); });
+  if (kind == ExprKind::Not) {
+    return arith::XOrIOp::create(e.b, e.loc, v[0], e.constant(v[0].getType(), int64_t(allBool ? 1 : -1)));
+  }
+  if (!allBool) {
+    makeNumeric(v);
+  }
+  return fold(v, [&](Value x, Value y) -> Value {
+    if (kind == ExprKind::And) {
+      return e.both(x, y);
+    }
+    if (kind == ExprKind::Or) {
+      return e.either(x, y);
+    }
+    spread(x, y);
+    return arith::XOrIOp::create(e.b, e.loc, x, y);
+  });
+}
+
+/// Shifts that processors do not know give 0, as evaluate() has it.
+Value ExprEmitter::shift(ExprKind kind, Value x, Value y) {
+  spread(x, y);
+  int64_t width = Emitter::elementType(y).getIntOrFloatBitWidth();
+  Value inside = e.cmp(arith::CmpIPredicate::ult, y, e.constant(y.getType(), width));
+  Value zero = e.constant(x.getType(), int64_t(0)), count = e.select(inside, y, e.constant(y.getType(), int64_t(0)));
+  Value shifted = kind == ExprKind::Shr ? arith::ShRSIOp::create(e.b, e.loc, x, count).getResult()
+                                        : arith::ShLIOp::create(e.b, e.loc, x, count).getResult();
+  return e.select(inside, shifted, zero);
+}
+
+Value ExprEmitter::select(Value cond, Value x, Value y) {
+  if (isFloat(x) || isFloat(y)) {
+    x = asFloat(x);
+    y = asFloat(y);
+  } else if (Emitter::elementType(x) != Emitter::elementType(y)) {
+    x = asInt(x);
+    y = asInt(y);
+  }
+  return e.select(cond, x, y);
+}
+
+Value ExprEmitter::compute(const Expr &expr) {
+  const ExprNode &n = *expr;
+  for (auto [node, value] : scope.given) {
+    if (node == &n) {
+      return value;
+    }
+  }
+  if (Value whole = leaf(expr)) {
+    return whole;
   }
   SmallVector<Value> v;
   for (const Expr &arg : n.args) {
     v.push_back(emit(arg));
   }
-  auto isFloat = [&](Value x) { return isa<FloatType>(Emitter::elementType(x)); };
-  bool anyFloat = llvm::any_of(v, isFloat);
-  bool allBool = llvm::all_of(v, [&](Value x) { return Emitter::elementType(x).isInteger(1); });
-  auto numeric = [&] {
-    for (Value &x : v) {
-      x = anyFloat ? asFloat(x) : asInt(x);
-    }
-  };
-  auto fold = [&](llvm::function_ref<Value(Value, Value)> op) {
-    Value acc = v[0];
-    for (Value x : ArrayRef<Value>(v).drop_front()) {
-      acc = op(acc, x);
-    }
-    return acc;
-  };
   switch (n.kind) {
   case ExprKind::Add:
-    numeric();
-    return fold([&](Value x, Value y) { return e.add(x, y); });
   case ExprKind::Sub:
-    numeric();
-    return fold([&](Value x, Value y) { return e.sub(x, y); });
   case ExprKind::Mul:
-    numeric();
-    return fold([&](Value x, Value y) { return e.mul(x, y); });
   case ExprKind::Min:
-    numeric();
-    return fold([&](Value x, Value y) { return e.min(x, y); });
   case ExprKind::Max:
-    numeric();
-    return fold([&](Value x, Value y) { return e.max(x, y); });
   case ExprKind::Neg:
-    numeric();
-    return anyFloat ? arith::NegFOp::create(e.b, e.loc, v[0]).getResult()
-                    : e.sub(e.constant(v[0].getType(), int64_t(0)), v[0]);
   case ExprKind::Abs:
-    numeric();
-    if (anyFloat) {
-      return math::AbsFOp::create(e.b, e.loc, v[0]);
-    }
-    return e.max(v[0], e.sub(e.constant(v[0].getType(), int64_t(0)), v[0]));
+    return arithmetic(n.kind, v);
   case ExprKind::FloorDiv:
   case ExprKind::Mod:
     return division(n, v[0], v[1]);
   case ExprKind::Div: {
     Value x = asFloat(v[0]), y = asFloat(v[1]);
-    if (Emitter::isVector(x) || Emitter::isVector(y)) {
-      x = e.splat(x);
-      y = e.splat(y);
-    }
+    spread(x, y);
     return arith::DivFOp::create(e.b, e.loc, x, y);
   }
   case ExprKind::And:
   case ExprKind::Or:
   case ExprKind::Xor:
-    if (!allBool) {
-      numeric();
-    }
-    return fold([&](Value x, Value y) -> Value {
-      if (n.kind == ExprKind::And) {
-        return e.both(x, y);
-      }
-      if (n.kind == ExprKind::Or) {
-        return e.either(x, y);
-      }
-      if (Emitter::isVector(x) || Emitter::isVector(y)) {
-        x = e.splat(x);
-        y = e.splat(y);
-      }
-      return arith::XOrIOp::create(e.b, e.loc, x, y);
-    });
-  case ExprKind::Not: {
-    Value x = v[0];
-    int64_t ones = allBool ? 1 : -1;
-    return arith::XOrIOp::create(e.b, e.loc, x, e.constant(x.getType(), ones));
-  }
+  case ExprKind::Not:
+    return logic(n.kind, v);
   case ExprKind::Shl:
   case ExprKind::Shr: {
     Value x = asInt(v[0]), y = asInt(v[1]);
-    if (Emitter::isVector(x) || Emitter::isVector(y)) {
-      x = e.splat(x);
-      y = e.splat(y);
-    }
-    // Shifts that processors do not know give 0, as evaluate() has it.
-    int64_t width = Emitter::elementType(y).getIntOrFloatBitWidth();
-    Value inside = e.cmp(arith::CmpIPredicate::ult, y, e.constant(y.getType(), width));
-    Value zero = e.constant(x.getType(), int64_t(0)), count = e.select(inside, y, e.constant(y.getType(), int64_t(0)));
-    Value shifted = n.kind == ExprKind::Shr ? arith::ShRSIOp::create(e.b, e.loc, x, count).getResult()
-                                            : arith::ShLIOp::create(e.b, e.loc, x, count).getResult();
-    return e.select(inside, shifted, zero);
+    return shift(n.kind, x, y);
   }
   case ExprKind::Lt:
   case ExprKind::Le:
@@ -674,26 +716,14 @@ Value ExprEmitter::compute(const Expr &expr) {
   case ExprKind::Eq:
   case ExprKind::Ne:
     return compare(n.kind, v[0], v[1]);
-  case ExprKind::Select: {
-    Value cond = asBool(v[0]), x = v[1], y = v[2];
-    if (isFloat(x) || isFloat(y)) {
-      x = asFloat(x);
-      y = asFloat(y);
-    } else if (Emitter::elementType(x) != Emitter::elementType(y)) {
-      x = asInt(x);
-      y = asInt(y);
-    }
-    return e.select(cond, x, y);
-  }
+  case ExprKind::Select:
+    return select(asBool(v[0]), v[1], v[2]);
   case ExprKind::Draw:
   case ExprKind::Drawn:
-    numeric();
+    makeNumeric(v);
     return draw(n.kind, v);
   case ExprKind::Floor:
-    if (!anyFloat) {
-      return asInt(v[0]);
-    }
-    return function(n.kind, asFloat(v[0]));
+    return isFloat(v[0]) ? function(n.kind, asFloat(v[0])) : asInt(v[0]);
   default:
     return function(n.kind, asFloat(v[0]));
   }

@@ -57,7 +57,8 @@ FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
       }
       s.attend = attend;
     } else if (!isa<func::ReturnOp>(op) && !op.hasTrait<OpTrait::ConstantLike>()) {
-      return op.emitOpError() << "expected only attn.attend and return in a compiled function";
+      return op.emitOpError() << "expected only attn.attend, constants and return in a kernel's function, but got this "
+                                 "op";
     }
   }
   if (!s.attend) {
@@ -67,8 +68,9 @@ FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
   auto arg = [&](Value v, const Twine &what) { return argumentNumber(func, op, v, what); };
 
   FailureOr<int64_t> q = arg(op.getQ(), "q");
-  FailureOr<int64_t> d = staticLast(op, op.getQ(), "q"), dv = staticLast(op, op.getValues()[0], "v");
-  if (failed(q) || failed(d) || failed(dv)) {
+  FailureOr<int64_t> d = failed(q) ? q : staticLast(op, op.getQ(), "q");
+  FailureOr<int64_t> dv = failed(d) ? d : staticLast(op, op.getValues()[0], "v");
+  if (failed(dv)) {
     return failure();
   }
   s.q = *q;

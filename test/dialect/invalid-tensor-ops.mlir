@@ -362,3 +362,39 @@ func.func @scan_c2_block(%x: tensor<?x4x?x8xf32>) {
   %r = attn.scan max %x block(0) : tensor<?x4x?x8xf32> -> tensor<?x4x?x8xf32>
   return
 }
+
+// -----
+
+func.func @convolve_c4_bias(%x: tensor<?x4x?x8xf32>, %w: tensor<4x3x8x8xf32>, %b: tensor<4x8xi32>) {
+  // expected-error@+1 {{'attn.convolve' op expected bias to be f32, f16 or bf16, but got 'tensor<4x8xi32>'}}
+  %r = attn.convolve %x, %w bias(%b) : tensor<?x4x?x8xf32>, tensor<4x3x8x8xf32> bias(tensor<4x8xi32>) -> tensor<?x4x?x8xf32>
+  return
+}
+
+// -----
+
+func.func @linear_attend_c7_outside(%q: tensor<?x4x?x8xf32>, %f: f32) {
+  %r = attn.linear_attend %q, %q, %q feature {
+  ^bb0(%x: f32):
+    // expected-error@+1 {{'arith.addf' op expected only values of the feature region itself, but got one from outside}}
+    %y = arith.addf %x, %f : f32
+    attn.yield %y : f32
+  } : (tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>) -> tensor<?x4x?x8xf32>
+  return
+}
+
+// -----
+
+func.func @gather_rows_c1_element(%x: tensor<?x4x?x8xi8>, %i: tensor<?x?xi32>) {
+  // expected-error@+1 {{'attn.gather_rows' op expected x to be f32, f16, bf16, i32 or i64, but got 'tensor<?x4x?x8xi8>'}}
+  %r = attn.gather_rows %x[%i] : tensor<?x4x?x8xi8>, tensor<?x?xi32> -> tensor<?x4x?x8xi8>
+  return
+}
+
+// -----
+
+func.func @gather_rows_c2_element(%x: tensor<?x4x?x8xf32>, %i: tensor<?x?xf32>) {
+  // expected-error@+1 {{'attn.gather_rows' op expected rows to be [B, M] or [B, H, M] of i32 or i64, but got 'tensor<?x?xf32>'}}
+  %r = attn.gather_rows %x[%i] : tensor<?x4x?x8xf32>, tensor<?x?xf32> -> tensor<?x4x?x8xf32>
+  return
+}

@@ -156,6 +156,20 @@ TEST(PatternText, Errors) {
   EXPECT_EQ(errorOf("stride(4, phaze = 1)"), "10: expected a parameter of 'stride', but got 'phaze'");
   EXPECT_EQ(errorOf("block(99999999999999999999)"), "6: expected an integer of 64 bits, but got a larger one");
   EXPECT_EQ(errorOf("keys(%x)"), "5: expected the name of an operand, but got '%x'");
+  EXPECT_EQ(errorOf("offsets([0 to 5000])"),
+            "9: expected a range of at most 4096 literal offsets (see 'window'), but got another one");
+  EXPECT_EQ(errorOf("keys([%0])"),
+            "8: expected 'to' after a run-time integer, 'inf' or the largest integer, but got ']'");
+  EXPECT_EQ(errorOf("window(left = 1, 2)"), "17: expected a named parameter, but got '2'");
+  EXPECT_EQ(errorOf("affine_set<(i, j)[i] : (i >= 0)>"), "17: expected distinct names, but got 'i' twice");
+  EXPECT_EQ(errorOf("affine_set<(i, j) : (i / 2 >= 0)>"), "23: expected an affine operator, but got '/'");
+  EXPECT_EQ(errorOf("remap(affine_map<(x) -> (y)>, full)"), "25: expected a dimension or a symbol, but got 'y'");
+  EXPECT_EQ(errorOf("holds(b, h, i, j : size(3, 1) > 2)"),
+            "19: expected an operand without indices as the first argument of 'size', but got 3");
+  EXPECT_EQ(errorOf("holds(b, h, i, j : float(3) > 2)"), "25: expected a load from an operand, but got '3'");
+  EXPECT_EQ(errorOf("holds(b, h, i, j : %0[i * 0.5] > 2)"),
+            "22: expected an integer index, but got a floating-point value");
+  EXPECT_EQ(errorOf("holds(b, h, b, j : i > 1)"), "12: expected distinct names, but got 'b' twice");
   EXPECT_EQ(errorOf("same(1, 2)"), "5: expected a run-time operand such as %x, but got '1'");
   EXPECT_EQ(errorOf("window(1.5, 0)"), "7: expected an integer, but got '1.5'");
   EXPECT_EQ(errorOf("block(4k)"), "6: expected an integer, but got '4k'");
@@ -212,6 +226,10 @@ TEST(PatternVerify, Problems) {
             "16: expected a positive constant as the block in 'coarse', but got 0");
   EXPECT_EQ(problemAt("keys([4 to end]) & offsets([inf])"),
             "19: expected 'inf' only as the bound of a window or of a range in 'offsets', but got it elsewhere");
+  EXPECT_EQ(problemAt("full - causal(end)"),
+            "7: expected 'end' only in lists of positions in 'causal', but got it elsewhere");
+  EXPECT_EQ(problemAt("neighborhood(3, 8, causal = 2)"),
+            "0: expected true or false as 'causal' in 'neighborhood', but got 2");
   EXPECT_EQ(problemAt("causal & coarse(4, listed(%1))"), "verifies");
 }
 

@@ -311,6 +311,7 @@ void AttendTiler::emitValues(const Uniform &u, int64_t n, const Chunk &c) {
 /// Few queries: the keys that follow are fetched meanwhile.
 void AttendTiler::accumulateFew(const Uniform &u, int64_t n, const Chunk &c, Value rows, Value blockPitch) {
   int64_t fetch = sig.segments[schedule.strata[n].segment].dots[0].d * bytes();
+  beginAcc(u);
   emitWeights(c);
   Values operands{
       c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes)), in(u, fKeyTable[0]),
@@ -339,11 +340,13 @@ void AttendTiler::emitManyValues(const Uniform &u, int64_t n, const Chunk &c, Va
     auto many = [&] {
       if (!c.weights.empty() && e.target.registers >= 32) {
         Values operands(c.weights);
-        operands.append({rows, blockPitch, in(u, fFetch)});
+        operands.append({rows, blockPitch, in(u, fFetch), e.load(e.i64, in(u, fBegins), 8)});
         e.call(declareTileKernel(module, TileKernel::SoftmaxAccumulate, sig.dv, wide(), sig.dv * bytes()), {},
                operands);
+        e.store(e.c(0), in(u, fBegins), 8);
         return;
       }
+      beginAcc(u);
       emitWeights(c);
       e.call(declareTileKernel(module, TileKernel::Accumulate, sig.dv, wide()), {},
              {c.scores, c.columns, c.lanes, c.pitch, rows, blockPitch, in(u, fTile + accAt(kLanes)), in(u, fFetch)});
@@ -357,6 +360,7 @@ void AttendTiler::emitManyValues(const Uniform &u, int64_t n, const Chunk &c, Va
     return accumulate();
   }
   auto exact = [&] {
+    beginAcc(u);
     emitWeights(c);
     // Pairs come from the rows themselves.
     Value unit = pairs ? stride : e.c(4), block = pairs ? e.mul(stride, kValueBlock) : blockPitch;

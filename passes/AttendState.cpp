@@ -14,13 +14,17 @@ using namespace mlir;
 namespace heddle {
 using Values = Emitter::Values;
 
-/// (m, l, acc) of a tile := (-inf, 0, 0), as far as it has queries.
-void AttendTiler::clearState(const Uniform &u, Value state) {
+/// (m, l) of a tile := (-inf, 0).
+void AttendTiler::clearSums(Value state) {
   e.loop(e.c(0), e.c(kLanes), vl, [&](Value lane) {
     Value at = e.at(state, e.mul(lane, 4));
     e.store(e.constant(e.vec(e.f32), -INFINITY), at, 4);
     e.store(e.constant(e.vec(e.f32), 0.0), e.at(at, sumsAt(kLanes)), 4);
   });
+}
+
+/// acc of a tile := 0, as far as it has queries.
+void AttendTiler::clearAcc(const Uniform &u, Value state) {
   Value lanes = e.load(e.i64, in(u, fLanes), 8);
   Value rows = e.mul(e.floorDiv(e.add(lanes, kColumn - 1), kColumn), kColumn);
   constexpr int64_t kUnroll = 4; // divides the registers of a column's rows
@@ -28,6 +32,15 @@ void AttendTiler::clearState(const Uniform &u, Value state) {
     for (int64_t r = 0; r < kUnroll; ++r) {
       e.store(e.constant(e.vec(e.f32), 0.0), e.at(state, e.add(at, r * vl * 4)), 4);
     }
+  });
+}
+
+/// The tile's acc := 0, if no chunk has written it yet.
+void AttendTiler::beginAcc(const Uniform &u) {
+  Value begins = e.cmp(arith::CmpIPredicate::ne, e.load(e.i64, in(u, fBegins), 8), e.c(0));
+  e.ifThen(begins, [&] {
+    clearAcc(u, in(u, fTile));
+    e.store(e.c(0), in(u, fBegins), 8);
   });
 }
 
@@ -176,7 +189,8 @@ void AttendTiler::mergeState(const Uniform &u, const Strata &group, Value state)
 Value AttendTiler::notFinite(const Uniform &u) {
   constexpr int64_t kUnroll = 4;
   Value zero = e.constant(e.vec(e.f32), 0.0), lanes = e.load(e.i64, in(u, fLanes), 8);
-  Value bytes = e.mul(e.floorDiv(e.add(lanes, kColumn - 1), kColumn), kColumn * accRow());
+  constexpr int64_t kRows = 8; // products with values write so many rows at least
+  Value bytes = e.mul(e.floorDiv(e.add(lanes, kRows - 1), kRows), kRows * accRow());
   Value acc = in(u, fTile + accAt(kLanes));
   Values sums = e.loop(e.c(0), bytes, kUnroll * vl * 4, Values(kUnroll, zero), [&](Value at, ValueRange sum) {
     Values next;

@@ -113,8 +113,8 @@ private:
   // Offsets in the frame.
   int64_t fFirst = 0, fCount = 0, fMasked = 0, fKeys = 0, fValueTable = 0, fValueBase = 0, fValueStride = 0, fLanes = 0,
           fRows = 0, fPositions = 0, fHeads = 0, fState = 0, fStageV = 0, fTile = 0, fTotal = 0, fSuper = 0,
-          fTouched = 0, fGroups = 0, fColumns = 0, fSure = 0, fLive = 0, fTops = 0, fUnusedTops = 0, fChoice = 0,
-          fCareful = 0, fToNext = 0, fRowsAhead = 0, fCame = 0, fNewKeys = 0, fQueriesAway = 0, fFetch = 0,
+          fBegins = 0, fTouched = 0, fGroups = 0, fColumns = 0, fSure = 0, fLive = 0, fTops = 0, fUnusedTops = 0,
+          fChoice = 0, fCareful = 0, fToNext = 0, fRowsAhead = 0, fCame = 0, fNewKeys = 0, fQueriesAway = 0, fFetch = 0,
           fOutRows = 0, fStateRows = 0, fLeaks = 0;
   // A state is m of its rows, l, then acc.
   int64_t sumsAt(int64_t rows) const { return rows * 4; }
@@ -208,7 +208,9 @@ private:
 
   //===--- AttendState.cpp ---------------------------------------------------===//
 
-  void clearState(const Uniform &u, mlir::Value state);
+  void clearSums(mlir::Value state);
+  void clearAcc(const Uniform &u, mlir::Value state);
+  void beginAcc(const Uniform &u);
   void copyState(const Uniform &u, mlir::Value from, mlir::Value to);
   std::tuple<mlir::Value, mlir::Value, mlir::Value> mergeFactors(mlir::Value m, mlir::Value n);
   void emitFold();

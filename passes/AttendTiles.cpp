@@ -300,8 +300,10 @@ void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Ta
   Value lanes = e.load(e.i64, in(u, fLanes), 8);
   e.ifThen(e.cmp(arith::CmpIPredicate::ne, phaseNow, e.c(phase::kMerge)),
            [&] { noteAhead(u, group, packQueries(u, group), toNext, {}); });
-  e.ifThen(arith::XOrIOp::create(builder, e.loc, e.either(partial, alone), e.constant(e.i1, int64_t(1))),
-           [&] { clearState(u, total); });
+  e.ifThen(arith::XOrIOp::create(builder, e.loc, e.either(partial, alone), e.constant(e.i1, int64_t(1))), [&] {
+    clearSums(total);
+    clearAcc(u, total);
+  });
   Value from = e.select(partial, work.split, e.c(0)), to = e.select(partial, e.add(work.split, 1), splits);
   e.loop(from, to, 1, [&](Value split) {
     e.ifElse(
@@ -332,7 +334,12 @@ void AttendTiler::emitDirectTile(const Uniform &u, const Strata &group, const Ta
 /// The tile's state := that of all strata of a group, on the lanes that are set up; `finish`: and its results.
 void AttendTiler::emitStrata(const Uniform &u, const Strata &group, Value split, Value minPosition, bool finish) {
   auto visit = [&] {
-    clearState(u, in(u, fTile));
+    clearSums(in(u, fTile));
+    e.store(e.c(1), in(u, fBegins), 8);
+    if (llvm::any_of(group.members,
+                     [&](int64_t n) { return byRow(schedule.strata[n]) || decidesByRow(schedule.strata[n]); })) {
+      beginAcc(u);
+    }
     for (int64_t n : group.members) {
       const Stratum &s = schedule.strata[n];
       if (byRow(s) && !rowSets.contains(n)) {
@@ -349,6 +356,7 @@ void AttendTiler::emitStrata(const Uniform &u, const Strata &group, Value split,
       }
       e.ifThen(takes, [&] { emitChoices(u, n, split, minPosition); });
     }
+    beginAcc(u);
   };
   if (llvm::none_of(group.members, [&](int64_t n) { return mayLeak(schedule.strata[n]); })) {
     visit();

@@ -130,6 +130,7 @@ void AttendTiler::layout() {
     }
   }
   fTouched = frame.allocate(8);
+  fBegins = frame.allocate(8);
   fTile = frame.allocate(stateBytes(kLanes));
   if (splitKeys) {
     fTotal = frame.allocate(stateBytes(kLanes));

@@ -116,9 +116,9 @@ private:
   Values weigh(const Weighed &w, mlir::Value k, mlir::ValueRange sums, llvm::function_ref<void(int64_t)> beside = {});
   void endSoftmax(const Weighed &w, mlir::ValueRange sums);
 
-  /// What accumulateBlock reads; `weighs`: S is not yet P.
+  /// What accumulateBlock reads; `weighs`: S is not yet P; `begins`, if any: acc is 0, and not yet written.
   struct Sources {
-    mlir::Value scores, columns, lanes, pitch, table, blockPitch, acc, record;
+    mlir::Value scores, columns, lanes, pitch, table, blockPitch, acc, record, begins;
     int64_t fetch;
     bool weighs;
   };

@@ -101,7 +101,7 @@ std::string declareTileKernel(ModuleOp module, TileKernel kind, int64_t d, Type 
     ins = {p, p, i, i, p, i, p, p};
     break;
   case TileKernel::SoftmaxAccumulate:
-    ins = {p, p, i, i, f, p, p, p, p, p, i, p};
+    ins = {p, p, i, i, f, p, p, p, p, p, i, p, i};
     break;
   case TileKernel::AccumulateFew:
     ins = {p, p, i, i, p, i, p, p, i, i};

@@ -63,7 +63,8 @@ enum class TileKernel {
   Finite,     ///< (table, count, block pitch) -> i1: every element is finite; native: (buffer, pairs, block pitch)
   Accumulate, ///< (S, columns, lanes, column pitch, table, block pitch, acc, record): acc[lane] += sum_key P *
               ///< row[key]; asks as Dots does
-  SoftmaxAccumulate, ///< Softmax (…, acc), then Accumulate with (table, block pitch, record); 32 registers
+  SoftmaxAccumulate, ///< Softmax (…, acc), then Accumulate with (table, block pitch, record, begins); 32 registers;
+                     ///< begins: acc is 0, but has any contents, and all columns are written
   AccumulateFew,   ///< (…, table, distance, count): the same for rows that are read once, native: in place (block pitch
                    ///< unused); asks for the next rows, then for `fetch` bytes at table[0], ... + distance
   AccumulateExact, ///< (…, stride of d, acc): leaves out pairs with P = 0, so that 0 * NaN cannot reach acc

@@ -54,6 +54,7 @@ Value TileBody::finite() {
 struct TileBody::Rows {
   int64_t rows, vectors, lastValid;
   Value to, p, table, inRow; ///< acc and P of the first lane; V, and the bytes of the columns in a row
+  Value begins;              ///< acc is 0, and not yet written; null: never
 };
 
 /// sum += P[k] * row[k] of key, or pair of keys, k.
@@ -76,6 +77,12 @@ Emitter::Values TileBody::addRow(const Rows &r, Value k, ValueRange sum) {
 
 /// The sums of a block as they are in acc, and back.
 Emitter::Values TileBody::loadSums(const Rows &r) {
+  if (r.begins) {
+    Rows begun = r;
+    begun.begins = {};
+    Values zeros(r.rows * r.vectors, constant(vec(f32), 0.0));
+    return ifElse(r.begins, ValueRange(zeros).getTypes(), [&] { return zeros; }, [&] { return loadSums(begun); });
+  }
   Values sums;
   for (int64_t i = 0; i < r.rows; ++i) {
     for (int64_t j = 0; j < r.vectors; ++j) {
@@ -159,7 +166,8 @@ void TileBody::accumulateBlock(const Sources &of, Value column, int64_t vectors,
                   at(accColumn, mul(lane, paddedRow(d) * 4)),
                   at(strip, mul(floorMod(lane, kColumn), 4)),
                   of.table,
-                  inRow};
+                  inRow,
+                  of.begins};
     };
     // Each register of sums needs the latency of a multiply-add to itself: 8 and more in flight.
     auto blocks = [&](int64_t from, int64_t until, int64_t rows) {
@@ -173,7 +181,7 @@ void TileBody::accumulateBlock(const Sources &of, Value column, int64_t vectors,
             [&] { storeSums(r, addRows(r, first, last)); });
       });
     };
-    ifThen(lt(first, last), [&] {
+    auto accumulate = [&] {
       if (target.registers < 32) {
         blocks(0, 12, 6);
         blocks(12, kColumn, 4);
@@ -184,7 +192,15 @@ void TileBody::accumulateBlock(const Sources &of, Value column, int64_t vectors,
         weighAndAdd(rowsAt(lane0, rows), lane0);
       }
       blocks(of.weighs ? rows : 0, kColumn, rows);
-    });
+    };
+    auto clear = [&] {
+      loop(lane0, add(lane0, kColumn), 1,
+           [&](Value lane) { storeSums(rowsAt(lane, 1), Values(vectors, constant(vec(f32), 0.0))); });
+    };
+    if (!of.begins) {
+      return ifThen(lt(first, last), accumulate);
+    }
+    ifElse(lt(first, last), accumulate, [&] { ifThen(of.begins, clear); });
   });
 }
 
@@ -207,11 +223,12 @@ void TileBody::accumulateColumns(Sources of) {
 }
 
 void TileBody::accumulate(int64_t fetch) {
-  accumulateColumns({args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7], fetch, false});
+  accumulateColumns({args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7], {}, fetch, false});
 }
 
 void TileBody::softmaxAccumulate(int64_t fetch) {
-  accumulateColumns({args[0], args[1], args[2], args[3], args[9], args[10], args[8], args[11], fetch, true});
+  Value begins = cmp(arith::CmpIPredicate::ne, args[12], c(0));
+  accumulateColumns({args[0], args[1], args[2], args[3], args[9], args[10], args[8], args[11], begins, fetch, true});
 }
 
 /// For one column: the rows of a few keys stay in the first-level cache until all lanes have them; meanwhile those of

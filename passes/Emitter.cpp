@@ -247,6 +247,21 @@ Value Emitter::any(Value lanes) {
   return cmp(arith::CmpIPredicate::ne, word, constant(bits, int64_t(0)));
 }
 
+Value Emitter::countTrue(Value lanes) {
+  if (target.width < 8) { // no processor's word
+    Value ones = arith::ExtUIOp::create(b, loc, vec(i64), lanes);
+    return vector::ReductionOp::create(b, loc, vector::CombiningKind::ADD, ones);
+  }
+  Value word = LLVM::BitcastOp::create(b, loc, b.getIntegerType(target.width), lanes);
+  return LLVM::CtPopOp::create(b, loc, i64, arith::ExtUIOp::create(b, loc, i64, word));
+}
+
+Value Emitter::compress(Value v, Value lanes) {
+  Value rest = LLVM::UndefOp::create(b, loc, v.getType());
+  auto name = b.getStringAttr("llvm.experimental.vector.compress");
+  return LLVM::CallIntrinsicOp::create(b, loc, v.getType(), name, ValueRange{v, lanes, rest}).getResult(0);
+}
+
 Value Emitter::at(Value base, Value byteOffset) {
   return LLVM::GEPOp::create(b, loc, ptr, i8, base, ArrayRef<LLVM::GEPArg>{byteOffset});
 }

@@ -104,6 +104,10 @@ public:
   mlir::Value exp2OfParts(mlir::Value shifted, mlir::Value whole, mlir::Value f);
   /// True where any lane of an i1 vector is.
   mlir::Value any(mlir::Value lanes);
+  /// How many lanes of an i1 vector are true, as i64.
+  mlir::Value countTrue(mlir::Value lanes);
+  /// The elements of `v` whose lanes are true, in front; behind them anything.
+  mlir::Value compress(mlir::Value v, mlir::Value lanes);
 
   //===--- Memory -----------------------------------------------------------===//
 

@@ -72,14 +72,22 @@ GatherPlan planGathers(Block &body) {
   Readers readers;
   for (auto gather : body.getOps<attn::GatherRowsOp>()) {
     Value rows = gather.getResult();
-    if (cast<RankedTensorType>(rows.getType()).getRank() != 4 ||
-        llvm::none_of(rows.getUsers(), [](Operation *by) { return isa<attn::AttendOp>(by); })) {
+    auto type = cast<RankedTensorType>(rows.getType());
+    auto mayRead = [&](Operation *by) {
+      return isa<attn::MergeOp>(by) || (isa<attn::AttendOp>(by) && type.getRank() == 4);
+    };
+    if (llvm::none_of(rows.getUsers(), mayRead)) {
       continue;
     }
     std::string why;
     for (Operation *by : rows.getUsers()) {
-      auto attend = dyn_cast<attn::AttendOp>(by);
-      why = attend ? readers.whyCopied(attend, rows) : by->getName().getStringRef().str() + " reads them too";
+      if (!mayRead(by)) {
+        why = by->getName().getStringRef().str() + " reads them too";
+      } else if (auto attend = dyn_cast<attn::AttendOp>(by)) {
+        why = readers.whyCopied(attend, rows);
+      } else if (!type.isDynamicDim(2)) {
+        why = "a merge of as many rows as are written in the spec has no list";
+      }
       if (!why.empty()) {
         break;
       }

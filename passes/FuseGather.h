@@ -1,8 +1,9 @@
 //===- FuseGather.h - Which gathered rows have no copy ----------*- C++ -*-===//
 //
-// An attend reads rows by their addresses, so rows that attn.gather_rows would copy
-// can be read where they lie: a step's argument is then the tensor itself, with the
-// list's number as its attribute `heddle.rows`, and has the gathered tensor's type.
+// An attend reads rows by their addresses, and a merge each row once, so rows that
+// attn.gather_rows would copy can be read where they lie: a step's argument is then
+// the tensor itself, with the list's number as its attribute `heddle.rows`, and has
+// the gathered tensor's type.
 //
 //===----------------------------------------------------------------------===//
 #ifndef HEDDLE_PASSES_FUSEGATHER_H
@@ -14,8 +15,8 @@
 namespace heddle {
 
 struct GatherPlan {
-  llvm::DenseSet<mlir::Operation *> read; ///< by their attends, without a kernel
-  /// Others that an attend reads as queries, keys or values, and why they are copied.
+  llvm::DenseSet<mlir::Operation *> read; ///< by their attends and merges, without a kernel
+  /// Others that an attend or a merge reads as rows, and why they are copied.
   llvm::DenseMap<mlir::Operation *, std::string> apart;
 };
 

@@ -15,7 +15,10 @@ using namespace mlir;
 
 namespace heddle {
 
-static constexpr int64_t kRows = 64; // moved by a task
+static constexpr int64_t kRows = 64;     // moved by a task
+static constexpr int64_t kAhead = 16;    // rows that are asked for before they are read
+static constexpr int64_t kAsked = 512;   // bytes of a row, at most
+static constexpr int64_t kSearch = 1024; // entries of a list that are looked through at once
 
 /// A row number of a list as i64.
 static Value loadRow(OpKernel &k, const TensorView &rows, Value address) {
@@ -39,6 +42,16 @@ static void expectList(OpKernel &k, int64_t arg, int64_t rank, AffineExpr batch,
 }
 
 static int64_t rankOf(Value v) { return cast<RankedTensorType>(v.getType()).getRank(); }
+
+/// Asks for the row of `x` that entry `m` of a list names; any entry will do.
+static void askForRow(OpKernel &k, const TensorView &x, Value from, const TensorView &rows, Value list, Value m,
+                      int64_t elements) {
+  if (k.gpu) {
+    return;
+  }
+  int64_t bytes = ShapedType::isDynamic(elements) ? kAsked : std::min(kAsked, elements * x.bytes);
+  k.prefetch(k.at2(from, loadRow(k, rows, k.at2(list, m, rows.stride.back())), x.stride[2]), bytes, 2);
+}
 
 //===----------------------------------------------------------------------===//
 // group
@@ -177,7 +190,11 @@ void lowerGatherRows(attn::GatherRowsOp op, OpKernel &k) {
   Value first = k.mul(at[2], kRows), last = k.min(k.add(first, k.c(kRows)), count);
   Value contiguous = rank == 4 ? k.both(k.adjacent(x), k.adjacent(y)) : k.constant(k.i1, int64_t(0));
   Value width = rank == 4 ? x.size[3] : k.c(1);
+  int64_t elements = rank == 4 ? cast<RankedTensorType>(op.getInput().getType()).getDimSize(3) : 1;
   k.rows(first, last, [&](Value m) {
+    if (rank == 4) {
+      askForRow(k, x, from, rows, list, k.min(k.add(m, kAhead), k.sub(last, k.c(1))), elements);
+    }
     Value n = loadRow(k, rows, k.at2(list, m, rows.stride.back()));
     Value there = k.both(k.ge(n, k.c(0)), k.lt(n, x.size[2]));
     copyRow(k, x, y, k.at2(from, n, x.stride[2]), k.at2(to, m, y.stride[2]), there, width, contiguous);
@@ -187,6 +204,41 @@ void lowerGatherRows(attn::GatherRowsOp op, OpKernel &k) {
 //===----------------------------------------------------------------------===//
 // scatter_rows
 //===----------------------------------------------------------------------===//
+
+/// Calls body(m, r) for the entries of a list, in its order, that name a row r + first with 0 <= r < owned: those of a
+/// part of the list are collected first, a register at a time.
+static void forOwned(OpKernel &k, const TensorView &rows, Value list, Value first, Value owned,
+                     llvm::function_ref<void(Value, Value)> body) {
+  int64_t vl = k.target.width;
+  Value found = k.allocate((kSearch + vl) * 4), count = rows.size.back(), stride = rows.stride.back();
+  auto mine = [&](Value r) {
+    Value end = isa<VectorType>(r.getType()) ? k.splat(k.toInt(owned, rows.type)) : owned;
+    return k.both(k.ge(r, k.constant(r.getType(), int64_t(0))), k.lt(r, end));
+  };
+  auto place = [&](Value n) { return k.at(found, k.mul(n, 4)); };
+  auto rowOf = [&](Value m) { return k.sub(loadRow(k, rows, k.at2(list, m, stride)), first); };
+  auto collect = [&](Value from, Value until) {
+    Value wide = k.select(k.eq(stride, k.c(rows.bytes)), k.mul(k.floorDiv(k.sub(until, from), vl), vl), k.c(0));
+    Value middle = k.add(from, wide), start = k.splat(k.toInt(first, rows.type));
+    Value some = k.loop(from, middle, vl, ValueRange{k.c(0)}, [&](Value m, ValueRange seen) {
+      Value live = mine(k.sub(k.load(k.vec(rows.type), k.at2(list, m, stride), rows.bytes), start));
+      Value entries = k.add(k.splat(k.toInt(m, k.i32)), k.toInt(k.iota(), k.i32));
+      k.store(k.compress(entries, live), place(seen[0]), 4);
+      return Emitter::Values{k.add(seen[0], k.countTrue(live))};
+    })[0];
+    return k.loop(middle, until, 1, ValueRange{some}, [&](Value m, ValueRange seen) {
+      k.store(k.toInt(m, k.i32), place(seen[0]), 4);
+      return Emitter::Values{k.add(seen[0], k.toInt(mine(rowOf(m)), k.i64))};
+    })[0];
+  };
+  k.loop(k.c(0), count, kSearch, [&](Value from) {
+    Value all = collect(from, k.min(k.add(from, kSearch), count));
+    k.loop(k.c(0), all, 1, [&](Value n) {
+      Value m = k.toInt(k.load(k.i32, place(n), 4), k.i64);
+      body(m, rowOf(m));
+    });
+  });
+}
 
 /// A task owns a range of y's rows and looks through the whole list for them, so that no two tasks write one row and
 /// sums come in the list's order.
@@ -215,10 +267,13 @@ void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
   Value counts = k.allocate(kOwned * 4);
   k.fillZero(counts, k.mul(owned, 4));
   auto forMine = [&](llvm::function_ref<void(Value m, Value r)> body, bool byThread) {
+    if (!k.gpu) {
+      return forOwned(k, rows, list, first, owned, body);
+    }
     k.loop(k.c(0), count, 1, [&](Value m) {
       Value r = k.sub(loadRow(k, rows, k.at2(list, m, rows.stride.back())), first);
       Value mine = k.both(k.ge(r, k.c(0)), k.lt(r, owned));
-      if (byThread && k.gpu) {
+      if (byThread) {
         // A row's entries are one thread's, in the list's order.
         mine = k.both(mine, k.eq(k.floorMod(r, OpKernel::kThreads), k.thread));
       }
@@ -283,6 +338,7 @@ void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
     k.rows(k.c(0), owned, [&](Value r) {
       Value n = k.load(k.i32, counter(r), 4);
       Value below = k.add(arith::SIToFPOp::create(k.b, k.loc, k.f32, n).getResult(), k.constant(k.f32, eps));
+      Value share = arith::DivFOp::create(k.b, k.loc, k.constant(k.f32, 1.0), below);
       Value some = k.cmp(arith::CmpIPredicate::sgt, n, k.c32(0));
       auto keep = rowOf(base, under, k.add(first, r));
       k.columns(cols, contiguous, 4, [&](ArrayRef<Value> part, bool vector) {
@@ -290,7 +346,7 @@ void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
           Value there = k.add(left, col);
           Value sum = k.load(vector ? Type(k.vec(k.f32)) : k.f32, k.at(slot(r), k.mul(col, 4)), 4);
           if (mean) {
-            sum = arith::DivFOp::create(k.b, k.loc, sum, vector ? k.splat(below) : below);
+            sum = k.mul(sum, vector ? k.splat(share) : share);
           }
           Value other = op.getZeros() ? zero(vector) : keep(there, vector);
           Value v = k.select(vector ? k.splat(some) : some, sum, other);
@@ -305,48 +361,112 @@ void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
 // merge
 //===----------------------------------------------------------------------===//
 
+namespace {
+/// An operand of a merge: rows where they lie, or read through a list (FuseGather.h).
+struct MergedRows {
+  MergedRows(OpKernel &k, Value operand)
+      : k(k), arg(OpKernel::numberOf(operand)), listArg(k.listOf(arg)),
+        type(cast<RankedTensorType>(operand.getType())) {}
+  AffineExpr count() const { return listArg < 0 ? k.size(arg, 2) : k.size(listArg, listRank() - 1); }
+  void expect(ArrayRef<AffineExpr> shape) const;
+  void load();
+  /// Its row n of head (b, h); a row that the list does not have is zeros.
+  struct Row {
+    Value there; ///< null: always
+    Value address, stride;
+  };
+  /// `safe`: memory that may be read in place of a row that is not there, `step` apart.
+  Row row(Value b, Value h, Value n, Value safe, Value step) const;
+  void ask(Value b, Value h, Value n) const;
+
+  OpKernel &k;
+  int64_t arg, listArg;
+  RankedTensorType type;
+  TensorView x, list;
+
+private:
+  int64_t listRank() const { return int64_t(k.argumentType(listArg).getRank()); }
+};
+} // namespace
+
+void MergedRows::expect(ArrayRef<AffineExpr> shape) const {
+  for (int64_t n = 0; n < type.getRank(); ++n) {
+    if (n != 2 || listArg < 0) {
+      k.expect(arg, n, shape[n]);
+    }
+  }
+  if (listArg >= 0) {
+    expectList(k, listArg, listRank(), shape[0], shape[1]);
+    k.expect(listArg, listRank() - 1, shape[2]);
+  }
+}
+
+void MergedRows::load() {
+  x = k.argument(arg);
+  if (listArg >= 0) {
+    list = k.argument(listArg);
+  }
+}
+
+MergedRows::Row MergedRows::row(Value b, Value h, Value n, Value safe, Value step) const {
+  Value stride = x.stride.back();
+  if (listArg < 0) {
+    return {Value(), k.address(x, {b, h, n}), stride};
+  }
+  Value r = loadRow(k, list, k.at2(listBase(k, list, b, h), n, list.stride.back()));
+  Value there = k.both(k.ge(r, k.c(0)), k.lt(r, x.size[2]));
+  return {there, k.select(there, k.address(x, {b, h, r}), safe), k.select(there, stride, step)};
+}
+
+void MergedRows::ask(Value b, Value h, Value n) const {
+  if (listArg >= 0 && type.getRank() == 4) {
+    askForRow(k, x, k.address(x, {b, h}), list, listBase(k, list, b, h), n, type.getDimSize(3));
+  }
+}
+
 void lowerMerge(attn::MergeOp op, OpKernel &k) {
   auto parts = int64_t(op.getParts().size());
-  // Operands may be one tensor; arguments are distinct.
-  SmallVector<int64_t> outs, sums;
-  auto number = [](Value v) { return int64_t(cast<BlockArgument>(v).getArgNumber()); };
+  SmallVector<MergedRows, 2> x, l;
   for (auto [part, lse] : llvm::zip(op.getParts(), op.getLses())) {
-    outs.push_back(number(part));
-    sums.push_back(number(lse));
+    x.emplace_back(k, part);
+    l.emplace_back(k, lse);
   }
-  AffineExpr B = k.size(outs[0], 0), H = k.size(outs[0], 1), N = k.size(outs[0], 2), D = k.size(outs[0], 3);
+  AffineExpr B = k.size(x[0].arg, 0), H = k.size(x[0].arg, 1), N = x[0].count(), D = k.size(x[0].arg, 3);
   AffineExpr shape[] = {B, H, N, D};
   for (int64_t p = 0; p < parts; ++p) {
-    for (int64_t n = 0; n < 4; ++n) {
-      k.expect(outs[p], n, shape[n]);
-      if (n < 3) {
-        k.expect(sums[p], n, shape[n]);
-      }
-    }
+    x[p].expect(shape);
+    l[p].expect(shape);
   }
   k.result(shape);
   k.result(ArrayRef(shape).drop_back());
   k.launch(B * H * N.ceilDiv(kRows), B * H * N * D * parts * OpKernel::kMoved);
 
-  SmallVector<TensorView> x, l;
   TensorView y = k.resultView(0), lse = k.resultView(1);
   for (int64_t p = 0; p < parts; ++p) {
-    x.push_back(k.argument(outs[p]));
-    l.push_back(k.argument(sums[p]));
+    x[p].load();
+    l[p].load();
   }
   Emitter::Values at = k.split(k.task, {y.size[0], y.size[1], k.ceilDiv(y.size[2], kRows)});
   Value contiguous = k.adjacent(y);
-  for (const TensorView &t : x) {
-    contiguous = k.both(contiguous, k.adjacent(t));
+  for (const MergedRows &t : x) {
+    contiguous = k.both(contiguous, k.adjacent(t.x));
   }
   Value first = k.mul(at[2], kRows), last = k.min(k.add(first, k.c(kRows)), y.size[2]);
   Value infinity = k.constant(k.f32, -INFINITY), nothing = k.constant(k.f32, 0.0);
   k.rows(first, last, [&](Value n) {
     SmallVector<Value> row = {at[0], at[1], n}, logs, weights;
+    SmallVector<MergedRows::Row> sources;
+    Value out = k.address(y, row), sum = k.address(lse, row);
+    for (const MergedRows &t : x) {
+      t.ask(at[0], at[1], k.min(k.add(n, kAhead), k.sub(last, k.c(1))));
+      sources.push_back(t.row(at[0], at[1], n, out, y.stride[3]));
+    }
     // m = max lse_p;  w_p = exp(lse_p - m);  Z = sum w_p
     Value m = infinity;
-    for (const TensorView &t : l) {
-      logs.push_back(k.load(k.f32, k.address(t, row), 4));
+    for (const MergedRows &t : l) {
+      MergedRows::Row from = t.row(at[0], at[1], n, sum, k.c(0));
+      Value log = k.load(k.f32, from.address, 4);
+      logs.push_back(from.there ? k.select(from.there, log, nothing) : log);
       m = arith::MaximumFOp::create(k.b, k.loc, m, logs.back());
     }
     Value z = nothing;
@@ -360,18 +480,19 @@ void lowerMerge(attn::MergeOp op, OpKernel &k) {
     }
     Value empty = k.cmp(arith::CmpFPredicate::OEQ, z, nothing);
     Value log = k.add(m, math::LogOp::create(k.b, k.loc, z).getResult());
-    k.store(k.select(empty, infinity, log), k.address(lse, row), 4);
+    k.store(k.select(empty, infinity, log), sum, 4);
     k.columns(y.size[3], contiguous, 1, [&](ArrayRef<Value> cols, bool vector) {
       auto wide = [&](Value v) { return vector ? k.splat(v) : v; };
       Value sum = wide(nothing);
-      for (auto [t, w] : llvm::zip(x, weights)) {
-        Value v = k.loadAsF32(t.type, k.at2(k.address(t, row), cols[0], t.stride[3]), vector);
+      for (auto [t, from, w] : llvm::zip(x, sources, weights)) {
+        Value v = k.loadAsF32(t.x.type, k.at2(from.address, cols[0], from.stride), vector);
+        v = from.there ? k.select(wide(from.there), v, wide(nothing)) : v;
         // A part without keys does not count, whatever its rows hold.
         Value live = wide(k.cmp(arith::CmpFPredicate::UNE, w, nothing));
         sum = k.add(sum, k.select(live, k.mul(v, wide(w)), wide(nothing)));
       }
-      Value out = arith::DivFOp::create(k.b, k.loc, sum, wide(k.select(empty, k.constant(k.f32, 1.0), z)));
-      k.storeF32As(y.type, out, k.at2(k.address(y, row), cols[0], y.stride[3]));
+      Value mean = arith::DivFOp::create(k.b, k.loc, sum, wide(k.select(empty, k.constant(k.f32, 1.0), z)));
+      k.storeF32As(y.type, mean, k.at2(out, cols[0], y.stride[3]));
     });
   });
 }

@@ -77,6 +77,11 @@ TensorView OpKernel::view(int64_t record, Type type) {
   return v;
 }
 
+int64_t OpKernel::listOf(int64_t a) {
+  auto list = spec.getArgAttrOfType<IntegerAttr>(a, kRowsAttr);
+  return list ? list.getInt() : -1;
+}
+
 Value OpKernel::scalarAddress(int64_t a) {
   int64_t record = header::kSlots + 9 * a;
   // A device cannot follow the host's pointer: there the record holds the value itself.

@@ -80,6 +80,11 @@ public:
   void expectDividesOf(mlir::Value operand, int64_t axis, mlir::AffineExpr want);
   /// Its view, to be asked for where the kernel begins.
   TensorView operand(mlir::Value operand);
+  /// The argument with the list through which rows of argument `a` are read (FuseGather.h), or -1.
+  int64_t listOf(int64_t a);
+  mlir::RankedTensorType argumentType(int64_t a) {
+    return mlir::cast<mlir::RankedTensorType>(spec.getArgumentTypes()[a]);
+  }
   /// What one place of the kernel has read and computed of glue, so that several operands share it: a register along
   /// axis `lane`, or (-1) an element.
   struct Computed {

@@ -286,24 +286,6 @@ Value AttendTiler::tryKeys(const Uniform &u, const Stratum &s, const RowConditio
       [&] { return Values{e.splat(emitExpr(e, c.condition, pair()))}; })[0];
 }
 
-/// The number of lanes that are true.
-static Value countTrue(Emitter &e, Value live) {
-  const int64_t width = e.target.width;
-  if (width < 8) { // no processor's word
-    Value ones = arith::ExtUIOp::create(e.b, e.loc, e.vec(e.i64), live);
-    return vector::ReductionOp::create(e.b, e.loc, vector::CombiningKind::ADD, ones);
-  }
-  Value word = LLVM::BitcastOp::create(e.b, e.loc, e.b.getIntegerType(width), live);
-  return LLVM::CtPopOp::create(e.b, e.loc, e.i64, arith::ExtUIOp::create(e.b, e.loc, e.i64, word));
-}
-
-/// The lanes of `v` that are live, in front.
-static Value compress(Emitter &e, Value v, Value live) {
-  Value rest = LLVM::UndefOp::create(e.b, e.loc, v.getType());
-  auto name = e.b.getStringAttr("llvm.experimental.vector.compress");
-  return LLVM::CallIntrinsicOp::create(e.b, e.loc, v.getType(), name, ValueRange{v, live, rest}).getResult(0);
-}
-
 /// One query of stratum n: its keys are few, and scattered. Where they are all in a few registers, a tile has them.
 Value AttendTiler::isSparse(const Uniform &u, const Stratum &s, Value query) {
   ExprScope at = scope(u, s.segment, query, {});
@@ -326,7 +308,7 @@ Value AttendTiler::isSparse(const Uniform &u, const Stratum &s, Value query) {
         Value samples = e.min(e.max(e.floorDiv(span, kSampleOf), e.c(kFewestSamples)), e.c(kMostSamples));
         Value apart = e.floorDiv(e.add(span, -vl), e.add(samples, -1));
         Values found = e.loop(e.c(0), samples, 1, {e.c(0), e.c(0)}, [&](Value n, ValueRange all) {
-          Value own = countTrue(e, tryKeys(u, s, c, e.add(lo, e.mul(n, apart))));
+          Value own = e.countTrue(tryKeys(u, s, c, e.add(lo, e.mul(n, apart))));
           return Values{e.add(all[0], own), e.add(all[1], e.min(own, e.c(1)))};
         });
         const int64_t most = c.condition.hasLoad() ? kMostOfHundredLoaded : kMostOfHundred;
@@ -371,8 +353,8 @@ void AttendTiler::scanRun(const Uniform &u, const Stratum &s, const RowList &lis
       live = e.both(live, e.lt(e.add(e.iota(), key), e.splat(until)));
       Value keys = e.add(e.splat(e.toInt(key, e.i32)), e.toInt(e.iota(), e.i32));
       // In a register: some processors take long to compress to memory. The list has room for a whole one.
-      e.store(compress(e, keys, live), e.at(list.keys, e.mul(acc[0], 4)), 4);
-      Value count = e.add(acc[0], countTrue(e, live));
+      e.store(e.compress(keys, live), e.at(list.keys, e.mul(acc[0], 4)), 4);
+      Value count = e.add(acc[0], e.countTrue(live));
       return e.ifElse(
           e.lt(e.c(schedule.keyChunk - vl), count), {e.i64},
           [&] {

@@ -281,10 +281,10 @@ private:
         inputs.push_back(v);
       }
     };
-    auto isKnown = [&](Value v) { return numbers.contains(v) || isInlined(v); };
     auto gatherOf = [&](Value v) {
       return gathers.read.contains(v.getDefiningOp()) ? v.getDefiningOp<attn::GatherRowsOp>() : nullptr;
     };
+    auto isKnown = [&](Value v) { return numbers.contains(v) || isInlined(v) || gatherOf(v); };
     if (byPlace && !llvm::all_of(op.getOperands(), isKnown)) {
       return op.emitOpError("expected operands that are arguments or results of ops, but got another value");
     }

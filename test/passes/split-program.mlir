@@ -103,13 +103,28 @@ func.func @shared(%x: tensor<?x8x?x64xf32>, %n: tensor<?x?xi64>) -> tensor<?x8x?
 // CHECK-NEXT: func.func @listed(%[[Q:.*]]: tensor<?x8x64x64xf32> {heddle.name = "argument 0", heddle.rows = 3 : i64}, %[[K:.*]]: tensor<?x8x64x64xf32> {heddle.name = "argument 0", heddle.rows = 2 : i64}, %[[A:.*]]: tensor<?x64xi32> {heddle.name = "argument 1"}, %[[B:.*]]: tensor<?x64xi32> {heddle.name = "argument 2"})
 // CHECK-NEXT: attn.attend %[[Q]] segment(%[[K]], %[[K]]) where(block(16) & positions(%[[A]], %[[A]], causal))
 // CHECK-NOT: module @step1
-// CHECK: func.func private @copied(
+// CHECK: func.func private @merged(
 func.func @listed(%x: tensor<?x8x?x64xf32>, %a: tensor<?x64xi32>, %b: tensor<?x64xi32>) -> tensor<?x8x64x64xf32> {
   %q = attn.gather_rows %x[%b] : tensor<?x8x?x64xf32>, tensor<?x64xi32> -> tensor<?x8x64x64xf32>
   %k = attn.gather_rows %x[%a] : tensor<?x8x?x64xf32>, tensor<?x64xi32> -> tensor<?x8x64x64xf32>
   %o = attn.attend %q segment(%k, %k) where(block(16) & positions(%a, %a, causal))
     : tensor<?x8x64x64xf32> segment(tensor<?x8x64x64xf32>, tensor<?x8x64x64xf32>) operands(tensor<?x64xi32>) -> tensor<?x8x64x64xf32>
   return %o : tensor<?x8x64x64xf32>
+}
+
+// -----
+
+// So are rows and their logarithms that a merge alone reads.
+// CHECK: module @step0 attributes {heddle.inputs = array<i64: 0, 2, 1, 3, 4>, heddle.outputs = array<i64: 5, 6>}
+// CHECK-NEXT: func.func @merged({{.*}} {heddle.name = "argument 0", heddle.rows = 4 : i64}, {{.*}}, {{.*}} {heddle.name = "argument 1", heddle.rows = 4 : i64}, {{.*}})
+// CHECK-NOT: module @step1
+// CHECK: func.func private @copied(
+func.func @merged(%x: tensor<?x8x?x64xf32>, %s: tensor<?x8x?xf32>, %y: tensor<?x8x?x64xf32>, %t: tensor<?x8x?xf32>, %a: tensor<?x?xi32>)
+    -> tensor<?x8x?x64xf32> {
+  %p = attn.gather_rows %x[%a] : tensor<?x8x?x64xf32>, tensor<?x?xi32> -> tensor<?x8x?x64xf32>
+  %l = attn.gather_rows %s[%a] : tensor<?x8x?xf32>, tensor<?x?xi32> -> tensor<?x8x?xf32>
+  %o, %z = attn.merge %p, %y lse(%l, %t) : (tensor<?x8x?x64xf32>, tensor<?x8x?x64xf32>, tensor<?x8x?xf32>, tensor<?x8x?xf32>) -> (tensor<?x8x?x64xf32>, tensor<?x8x?xf32>)
+  return %o : tensor<?x8x?x64xf32>
 }
 
 // -----

@@ -330,6 +330,7 @@ def test_gather_rows(dtype: str, strided: str, listed: tuple[int, ...]) -> None:
         ((2, 50), 1500, 150, "rows"),
         ((1, 1, 7), 9, 64, "gaps"),
         ((1, 3, 5), 5, 8, "reversed"),
+        ((2, 3, 2100), 1100, 33, "no"),  # more entries than are looked through at once
     ],
 )
 def test_scatter_rows(

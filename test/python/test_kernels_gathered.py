@@ -92,6 +92,27 @@ def test_few_queries_of_many_keys() -> None:
         same([decoded(q, k, v, rows, keys)], [hd.attend(*copies)])
 
 
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
+def test_merged_as_copies(dtype: str) -> None:
+    @hd.kernel
+    def merged(x: Any, y: Any, s: Any, t: Any, a: Any, b: Any) -> Any:
+        return hd.merge([(hd.gather_rows(x, a), hd.gather_rows(s, b)), (y, t), (hd.gather_rows(x, b), t)])
+
+    for seed, layout in enumerate(LAYOUTS):
+        rng = np.random.default_rng(seed)
+        for n, shapes, d in ((130, ((2, 4), (1, 1)), 33), (1, ((1,), (2, 1)), 64), (200, ((2, 1), (1, 4)), 16)):
+            x, y = (tensor(rng, dtype, layout, 2, 4, rows, d) for rows in (90, n))
+            s, t = (tensor(rng, "f32", "columns", 2, 4, rows, 1)[..., 0] * 9 for rows in (90, n))
+            t[:, :, ::3] = -torch.inf
+            # Some entries name no row: zeros, whatever lies there.
+            a, b = (torch.tensor(rng.integers(-3, 95, (*shape, n))) for shape in shapes)
+            copies = [(hd.gather_rows(x, a), hd.gather_rows(s, b)), (y, t), (hd.gather_rows(x, b), t)]
+            same(merged(x, y, s, t, a.int(), b), hd.merge(copies))
+    none, lists = torch.ones(1, 1, 0, 4), [torch.zeros(1, 2).int()] * 2
+    empty = merged(none, torch.ones(1, 1, 2, 4), none[..., 0], torch.zeros(1, 1, 2), *lists)
+    assert torch.allclose(empty[0], torch.full((1, 1, 2, 4), 1 / 3))
+
+
 def test_rows_that_are_not_listed_do_not_matter() -> None:
     @hd.kernel
     def listed(q: Any, k: Any, v: Any, keys: Any) -> Any:

@@ -417,9 +417,6 @@ void LinearAttend::addPairs(Value out, Value stride, Value rows) {
                k.add(r, height), wide);
   };
   auto inBands = [&] { forBands(rows, [&](Value r, Value height, Value) { add(r, height); }); };
-  if (k.gpu) {
-    return inBands();
-  }
   k.ifElse(finite, inBands, [&] { k.loop(k.c(0), rows, 1, [&](Value r) { add(r, k.c(1)); }); });
 }
 
@@ -439,9 +436,11 @@ Value LinearAttend::areFinite(Value rows) {
       k.store(sum, k.at(O, k.mul(c, 4)), 4);
     }
   });
+  k.barrier();
   Value sum = k.loop(k.c(0), wide, k.target.width, ValueRange{k.splat(none)}, [&](Value c, ValueRange before) {
     return Emitter::Values{k.add(before[0], k.loadRow(k.at(O, k.mul(c, 4))))};
   })[0];
+  k.barrier();
   return k.cmp(arith::CmpFPredicate::OEQ, k.sumOfLanes(sum), none);
 }
 
@@ -584,7 +583,7 @@ void LinearAttend::emit() {
           sumDecay(n, rows);
         }
       }
-      finite = k.gpu ? Value() : areFinite(rows);
+      finite = areFinite(rows);
       forHeads([&](Value head) {
         stageQueries(n, rows, head);
         byChannel ? insideByChannel(rows) : inside(rows);

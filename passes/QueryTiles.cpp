@@ -146,7 +146,7 @@ public:
   WasteCounter(const Stratum &s, int64_t lanes)
       : s(s), lanes(lanes), hasGuard(!s.guard.isNull() && canSample(s.guard)) {}
 
-  /// Lanes times keys walked, per query.
+  /// Lanes times keys walked, per query that has keys.
   double cost(const std::vector<QueryDigit> &query) {
     double work = 0, queries = 0;
     const int64_t radix = query[0].radix, tile = query[0].tile;
@@ -173,8 +173,9 @@ private:
       }
     }
     if (k + 1 == query.size()) {
-      work += weight * static_cast<double>(lanes) * keysOf(next);
-      queries += weight * static_cast<double>(next.size());
+      const auto [keys, live] = keysOf(next);
+      work += weight * static_cast<double>(lanes) * keys;
+      queries += weight * static_cast<double>(live);
       return;
     }
     // The first and the last tile of a digit, and one for all between.
@@ -193,6 +194,7 @@ private:
   struct Box {
     Span root{INT64_MAX, INT64_MIN};
     std::vector<Span> digits;
+    int64_t live = 0; ///< positions that have keys
   };
 
   Box boxOf(const int64_t *begin, const int64_t *end, Span near) {
@@ -209,6 +211,7 @@ private:
       if (own.size() == 0) {
         continue;
       }
+      ++box.live;
       box.root = {std::min(box.root.lo, own.lo), std::max(box.root.hi, own.hi)};
       for (size_t k = 0; k < s.key.size(); ++k) {
         const KeyDigit &d = s.key[k];
@@ -236,8 +239,9 @@ private:
     return s.key.size() == 1 && s.key[0].step == 1 ? std::min(count, lead.root.size()) : count;
   }
 
-  /// Keys walked, the mean over the tile's columns: each takes a run of the tile's keys.
-  double keysOf(const std::vector<int64_t> &positions) {
+  /// Keys walked, the mean over the tile's columns, each of which takes a run of the tile's keys; positions that have
+  /// any.
+  std::pair<double, int64_t> keysOf(const std::vector<int64_t> &positions) {
     // Unbounded sides end a fixed distance away, so that shapes compare fairly.
     constexpr int64_t kReach = 4096, kFar = int64_t(1) << 40;
     constexpr size_t kColumn = 16;
@@ -253,7 +257,7 @@ private:
       keys += static_cast<double>(count(column, tile));
     }
     constexpr double kOfTile = 0.3; // what a key costs beside its pairs
-    return (1 - kOfTile) * keys / columns + kOfTile * static_cast<double>(count(tile, tile));
+    return {(1 - kOfTile) * keys / columns + kOfTile * static_cast<double>(count(tile, tile)), tile.live};
   }
 };
 

@@ -77,7 +77,7 @@ WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape
     const bool scattered = table && table->entries.back() - table->entries.front() >
                                         kScattered * static_cast<int64_t>(table->entries.size());
     const bool far = scattered || (apart >= kFarRows && cost.live > 4 * cost.ownRuns);
-    w[Work::OwnPairs] = cost.live * (shape.d + shape.dv) * (far ? 4 : 1);
+    w[Work::OwnPairs] = cost.live * (shape.d + shape.dv) * (far ? 2.7 : 1);
     w[Work::OwnRuns] = cost.ownRuns;
     w[Work::Regions] = shape.scoreWork * cost.live;
     return w;
@@ -103,10 +103,10 @@ WorkAmounts workOf(const Stratum &s, const StratumCost &cost, const StratumShape
 std::array<double, kWorkKinds> usualSeconds(const std::string &type) {
   if (type == "bf16") {
     return {7.77e-12, 0,        7.65e-11, 1.3e-11,  7.36e-11, 0,       3.68e-10, 0,       4.05e-08, 0,
-            4.78e-08, 5.57e-09, 9.04e-11, 2.87e-11, 2.98e-11, 1.1e-11, 2.5e-09,  2.8e-08, 5.1e-06};
+            4.78e-08, 5.57e-09, 9.04e-11, 2.87e-11, 2.98e-11, 1.6e-11, 2.5e-09,  2.8e-08, 5.1e-06};
   }
-  return {1.68e-11, 0,        3.46e-11, 1.3e-11,  9.44e-11, 4e-10,   2.68e-10, 0,     5.69e-08, 0,
-          5.59e-09, 7.95e-09, 1.15e-10, 1.82e-11, 4.31e-11, 2.2e-11, 2.5e-09,  6e-08, 4.77e-06};
+  return {1.68e-11, 0,        3.46e-11, 1.3e-11,  9.44e-11, 4e-10,   2.68e-10, 0,       5.69e-08, 0,
+          5.59e-09, 7.95e-09, 1.15e-10, 1.82e-11, 4.31e-11, 2.2e-11, 2.5e-09,  2.4e-08, 4.77e-06};
 }
 
 } // namespace heddle

@@ -142,13 +142,34 @@ def SharePoolsPass : Pass<"attn-share-pools", "::mlir::func::FuncOp"> {
   }];
 }
 
+def WidenGluePass : Pass<"attn-widen-glue", "::mlir::ModuleOp"> {
+  let summary = "give glue that reads glue f32, whatever the storage type";
+  let description = [{
+    Where a result of glue in f16 or bf16 is read by other glue, that reads it in f32
+    and what ops read, or the function returns, is rounded from it. So where values
+    of glue are rounded does not depend on how much of it is fused.
+
+    ```mlir
+    // before
+    %y = linalg.generic {...} ins(%x : tensor<?x8xbf16>) ... -> tensor<?x8xbf16>
+    %z = linalg.generic {...} ins(%y : tensor<?x8xbf16>) ... -> tensor<?x8xbf16>
+    return %y, %z : tensor<?x8xbf16>, tensor<?x8xbf16>
+    // after
+    %w = linalg.generic {...} ins(%x : tensor<?x8xbf16>) ... -> tensor<?x8xf32>
+    %y = linalg.generic {...} ins(%w : tensor<?x8xf32>) { truncf } -> tensor<?x8xbf16>
+    %z = linalg.generic {...} ins(%w : tensor<?x8xf32>) ... -> tensor<?x8xbf16>
+    return %y, %z : tensor<?x8xbf16>, tensor<?x8xbf16>
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"];
+}
+
 def FuseGluePass : Pass<"attn-fuse-glue", "::mlir::ModuleOp"> {
   let summary = "fuse elementwise glue that is read once into the glue that reads it";
   let description = [{
     Upstream's elementwise fusion, except where the reader repeats the value along
     a dimension and the value takes a division or a function of math: that is
-    computed once, in a kernel of its own. No value changes, but 16-bit floats are
-    not rounded between what is fused.
+    computed once, in a kernel of its own. No value changes.
   }];
   let dependentDialects = ["::mlir::affine::AffineDialect", "::mlir::linalg::LinalgDialect", "::mlir::tensor::TensorDialect"];
 }

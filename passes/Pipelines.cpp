@@ -34,6 +34,7 @@ void buildTilePipeline(OpPassManager &pm, int64_t width, bool bf16) {
 void buildProgramPipeline(OpPassManager &pm, bool readGlue) {
   pm.addPass(createConvertElementwiseToLinalgPass());
   pm.addPass(createLinalgGeneralizeNamedOpsPass());
+  pm.addPass(createWidenGluePass());
   pm.addPass(createFuseGluePass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
@@ -77,6 +78,7 @@ void registerPasses() {
   registerSharePoolsPass();
   registerSplitProgramPass();
   registerTileGpuPass();
+  registerWidenGluePass();
   PassPipelineRegistration<>("attn-program", "a spec of several ops to a module for each",
                              [](OpPassManager &pm) { buildProgramPipeline(pm); });
   PassPipelineRegistration<>("attn-cpu", "attn to the LLVM dialect for AVX-512", [](OpPassManager &pm) {

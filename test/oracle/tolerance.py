@@ -36,6 +36,13 @@ def round_to(x: np.ndarray, dtype: str) -> np.ndarray:
     return rounded.view(np.float32).astype(np.float64)
 
 
+def may_overflow(got: np.ndarray, want: np.ndarray, allowed: np.ndarray | float, dtype: str) -> np.ndarray:
+    """Where `got` is an infinity and f16 rounds to it what `want` may be off by: 65520 and beyond."""
+    if dtype != "f16":
+        return np.zeros(np.shape(want), bool)
+    return np.isinf(got) & (np.sign(got) == np.sign(want)) & (np.abs(want) + allowed >= 65520)
+
+
 @dataclass
 class Verdict:
     """Whether a result is close enough, and where it is worst."""

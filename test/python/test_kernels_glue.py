@@ -273,3 +273,35 @@ def test_convolutions_of_few_columns(
     got = convolve(x, w, b).double().numpy()
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * max([1.0, *np.abs(expected).reshape(-1)]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_else_reads_a_value_of_glue_changes_no_bit(dtype: torch.dtype) -> None:
+    """Glue reads glue unrounded, whether the value is also returned, read by an op, or neither; rows repeat."""
+
+    def chain(x: Any, row: Any) -> tuple[Any, Any, Any]:
+        y = x / (1.0 + hd.abs(x))
+        rows = hd.exp(row * 0.5)
+        return y, rows, y * y * 0.75 + y * rows
+
+    def value(x: Any, row: Any) -> Any:
+        return chain(x, row)[2]
+
+    def returned(x: Any, row: Any) -> Any:
+        return chain(x, row)
+
+    def read(x: Any, row: Any) -> Any:
+        y, _, z = chain(x, row)
+        return hd.pool(y, "max", 4), hd.attend(y, y, y), z
+
+    x, row = torch.randn(2, 3, 57, 40).to(dtype), torch.randn(2, 3, 1, 40).to(dtype)
+    alone = hd.kernel(value)(x, row)
+    exact = x.double() / (1 + x.double().abs())
+    exact = exact * exact * 0.75 + exact * torch.exp(row.double() * 0.5)
+    assert (alone != exact.to(dtype)).double().mean() < 1e-3  # rounded once; f32 may lie beside a tie
+    y, _, z = hd.kernel(returned)(x, row)
+    assert torch.equal(z, alone)
+    pooled, out, z = hd.kernel(read)(x, row)
+    assert torch.equal(z, alone)
+    assert torch.equal(pooled, hd.pool(y, "max", 4))
+    assert torch.equal(out, hd.attend(y, y, y))

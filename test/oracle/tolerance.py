@@ -1,6 +1,6 @@
 """How far a kernel may be from the formula.
 
-f32: |error| <= (2e-6 sqrt(keys) + 4 * 2^-24 max|s|) * sum p|v| for each element.
+f32: |error| <= (2e-6 sqrt(keys) + 4 * 2^-24 max(|s|, sum|q_d k_d|)) * sum p|v| for each element.
 
 f16, bf16: no more than twice the error of the same formula with inputs and
 probabilities rounded to that type, and the result too, which is stored in it.
@@ -56,7 +56,8 @@ class Verdict:
 
 def f32_bound(expected: Result, scale: np.ndarray | float = 1.0) -> np.ndarray:
     """The bound for each element in f32."""
-    rel = 2e-6 * np.sqrt(np.maximum(expected.keys, 1)) + 4 * 2.0**-24 * expected.top
+    score = np.maximum(expected.top, expected.terms)
+    rel = 2e-6 * np.sqrt(np.maximum(expected.keys, 1)) + 4 * 2.0**-24 * score
     return rel[..., None] * expected.weight * scale
 
 

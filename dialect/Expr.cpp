@@ -290,6 +290,8 @@ bool Expr::isInt(int64_t v) const {
   return node && node->kind == ExprKind::Int && node->type == ExprType::Int && node->value == v;
 }
 
+bool Expr::isSymbol(Sym s) const { return node && node->kind == ExprKind::Symbol && node->symbol == s; }
+
 bool Expr::same(const Expr &o) const {
   if (node == o.node) {
     return true;

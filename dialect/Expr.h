@@ -126,12 +126,16 @@ public:
   const ExprNode &operator*() const { return *node; }
   const ExprNode *operator->() const { return node.get(); }
   bool isInt(int64_t v) const;
+  bool isSymbol(Sym s) const;
   /// Structural equality.
   bool same(const Expr &o) const;
 
   /// Replaces the leaves for which `fn` returns a non-null expression.
   Expr substitute(const std::function<Expr(const ExprNode &)> &fn) const;
   bool mentions(Sym s) const;
+  /// The query's position or row occurs; the key's.
+  bool onQuery() const { return mentions(Sym::Query) || mentions(Sym::QueryRow); }
+  bool onKey() const { return mentions(Sym::Key) || mentions(Sym::KeyRow); }
   /// True where a Load occurs.
   bool hasLoad() const;
   /// Text in the grammar of `holds`, fully parenthesised. `operandName` prints

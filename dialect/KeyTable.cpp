@@ -126,9 +126,6 @@ std::optional<IntervalTable> intervalTableOf(const Expr &e) {
 
 namespace {
 
-bool isSymbol(const Expr &e, Sym s) { return e->kind == ExprKind::Symbol && e->symbol == s; }
-bool onKey(const LinearForm &f) { return f.mentions(Sym::Key) || f.mentions(Sym::KeyRow); }
-
 /// Keys of all intervals together; a table of more would be large beside the cache.
 constexpr int64_t kMostEntries = 1 << 15;
 /// Entries are added to positions, which are less.
@@ -141,23 +138,17 @@ std::optional<KeyTable> keysOf(const IntervalTable &table) {
   // x = factor * key + rest
   LinearForm rest = LinearForm::of(table.x);
   int64_t factor = 0;
-  bool isRow = false;
   for (const auto &[name, term] : LinearForm(rest).terms) {
-    if ((isSymbol(term.atom, Sym::Key) || isSymbol(term.atom, Sym::KeyRow)) && factor == 0) {
+    if (term.atom.isSymbol(Sym::Key)) {
       factor = term.factor;
-      isRow = isSymbol(term.atom, Sym::KeyRow);
       rest.add(LinearForm::of(term.atom), -term.factor);
     }
   }
-  if ((factor != 1 && factor != -1) || onKey(rest)) {
+  if ((factor != 1 && factor != -1) || rest.expr().onKey()) {
     return std::nullopt;
   }
   KeyTable keys;
-  LinearForm base = rest * -factor;
-  if (isRow) {
-    base.add(LinearForm::of(Expr::symbol(Sym::KeyOffset)));
-  }
-  keys.base = base.expr();
+  keys.base = (rest * -factor).expr();
   for (size_t n = 0; n < table.ends.size(); n += 2) {
     const int64_t lo = factor > 0 ? table.ends[n] : 1 - table.ends[n + 1];
     const int64_t hi = factor > 0 ? table.ends[n + 1] : 1 - table.ends[n];

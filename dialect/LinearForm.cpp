@@ -217,6 +217,11 @@ bool LinearForm::mentions(Sym s) const {
   return std::any_of(terms.begin(), terms.end(), [&](const auto &t) { return t.second.atom.mentions(s); });
 }
 
+std::optional<LinearForm> LinearForm::withoutKey() const {
+  LinearForm rest = *this - of(Expr::symbol(Sym::Key));
+  return rest.expr().onKey() ? std::nullopt : std::optional(std::move(rest));
+}
+
 bool LinearForm::hasLoad() const {
   return std::any_of(terms.begin(), terms.end(), [](const auto &t) { return t.second.atom.hasLoad(); });
 }

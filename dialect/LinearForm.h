@@ -33,6 +33,8 @@ struct LinearForm {
   Expr expr() const;
   bool isConstant() const { return terms.empty(); }
   bool mentions(Sym s) const;
+  /// This minus the key, where the key is in nothing else; else nullopt.
+  std::optional<LinearForm> withoutKey() const;
   bool hasLoad() const;
   bool operator==(const LinearForm &o) const;
   /// Throws std::overflow_error past 64 bits.

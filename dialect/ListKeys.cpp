@@ -8,9 +8,6 @@ namespace heddle {
 
 namespace {
 
-bool onKey(const Expr &e) { return e.mentions(Sym::Key) || e.mentions(Sym::KeyRow); }
-bool onQuery(const Expr &e) { return e.mentions(Sym::Query) || e.mentions(Sym::QueryRow); }
-
 /// f = factor * atom + rest with one atom on the key and factor 1 or -1.
 struct Solved {
   Expr atom;
@@ -22,7 +19,7 @@ std::optional<Solved> splitKey(const LinearForm &f) {
   std::optional<Solved> found;
   LinearForm rest = f;
   for (const auto &[name, term] : f.terms) {
-    if (!onKey(term.atom)) {
+    if (!term.atom.onKey()) {
       continue;
     }
     if (found || (term.factor != 1 && term.factor != -1)) {
@@ -32,15 +29,13 @@ std::optional<Solved> splitKey(const LinearForm &f) {
     rest.add(LinearForm::of(term.atom), -term.factor);
   }
   if (found) {
-    if (onKey(rest.expr())) {
+    if (rest.expr().onKey()) {
       return std::nullopt;
     }
     found->rest = std::move(rest);
   }
   return found;
 }
-
-bool isSymbol(const Expr &e, Sym s) { return e->kind == ExprKind::Symbol && e->symbol == s; }
 
 } // namespace
 
@@ -49,7 +44,7 @@ std::optional<ListKeys> listKeys(const Expr &member) {
     return std::nullopt;
   }
   for (size_t k = 1; k + 1 < member->args.size(); ++k) {
-    if (onKey(member->args[k])) {
+    if (member->args[k].onKey()) {
       return std::nullopt;
     }
   }
@@ -72,9 +67,7 @@ std::optional<ListKeys> listKeys(const Expr &member) {
     value = value * run - inner->rest;
     atom = inner->atom;
   }
-  if (isSymbol(atom, Sym::KeyRow)) {
-    value.add(LinearForm::of(Expr::symbol(Sym::KeyOffset)), 1);
-  } else if (!isSymbol(atom, Sym::Key)) {
+  if (!atom.isSymbol(Sym::Key)) {
     return std::nullopt;
   }
   return ListKeys{value.expr(), run};
@@ -94,11 +87,11 @@ Expr listRow(const Expr &member) {
 
 int64_t listSharing(const Expr &member) {
   Expr row = listRow(member);
-  if (row.isNull() || !onQuery(row)) {
+  if (row.isNull() || !row.onQuery()) {
     return 0;
   }
   Sym rows = member->kind == ExprKind::Draw ? Sym::Query : Sym::QueryRow;
-  if (row->kind == ExprKind::FloorDiv && row->args[1]->kind == ExprKind::Int && isSymbol(row->args[0], rows)) {
+  if (row->kind == ExprKind::FloorDiv && row->args[1]->kind == ExprKind::Int && row->args[0].isSymbol(rows)) {
     return row->args[1]->value;
   }
   return 1;
@@ -108,7 +101,7 @@ bool gathersByRow(const Expr &member) {
   constexpr int64_t kWorthSharing = 8;
   std::optional<ListKeys> keys = listKeys(member);
   int64_t sharing = listSharing(member);
-  return (keys && onQuery(keys->first)) || (sharing > 0 && sharing < kWorthSharing);
+  return (keys && keys->first.onQuery()) || (sharing > 0 && sharing < kWorthSharing);
 }
 
 bool isSameIds(const Expr &condition) {
@@ -117,7 +110,7 @@ bool isSameIds(const Expr &condition) {
   }
   auto isIds = [](const Expr &e, Sym row) {
     return e->kind == ExprKind::Load && e->type == ExprType::Int && e->args.size() == 3 &&
-           isSymbol(e->args[0], Sym::Batch) && isSymbol(e->args[1], Sym::Head) && isSymbol(e->args[2], row);
+           e->args[0].isSymbol(Sym::Batch) && e->args[1].isSymbol(Sym::Head) && e->args[2].isSymbol(row);
   };
   return isIds(condition->args[0], Sym::QueryRow) && isIds(condition->args[1], Sym::KeyRow);
 }
@@ -135,11 +128,11 @@ std::optional<std::pair<Expr, Expr>> matchedIds(const Expr &condition) {
     return std::nullopt;
   }
   Expr q = condition->args[0], k = condition->args[1];
-  if (onKey(q)) {
+  if (q.onKey()) {
     std::swap(q, k);
   }
   auto isIds = [](const Expr &x) { return x->kind == ExprKind::Load && x->type == ExprType::Int; };
-  if (!isIds(q) || !isIds(k) || onKey(q) || onQuery(k)) {
+  if (!isIds(q) || !isIds(k) || q.onKey() || k.onQuery()) {
     return std::nullopt;
   }
   return std::pair(q, k);

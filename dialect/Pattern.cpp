@@ -197,35 +197,6 @@ bool Pattern::dependsOnQuery() const {
   return depends;
 }
 
-bool Pattern::dependsOnQueryRow() const {
-  bool depends = dependsOnQuery();
-  walk(*this, [&](const PatternNode &n) {
-    switch (n.kind) {
-    case PatternKind::Same:
-    case PatternKind::Cluster:
-    case PatternKind::Between:
-    case PatternKind::BetweenQueries:
-    case PatternKind::Positions:
-    case PatternKind::Packed:
-    case PatternKind::Listed:
-    case PatternKind::Csr:
-    case PatternKind::Mask:
-      depends = true;
-      break;
-    case PatternKind::Queries:
-    case PatternKind::GlobalTokens:
-      depends |= !n.operands.empty();
-      break;
-    case PatternKind::Holds:
-      depends |= n.exprs[0].mentions(Sym::QueryRow);
-      break;
-    default:
-      break;
-    }
-  });
-  return depends;
-}
-
 std::vector<int64_t> Pattern::tensorOperands() const {
   std::set<int64_t> found;
   walk(*this, [&](const PatternNode &n) {

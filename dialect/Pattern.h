@@ -127,10 +127,8 @@ public:
   std::optional<std::string> verifyRoot() const;
 
   /// True where membership may depend on the query's *position* i. Run-time
-  /// operands go by rows and do not count (see dependsOnQueryRow).
+  /// operands go by rows and do not count.
   bool dependsOnQuery() const;
-  /// True where membership may depend on the query's row in any way.
-  bool dependsOnQueryRow() const;
   bool hasOperands() const;
   /// Operand numbers used as tensors and as run-time integers, ascending.
   std::vector<int64_t> tensorOperands() const;

@@ -17,8 +17,8 @@ using Values = Emitter::Values;
 
 /// The largest parts of a condition that read the query and not the key: evaluated once a tile, not once a pair.
 static void collectHoistable(const Expr &x, SmallVectorImpl<Expr> &out) {
-  bool key = x.mentions(Sym::Key) || x.mentions(Sym::KeyRow);
-  bool query = x.mentions(Sym::Query) || x.mentions(Sym::QueryRow);
+  bool key = x.onKey();
+  bool query = x.onQuery();
   if (!query) {
     return;
   }

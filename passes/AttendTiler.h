@@ -190,6 +190,10 @@ private:
 
   void emitGroup(int64_t n);
   void emitTiles(const Uniform &u, const Strata &group, const TaskShare &work);
+  std::pair<mlir::Value, mlir::Value> positionsInBox(const Strata &group, mlir::Value l, mlir::Value corner,
+                                                     llvm::ArrayRef<mlir::Value> digits);
+  Emitter::Values findLanes(const Uniform &u, const Strata &group, mlir::Value corner,
+                            llvm::ArrayRef<mlir::Value> digits, const TaskShare &work);
   void emitTile(const Uniform &u, const Strata &group, mlir::Value corner, llvm::ArrayRef<mlir::Value> digits,
                 mlir::Value toNext, const TaskShare &work);
   mlir::Value shiftLanes(const Uniform &u, mlir::Value empty, mlir::Value highest);
@@ -245,6 +249,10 @@ private:
                const Range &all, const Range &own);
   void emitTested(const Uniform &u, const Stratum &s, mlir::Value base, mlir::Value lo, mlir::Value hi,
                   llvm::function_ref<void(mlir::Value, mlir::Value, mlir::Value)> push);
+
+  //===--- AttendPush.cpp ----------------------------------------------------===//
+
+  class Push;
   void emitPush(int64_t n);
 
   //===--- AttendResidual.cpp ------------------------------------------------===//
@@ -411,6 +419,8 @@ private:
     llvm::SmallVector<int64_t> bases;
   };
   llvm::MapVector<int64_t, RowSet> rowSets; ///< by first member
+  /// Queries of a block, and rows of a query that are asked for early.
+  static constexpr int64_t kRowBlock = 16, kRowNews = 32;
   /// Two blocks of queries: while one is computed, the rows of the next are asked for.
   int64_t fRowKeys = 0, fRowCounts = 0, fRowNews = 0, fRowNewCounts = 0, fRowTops = 0, fRowFactors = 0;
 
@@ -422,11 +432,16 @@ private:
   void fillGroup(const Uniform &u, mlir::Value place);
   void findEntries(const Uniform &u, const Stratum &s, const KeyTable &table, const LaneInterval &interval,
                    int64_t bases);
+
+  //===--- RowGather.cpp -----------------------------------------------------===//
+
+  class RowGather;
   void emitRowGather(int64_t n);
+
+  //===--- RowBlock.cpp ------------------------------------------------------===//
+
+  class RowBlock;
   void emitRowBlock(int64_t n);
-  void emitRowWalk(const Uniform &u, const Stratum &s, size_t digit, mlir::Value base,
-                   llvm::ArrayRef<std::pair<mlir::Value, mlir::Value>> ranges, llvm::ArrayRef<mlir::Value> phases,
-                   llvm::function_ref<void(mlir::Value, mlir::Value, mlir::Value)> run);
   void emitRowScores(const Uniform &u, int64_t segment, mlir::Value count, mlir::Value query, mlir::Value keys,
                      mlir::Value place);
   mlir::Value rowScores(const Uniform &u, size_t dot, mlir::Value place) {

@@ -89,37 +89,45 @@ void AttendTiler::emitTiles(const Uniform &u, const Strata &group, const TaskSha
   });
 }
 
-/// The tile whose box of digits begins at the position `corner`; the next one begins `toNext` positions on.
-void AttendTiler::emitTile(const Uniform &u, const Strata &group, Value corner, ArrayRef<Value> digits, Value toNext,
-                           const TaskShare &work) {
-  // Lane l holds the digits l mod tile, (l / tile) mod tile', ... of the box, the last digit fastest.
+/// The position of each lane in the box of digits that begins at `corner`, and whether the box has it. Lane l holds the
+/// digits l mod tile, (l / tile) mod tile', ... of the box, the last digit fastest.
+std::pair<Value, Value> AttendTiler::positionsInBox(const Strata &group, Value l, Value corner,
+                                                    ArrayRef<Value> digits) {
   int64_t box = 1;
   for (const QueryDigit &d : group.query) {
     box *= d.tile;
   }
+  Value position = e.splat(corner), valid;
+  if (box < kLanes) {
+    valid = e.lt(l, e.constant(l.getType(), box));
+  }
+  int64_t inner = 1;
+  for (size_t k = group.query.size(); k-- > 0;) {
+    const QueryDigit &d = group.query[k];
+    if (d.tile > 1) {
+      Value digit = e.floorDiv(l, inner);
+      digit = e.floorMod(digit, d.tile);
+      position = e.add(position, e.mul(digit, d.radix));
+      if (k > 0 && d.extent % d.tile != 0) {
+        Value inside = e.lt(digit, e.splat(e.sub(e.c(d.extent), digits[k])));
+        valid = valid ? e.both(valid, inside) : inside;
+      }
+    }
+    inner *= d.tile;
+  }
+  return {position, valid};
+}
+
+/// Stores the positions of a tile's lanes and the rows of the state that are theirs, -1 where a lane has no query. Of
+/// lanes with queries, for each lane of a register: the lowest position, the last and the first lane.
+Emitter::Values AttendTiler::findLanes(const Uniform &u, const Strata &group, Value corner, ArrayRef<Value> digits,
+                                       const TaskShare &work) {
   Value positions = in(u, fPositions), state = in(u, fState);
   Value farAway = e.constant(e.vec(e.i64), kFar), none = e.constant(e.vec(e.i64), int64_t(-1));
   Value beyond = e.constant(e.vec(e.i64), kLanes);
-  Values found = e.loop(e.c(0), e.c(kLanes), vl, {farAway, none, beyond}, [&](Value lane, ValueRange acc) {
+  return e.loop(e.c(0), e.c(kLanes), vl, {farAway, none, beyond}, [&](Value lane, ValueRange acc) {
     Value l = e.add(e.splat(lane), e.iota());
-    Value position = e.splat(corner), valid;
-    if (box < kLanes) {
-      valid = e.lt(l, e.constant(l.getType(), box));
-    }
-    int64_t inner = 1;
-    for (size_t k = group.query.size(); k-- > 0;) {
-      const QueryDigit &d = group.query[k];
-      if (d.tile > 1) {
-        Value digit = e.floorDiv(l, inner);
-        digit = e.floorMod(digit, d.tile);
-        position = e.add(position, e.mul(digit, d.radix));
-        if (k > 0 && d.extent % d.tile != 0) {
-          Value inside = e.lt(digit, e.splat(e.sub(e.c(d.extent), digits[k])));
-          valid = valid ? e.both(valid, inside) : inside;
-        }
-      }
-      inner *= d.tile;
-    }
+    auto [position, valid] = positionsInBox(group, l, corner, digits);
     Value inRows = e.both(e.ge(position, e.splat(work.first)), e.lt(position, e.splat(work.last)));
     valid = valid ? e.both(valid, inRows) : inRows;
     if (group.order >= 0) { // the positions so far are ranks
@@ -132,6 +140,13 @@ void AttendTiler::emitTile(const Uniform &u, const Strata &group, Value corner, 
     return Values{e.min(acc[0], e.select(valid, position, farAway)), e.max(acc[1], e.select(valid, l, none)),
                   e.min(acc[2], e.select(valid, l, beyond))};
   });
+}
+
+/// The tile whose box of digits begins at the position `corner`; the next one begins `toNext` positions on.
+void AttendTiler::emitTile(const Uniform &u, const Strata &group, Value corner, ArrayRef<Value> digits, Value toNext,
+                           const TaskShare &work) {
+  Values found = findLanes(u, group, corner, digits, work);
+  Value positions = in(u, fPositions), state = in(u, fState);
   Value lowest = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MINSI, found[0]);
   Value highest = vector::ReductionOp::create(builder, e.loc, vector::CombiningKind::MAXSI, found[1]);
   e.ifThen(e.ge(highest, e.c(0)), [&] {

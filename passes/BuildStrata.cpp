@@ -551,7 +551,7 @@ private:
   static bool onKeyAlone(const Term &t) {
     return std::all_of(t.literals().begin(), t.literals().end(), [](const Literal &l) {
       Expr e = l.expr();
-      return !e.mentions(Sym::Query) && !e.mentions(Sym::QueryRow);
+      return !e.onQuery();
     });
   }
 

@@ -47,24 +47,78 @@ static FailureOr<int64_t> staticLast(Operation *user, Value tensor, const Twine 
   return d;
 }
 
-FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
-  KernelSignature s;
-  s.func = func;
+/// The one attend of a kernel's function.
+static FailureOr<attn::AttendOp> onlyAttend(func::FuncOp func) {
+  attn::AttendOp found;
   for (Operation &op : func.getBody().front()) {
     if (auto attend = dyn_cast<attn::AttendOp>(op)) {
-      if (s.attend) {
+      if (found) {
         return attend.emitOpError() << "expected one attend in a function, but got a second one";
       }
-      s.attend = attend;
+      found = attend;
     } else if (!isa<func::ReturnOp>(op) && !op.hasTrait<OpTrait::ConstantLike>()) {
       return op.emitOpError() << "expected only attn.attend, constants and return in a kernel's function, but got this "
                                  "op";
     }
   }
-  if (!s.attend) {
+  if (!found) {
     return func.emitOpError() << "expected an attn.attend, but got none";
   }
-  attn::AttendOp op = s.attend;
+  return found;
+}
+
+static FailureOr<SegmentSignature> readSegment(func::FuncOp func, attn::AttendOp op, int64_t g) {
+  SegmentSignature segment;
+  FailureOr<int64_t> v = argumentNumber(func, op, op.getValues()[g], "v");
+  FailureOr<NumberSource> offset = number(func, op, op.getKOffset(g), "k_offset");
+  FailureOr<NumberSource> scale = number(func, op, op.getSegmentScale(g), "scale");
+  if (failed(v) || failed(offset) || failed(scale)) {
+    return failure();
+  }
+  segment.v = *v;
+  segment.kOffset = *offset;
+  segment.scale = *scale;
+  for (auto [n, sides] : llvm::enumerate(op.getDots(g))) {
+    auto [dotQ, dotK] = sides;
+    std::optional<int64_t> shift = op.getDotShift(g, int64_t(n));
+    FailureOr<int64_t> q = argumentNumber(func, op, dotQ, "a dot's query");
+    FailureOr<int64_t> k = argumentNumber(func, op, dotK, "a dot's key"), d = staticLast(op, dotQ, "q");
+    if (failed(q) || failed(k) || failed(d)) {
+      return failure();
+    }
+    segment.dots.push_back({*q, *k, *d, shift.has_value(), shift.value_or(0)});
+  }
+  return segment;
+}
+
+/// Which results of the function are the attend's.
+static LogicalResult readResults(KernelSignature &s) {
+  Operation *ret = s.func.getBody().front().getTerminator();
+  for (auto [r, v] : llvm::enumerate(ret->getOperands())) {
+    if (v == s.attend.getOut() && s.out < 0) {
+      s.out = r;
+    } else if (s.attend.getLse() && v == s.attend.getLse() && s.lse < 0) {
+      s.lse = r;
+    } else {
+      return ret->emitOpError() << "expected to return the results of attn.attend, each once, but got another value at "
+                                << r;
+    }
+  }
+  if (s.out < 0) {
+    return ret->emitOpError() << "expected to return the result of attn.attend, but got nothing of it";
+  }
+  return success();
+}
+
+FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
+  FailureOr<attn::AttendOp> attend = onlyAttend(func);
+  if (failed(attend)) {
+    return failure();
+  }
+  attn::AttendOp op = *attend;
+  KernelSignature s;
+  s.func = func;
+  s.attend = op;
   auto arg = [&](Value v, const Twine &what) { return argumentNumber(func, op, v, what); };
 
   FailureOr<int64_t> q = arg(op.getQ(), "q");
@@ -79,26 +133,11 @@ FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
   s.storage = cast<RankedTensorType>(op.getQ().getType()).getElementType();
 
   for (int64_t g = 0; g < op.getNumSegments(); ++g) {
-    SegmentSignature segment;
-    FailureOr<int64_t> v = arg(op.getValues()[g], "v");
-    FailureOr<NumberSource> offset = number(func, op, op.getKOffset(g), "k_offset");
-    FailureOr<NumberSource> scale = number(func, op, op.getSegmentScale(g), "scale");
-    if (failed(v) || failed(offset) || failed(scale)) {
+    FailureOr<SegmentSignature> segment = readSegment(func, op, g);
+    if (failed(segment)) {
       return failure();
     }
-    segment.v = *v;
-    segment.kOffset = *offset;
-    segment.scale = *scale;
-    for (auto [n, sides] : llvm::enumerate(op.getDots(g))) {
-      auto [dotQ, dotK] = sides;
-      std::optional<int64_t> shift = op.getDotShift(g, int64_t(n));
-      FailureOr<int64_t> qa = arg(dotQ, "a dot's query"), ka = arg(dotK, "a dot's key"), d = staticLast(op, dotQ, "q");
-      if (failed(qa) || failed(ka) || failed(d)) {
-        return failure();
-      }
-      segment.dots.push_back({*qa, *ka, *d, shift.has_value(), shift.value_or(0)});
-    }
-    s.segments.push_back(std::move(segment));
+    s.segments.push_back(std::move(*segment));
   }
   for (Value v : op.getPatternOperands()) {
     FailureOr<int64_t> a = arg(v, "a pattern's operand");
@@ -107,23 +146,16 @@ FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
     }
     s.patternOperands.push_back(*a);
   }
-  for (Value v : op.getCaptures()) {
-    if (failed(arg(v, "a captured value"))) {
-      return failure();
-    }
-  }
-  if (op.getSink()) {
-    FailureOr<int64_t> a = arg(op.getSink(), "sink");
-    if (failed(a)) {
-      return failure();
-    }
-    s.sink = *a;
-  }
-  s.qOffsetEnd = op.getQOffsetEnd();
-  FailureOr<NumberSource> offset = number(func, op, op.getQOffsetOr(), "q_offset");
-  if (failed(offset)) {
+  if (llvm::any_of(op.getCaptures(), [&](Value v) { return failed(arg(v, "a captured value")); })) {
     return failure();
   }
+  FailureOr<int64_t> sink = op.getSink() ? arg(op.getSink(), "sink") : s.sink;
+  FailureOr<NumberSource> offset = number(func, op, op.getQOffsetOr(), "q_offset");
+  if (failed(sink) || failed(offset)) {
+    return failure();
+  }
+  s.sink = *sink;
+  s.qOffsetEnd = op.getQOffsetEnd();
   s.qOffset = *offset;
 
   for (int64_t a = 0; a < s.numArgs(); ++a) {
@@ -131,20 +163,8 @@ FailureOr<KernelSignature> KernelSignature::read(func::FuncOp func) {
       s.listed.push_back({a, list.getInt()});
     }
   }
-
-  Operation *ret = func.getBody().front().getTerminator();
-  for (auto [r, v] : llvm::enumerate(ret->getOperands())) {
-    if (v == op.getOut() && s.out < 0) {
-      s.out = r;
-    } else if (op.getLse() && v == op.getLse() && s.lse < 0) {
-      s.lse = r;
-    } else {
-      return ret->emitOpError() << "expected to return the results of attn.attend, each once, but got another value at "
-                                << r;
-    }
-  }
-  if (s.out < 0) {
-    return ret->emitOpError() << "expected to return the result of attn.attend, but got nothing of it";
+  if (failed(readResults(s))) {
+    return failure();
   }
   return s;
 }

@@ -9,9 +9,7 @@
 
 namespace heddle {
 
-bool KnownRanges::isUniform(const Expr &x) {
-  return !x.mentions(Sym::Query) && !x.mentions(Sym::QueryRow) && !x.mentions(Sym::Key) && !x.mentions(Sym::KeyRow);
-}
+bool KnownRanges::isUniform(const Expr &x) { return !x.onQuery() && !x.onKey(); }
 
 std::optional<double> KnownRanges::most(const Expr &x) {
   if (auto seen = sizes.find(&*x); seen != sizes.end()) {
@@ -141,35 +139,40 @@ std::optional<double> KnownRanges::computeSpan(const Expr &x) {
   }
 }
 
-static bool onKey(const Expr &x) { return x.mentions(Sym::Key) || x.mentions(Sym::KeyRow); }
-
 /// The key plus what neither query nor key changes.
 static bool isKeyPlusUniform(const Expr &x) {
-  LinearForm rest = LinearForm::of(x);
-  int64_t factor = 0;
-  for (Sym s : {Sym::Key, Sym::KeyRow}) {
-    const LinearForm key = LinearForm::of(Expr::symbol(s));
-    if (auto found = rest.terms.find(key.terms.begin()->first); found != rest.terms.end()) {
-      const int64_t own = found->second.factor;
-      factor += own;
-      rest.add(key, -own);
-    }
+  std::optional<LinearForm> rest = LinearForm::of(x).withoutKey();
+  return rest && KnownRanges::isUniform(rest->expr());
+}
+
+bool readsNeighbors(const Expr &x) {
+  if (x->kind != ExprKind::Load || x->args.empty()) {
+    return false;
   }
-  return factor == 1 && KnownRanges::isUniform(rest.expr());
+  auto onKey = [](const Expr &index) { return index.onKey(); };
+  return std::none_of(x->args.begin(), std::prev(x->args.end()), onKey) &&
+         LinearForm::of(x->args.back()).withoutKey().has_value();
 }
 
 bool isRowOfKeys(const Expr &x) {
-  if (x->kind != ExprKind::Load || x->type != ExprType::Bool || x->args.empty()) {
-    return false;
+  auto isUniform = [](const Expr &index) { return KnownRanges::isUniform(index); };
+  return readsNeighbors(x) && x->type == ExprType::Bool && isKeyPlusUniform(x->args.back()) &&
+         !std::all_of(x->args.begin(), std::prev(x->args.end()), isUniform);
+}
+
+std::vector<Expr> loadsWhere(const Expr &x, bool (*wanted)(const Expr &)) {
+  std::vector<Expr> found;
+  if (wanted(x)) {
+    return {x};
   }
-  bool byQuery = false;
-  for (size_t n = 0; n + 1 < x->args.size(); ++n) {
-    if (onKey(x->args[n])) {
-      return false;
+  for (const Expr &arg : x->args) {
+    for (const Expr &load : loadsWhere(arg, wanted)) {
+      if (std::none_of(found.begin(), found.end(), [&](const Expr &seen) { return seen.same(load); })) {
+        found.push_back(load);
+      }
     }
-    byQuery |= !KnownRanges::isUniform(x->args[n]);
   }
-  return byQuery && isKeyPlusUniform(x->args.back());
+  return found;
 }
 
 namespace {
@@ -188,7 +191,7 @@ private:
     return std::all_of(all.begin(), all.end(), fn);
   }
   bool visitIndex(const Expr &x) {
-    if (!onKey(x)) {
+    if (!x.onKey()) {
       return true;
     }
     if (x->kind == ExprKind::FloorDiv && x->args[1]->kind == ExprKind::Int && isKeyPlusUniform(x->args[0])) {

@@ -45,9 +45,14 @@ private:
   bool decide(const Expr &x);
 };
 
-/// True of a condition bool(%t[.., x]) where x is the key plus what neither query nor key changes, the key is in no
-/// other index, and some index follows the query: each query has a row of elements in the order of the keys.
+/// True of a load %t[.., x] where x is the key plus what it is not in, and the key is in no other index: its elements
+/// at neighboring keys of a query are neighbors.
+bool readsNeighbors(const Expr &x);
+/// True of such a load of booleans where x follows the key alone, and some other index the query: each query has a row
+/// of elements in the order of the keys, and so do all queries of a tile at once.
 bool isRowOfKeys(const Expr &x);
+/// The parts of x that are `wanted` (and their parts not), each once.
+std::vector<Expr> loadsWhere(const Expr &x, bool (*wanted)(const Expr &));
 
 /// How the keys of a condition are cut into boxes.
 struct KeyBoxes {

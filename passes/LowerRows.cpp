@@ -1,11 +1,11 @@
-//===- LowerRows.cpp - attn.group, gather_rows, scatter_rows, merge -------===//
+//===- LowerRows.cpp - attn.group, gather_rows, merge ---------------------===//
 //
 // Ops that move whole rows: memory is their limit, so each row is read and written
 // once, by registers of columns where they are adjacent.
 //
 //===----------------------------------------------------------------------===//
 
-#include "passes/OpKernel.h"
+#include "passes/RowLists.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
 
@@ -15,33 +15,9 @@ using namespace mlir;
 
 namespace heddle {
 
-static constexpr int64_t kRows = 64;     // moved by a task
-static constexpr int64_t kAhead = 16;    // rows that are asked for before they are read
-static constexpr int64_t kAsked = 512;   // bytes of a row, at most
-static constexpr int64_t kSearch = 1024; // entries of a list that are looked through at once
-
-/// A row number of a list as i64.
-static Value loadRow(OpKernel &k, const TensorView &rows, Value address) {
-  return k.toInt(k.load(rows.type, address, rows.bytes), k.i64);
-}
-
-/// Base of a list `[1 or B, M]` or `[1 or B, 1 or H, M]` for (b, h); its last stride walks m.
-static Value listBase(OpKernel &k, const TensorView &rows, Value b, Value h) {
-  SmallVector<Value> at = {b};
-  if (rows.size.size() == 3) {
-    at.push_back(h);
-  }
-  return k.address(rows, at);
-}
-
-static void expectList(OpKernel &k, int64_t arg, int64_t rank, AffineExpr batch, AffineExpr heads) {
-  k.expect(arg, 0, batch, true);
-  if (rank == 3) {
-    k.expect(arg, 1, heads, true);
-  }
-}
-
-static int64_t rankOf(Value v) { return cast<RankedTensorType>(v.getType()).getRank(); }
+static constexpr int64_t kRows = 64;   // moved by a task
+static constexpr int64_t kAhead = 16;  // rows that are asked for before they are read
+static constexpr int64_t kAsked = 512; // bytes of a row, at most
 
 /// Asks for the row of `x` that entry `m` of a list names; any entry will do.
 static void askForRow(OpKernel &k, const TensorView &x, Value from, const TensorView &rows, Value list, Value m,
@@ -198,162 +174,6 @@ void lowerGatherRows(attn::GatherRowsOp op, OpKernel &k) {
     Value n = loadRow(k, rows, k.at2(list, m, rows.stride.back()));
     Value there = k.both(k.ge(n, k.c(0)), k.lt(n, x.size[2]));
     copyRow(k, x, y, k.at2(from, n, x.stride[2]), k.at2(to, m, y.stride[2]), there, width, contiguous);
-  });
-}
-
-//===----------------------------------------------------------------------===//
-// scatter_rows
-//===----------------------------------------------------------------------===//
-
-/// Calls body(m, r) for the entries of a list, in its order, that name a row r + first with 0 <= r < owned: those of a
-/// part of the list are collected first, a register at a time.
-static void forOwned(OpKernel &k, const TensorView &rows, Value list, Value first, Value owned,
-                     llvm::function_ref<void(Value, Value)> body) {
-  int64_t vl = k.target.width;
-  Value found = k.allocate((kSearch + vl) * 4), count = rows.size.back(), stride = rows.stride.back();
-  auto mine = [&](Value r) {
-    Value end = isa<VectorType>(r.getType()) ? k.splat(k.toInt(owned, rows.type)) : owned;
-    return k.both(k.ge(r, k.constant(r.getType(), int64_t(0))), k.lt(r, end));
-  };
-  auto place = [&](Value n) { return k.at(found, k.mul(n, 4)); };
-  auto rowOf = [&](Value m) { return k.sub(loadRow(k, rows, k.at2(list, m, stride)), first); };
-  auto collect = [&](Value from, Value until) {
-    Value wide = k.select(k.eq(stride, k.c(rows.bytes)), k.mul(k.floorDiv(k.sub(until, from), vl), vl), k.c(0));
-    Value middle = k.add(from, wide), start = k.splat(k.toInt(first, rows.type));
-    Value some = k.loop(from, middle, vl, ValueRange{k.c(0)}, [&](Value m, ValueRange seen) {
-      Value live = mine(k.sub(k.load(k.vec(rows.type), k.at2(list, m, stride), rows.bytes), start));
-      Value entries = k.add(k.splat(k.toInt(m, k.i32)), k.toInt(k.iota(), k.i32));
-      k.store(k.compress(entries, live), place(seen[0]), 4);
-      return Emitter::Values{k.add(seen[0], k.countTrue(live))};
-    })[0];
-    return k.loop(middle, until, 1, ValueRange{some}, [&](Value m, ValueRange seen) {
-      k.store(k.toInt(m, k.i32), place(seen[0]), 4);
-      return Emitter::Values{k.add(seen[0], k.toInt(mine(rowOf(m)), k.i64))};
-    })[0];
-  };
-  k.loop(k.c(0), count, kSearch, [&](Value from) {
-    Value all = collect(from, k.min(k.add(from, kSearch), count));
-    k.loop(k.c(0), all, 1, [&](Value n) {
-      Value m = k.toInt(k.load(k.i32, place(n), 4), k.i64);
-      body(m, rowOf(m));
-    });
-  });
-}
-
-/// A task owns a range of y's rows and looks through the whole list for them, so that no two tasks write one row and
-/// sums come in the list's order.
-void lowerScatterRows(attn::ScatterRowsOp op, OpKernel &k) {
-  const int64_t kOwned = k.tile(1024, 256);
-  int64_t listRank = rankOf(op.getRows());
-  AffineExpr B = k.size(2, 0), H = k.size(2, 1), N = k.size(2, 2), D = k.size(2, 3);
-  k.expect(0, 0, B);
-  k.expect(0, 1, H);
-  k.expect(0, 3, D);
-  expectList(k, 1, listRank, B, H);
-  k.expect(1, listRank - 1, k.size(0, 2));
-  k.result({B, H, N, D});
-  k.launch(B * H * N.ceilDiv(kOwned), B * H * (N + k.size(0, 2)) * D * OpKernel::kMoved);
-
-  bool sums = op.getKind() != attn::ScatterKind::Overwrite, mean = op.getKind() == attn::ScatterKind::Mean;
-  double eps = op.getEpsAttr() ? op.getEpsAttr().getValueAsDouble() : 0;
-  TensorView source = k.argument(0), rows = k.argument(1), base = k.argument(2), y = k.resultView(0);
-  Emitter::Values at = k.split(k.task, {base.size[0], base.size[1], k.ceilDiv(base.size[2], kOwned)});
-  Value from = k.address(source, {at[0], at[1]}), under = k.address(base, {at[0], at[1]});
-  Value to = k.address(y, {at[0], at[1]}), list = listBase(k, rows, at[0], at[1]);
-  Value first = k.mul(at[2], kOwned), owned = k.min(k.sub(base.size[2], first), k.c(kOwned));
-  Value count = rows.size.back(), width = base.size[3];
-  Value contiguous = k.both(k.adjacent(source), k.both(k.adjacent(base), k.adjacent(y)));
-  // For each owned row: how many sources it has; for overwrite, the number of the last one plus 1.
-  Value counts = k.allocate(kOwned * 4);
-  k.fillZero(counts, k.mul(owned, 4));
-  auto forMine = [&](llvm::function_ref<void(Value m, Value r)> body, bool byThread) {
-    if (!k.gpu) {
-      return forOwned(k, rows, list, first, owned, body);
-    }
-    k.loop(k.c(0), count, 1, [&](Value m) {
-      Value r = k.sub(loadRow(k, rows, k.at2(list, m, rows.stride.back())), first);
-      Value mine = k.both(k.ge(r, k.c(0)), k.lt(r, owned));
-      if (byThread) {
-        // A row's entries are one thread's, in the list's order.
-        mine = k.both(mine, k.eq(k.floorMod(r, OpKernel::kThreads), k.thread));
-      }
-      k.ifThen(mine, [&] { body(m, r); });
-    });
-  };
-  auto counter = [&](Value r) { return k.at(counts, k.mul(r, 4)); };
-  auto countRow = [&](Value m, Value r) {
-    Value old = k.load(k.i32, counter(r), 4);
-    k.store(sums ? k.add(old, 1) : k.add(k.toInt(m, k.i32), 1), counter(r), 4);
-  };
-  forMine(countRow, true);
-  auto outRow = [&](Value r) { return k.at2(to, k.add(first, r), y.stride[2]); };
-  auto write = [&](Value r, llvm::function_ref<Value(Value, bool)> value) {
-    k.columns(width, contiguous, 4, [&](ArrayRef<Value> cols, bool vector) {
-      for (Value col : cols) {
-        k.storeF32As(y.type, value(col, vector), k.at2(outRow(r), col, y.stride[3]));
-      }
-    });
-  };
-  auto rowOf = [&](const TensorView &t, Value start, Value n) {
-    return [&k, &t, start = k.at2(start, n, t.stride[2])](Value col, bool vector) {
-      return k.loadAsF32(t.type, k.at2(start, col, t.stride[3]), vector);
-    };
-  };
-  auto zero = [&](bool vector) { return k.constant(vector ? Type(k.vec(k.f32)) : k.f32, 0.0); };
-  if (!sums) {
-    // y[n] = source[last m of n], else base[n]
-    k.rows(k.c(0), owned, [&](Value r) {
-      Value m = k.sub(k.toInt(k.load(k.i32, counter(r), 4), k.i64), k.c(1));
-      k.ifElse(
-          k.ge(m, k.c(0)), [&] { write(r, rowOf(source, from, m)); },
-          [&] {
-            if (op.getZeros()) {
-              write(r, [&](Value, bool vector) { return zero(vector); });
-            } else {
-              write(r, rowOf(base, under, k.add(first, r)));
-            }
-          });
-    });
-    return;
-  }
-  // Sums are kept in f32, for a strip of columns at a time.
-  constexpr int64_t kStrip = 64;
-  Value strip = k.allocate(kOwned * kStrip * 4);
-  k.loop(k.c(0), width, kStrip, [&](Value left) {
-    Value cols = k.min(k.sub(width, left), k.c(kStrip));
-    auto slot = [&](Value r) { return k.at(strip, k.mul(r, kStrip * 4)); };
-    k.fillZero(strip, k.mul(owned, kStrip * 4));
-    // acc[n] += source[m]
-    auto addRow = [&](Value m, Value r) {
-      auto value = rowOf(source, from, m);
-      k.columns(cols, contiguous, 4, [&](ArrayRef<Value> some, bool vector) {
-        for (Value col : some) {
-          Value there = k.at(slot(r), k.mul(col, 4));
-          Value old = k.load(vector ? Type(k.vec(k.f32)) : k.f32, there, 4);
-          k.store(k.add(old, value(k.add(left, col), vector)), there, 4);
-        }
-      });
-    };
-    forMine(addRow, false);
-    k.rows(k.c(0), owned, [&](Value r) {
-      Value n = k.load(k.i32, counter(r), 4);
-      Value below = k.add(arith::SIToFPOp::create(k.b, k.loc, k.f32, n).getResult(), k.constant(k.f32, eps));
-      Value share = arith::DivFOp::create(k.b, k.loc, k.constant(k.f32, 1.0), below);
-      Value some = k.cmp(arith::CmpIPredicate::sgt, n, k.c32(0));
-      auto keep = rowOf(base, under, k.add(first, r));
-      k.columns(cols, contiguous, 4, [&](ArrayRef<Value> part, bool vector) {
-        for (Value col : part) {
-          Value there = k.add(left, col);
-          Value sum = k.load(vector ? Type(k.vec(k.f32)) : k.f32, k.at(slot(r), k.mul(col, 4)), 4);
-          if (mean) {
-            sum = k.mul(sum, vector ? k.splat(share) : share);
-          }
-          Value other = op.getZeros() ? zero(vector) : keep(there, vector);
-          Value v = k.select(vector ? k.splat(some) : some, sum, other);
-          k.storeF32As(y.type, v, k.at2(outRow(r), there, y.stride[3]));
-        }
-      });
-    });
   });
 }
 

@@ -23,23 +23,11 @@ static_assert(kColumn == kSide && kBoxKeys % kSide == 0, "expected boxes and col
 /// Rows are far apart, so that no stream of the hardware fetches them: bytes ahead of a box that are asked for.
 static constexpr int64_t kAhead = 4 * kBoxKeys;
 
-static void collect(const Expr &x, SmallVectorImpl<Expr> &out) {
-  if (isRowOfKeys(x)) {
-    if (llvm::none_of(out, [&](const Expr &seen) { return seen.same(x); })) {
-      out.push_back(x);
-    }
-    return;
-  }
-  for (const Expr &arg : x->args) {
-    collect(arg, out);
-  }
-}
-
 SmallVector<Expr> AttendTiler::maskRows(const Stratum &s) {
-  SmallVector<Expr> all;
-  if (bool(s.residual) && s.ids.isNull() && s.list.isNull()) {
-    collect(s.residual, all);
+  if (!bool(s.residual) || bool(s.ids) || bool(s.list)) {
+    return {};
   }
+  auto all = llvm::to_vector(loadsWhere(s.residual, isRowOfKeys));
   llvm::erase_if(all, [&](const Expr &load) {
     Type element = patternRecords[load->value].element;
     return !element || !(element.isInteger(1) || element.isInteger(8));

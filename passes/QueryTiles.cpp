@@ -17,15 +17,11 @@ namespace heddle {
 
 namespace {
 
-bool isQuery(const Expr &e) {
-  return e->kind == ExprKind::Symbol && (e->symbol == Sym::Query || e->symbol == Sym::QueryRow);
-}
+bool isQuery(const Expr &e) { return e.isSymbol(Sym::Query) || e.isSymbol(Sym::QueryRow); }
 bool isQuotient(const Expr &e) {
   return e->kind == ExprKind::FloorDiv && e->args[1]->kind == ExprKind::Int && e->args[1]->value > 0;
 }
-bool dependsOnQuery(const Expr &e) {
-  return e.mentions(Sym::Query) || e.mentions(Sym::QueryRow) || e.mentions(Sym::Key);
-}
+bool dependsOnQuery(const Expr &e) { return e.onQuery() || e.mentions(Sym::Key); }
 
 /// Sorted radices, 1 first, each a divisor of the next.
 bool isChain(const std::set<int64_t> &radices) {

@@ -34,34 +34,8 @@ static constexpr int64_t kRegister = 16;
 /// Keys of a box that may be left out: its test is as much work as some registers of keys.
 static constexpr int64_t kScanBox = 128;
 
-static bool onKey(const Expr &e) { return e.mentions(Sym::Key) || e.mentions(Sym::KeyRow); }
-static bool onQuery(const Expr &e) { return e.mentions(Sym::Query) || e.mentions(Sym::QueryRow); }
-
-/// The load's elements at neighboring keys are neighbors.
-static bool readsNeighbors(const Expr &x) {
-  if (x->kind != ExprKind::Load || x->args.empty()) {
-    return false;
-  }
-  const Expr &last = x->args.back();
-  const LinearForm key = LinearForm::of(Expr::symbol(Sym::Key));
-  const LinearForm rest = LinearForm::of(last) - key;
-  return std::none_of(x->args.begin(), std::prev(x->args.end()), onKey) && !onKey(rest.expr());
-}
-
-/// And every query has a row of its own.
-static bool hasRows(const Expr &x) { return (readsNeighbors(x) && onQuery(x)) || llvm::any_of(x->args, hasRows); }
-
-static void collectNeighbors(const Expr &x, SmallVectorImpl<Expr> &out) {
-  if (readsNeighbors(x)) {
-    if (llvm::none_of(out, [&](const Expr &seen) { return seen.same(x); })) {
-      out.push_back(x);
-    }
-    return;
-  }
-  for (const Expr &arg : x->args) {
-    collectNeighbors(arg, out);
-  }
-}
+/// Some load has a row of neighboring elements for each query.
+static bool hasRows(const Expr &x) { return (readsNeighbors(x) && x.onQuery()) || llvm::any_of(x->args, hasRows); }
 
 /// The conditions that a key has to meet.
 static Expr conditionOf(const Stratum &s) { return s.keep.isNull() ? s.residual : s.keep && s.residual; }
@@ -131,20 +105,14 @@ static bool isOftenSparse(const Stratum &s) {
   return sparse >= kSome && live * kOwnPair < groups * kQueries * kKeys;
 }
 
-/// The key plus what it is not in.
-static bool isKeyPlusOther(const LinearForm &form) {
-  const LinearForm key = LinearForm::of(Expr::symbol(Sym::Key)), row = LinearForm::of(Expr::symbol(Sym::KeyRow));
-  return !onKey((form - key).expr()) || !onKey((form - row).expr());
-}
-
 /// Follows the key only in parts `(key + c) floordiv n` that are alike for many neighbors.
 static bool isAlikeInRuns(const Expr &x) {
   constexpr int64_t kLong = 16;
-  if (!onKey(x)) {
+  if (!x.onKey()) {
     return true;
   }
   if (x->kind == ExprKind::FloorDiv && x->args[1]->kind == ExprKind::Int && x->args[1]->value >= kLong &&
-      isKeyPlusOther(LinearForm::of(x->args[0]))) {
+      LinearForm::of(x->args[0]).withoutKey()) {
     return true;
   }
   return !x->args.empty() && llvm::all_of(x->args, isAlikeInRuns);
@@ -162,7 +130,7 @@ static bool hasLongRuns(const Expr &x) {
   case ExprKind::Gt:
   case ExprKind::Ge: { // changes once
     const LinearForm difference = LinearForm::of(x->args[0]) - LinearForm::of(x->args[1]);
-    return isKeyPlusOther(difference) || isKeyPlusOther(difference * -1) || isAlikeInRuns(x);
+    return difference.withoutKey() || (difference * -1).withoutKey() || isAlikeInRuns(x);
   }
   default:
     return isAlikeInRuns(x);
@@ -202,10 +170,8 @@ bool AttendTiler::mayBeSparse(const Stratum &s) {
 /// Where one query's row of each load lies, and how many elements it has (0: they are not adjacent).
 SmallVector<AttendTiler::LoadRow> AttendTiler::rowsOf(const Uniform &u, const Stratum &s, const Expr &condition,
                                                       Value query) {
-  SmallVector<Expr> loads;
-  collectNeighbors(condition, loads);
   SmallVector<LoadRow> rows;
-  for (const Expr &load : loads) {
+  for (const Expr &load : loadsWhere(condition, readsNeighbors)) {
     const OperandRecord &record = patternRecords[load->value];
     Type element = record.element.isInteger(1) ? e.i8 : record.element;
     const bool fits = load->type == ExprType::Float
@@ -224,7 +190,7 @@ SmallVector<AttendTiler::LoadRow> AttendTiler::rowsOf(const Uniform &u, const St
 
 /// The largest parts of a condition that the key is not in.
 static void collectOfQuery(const Expr &x, SmallVectorImpl<Expr> &out) {
-  if (!onKey(x)) {
+  if (!x.onKey()) {
     const bool plain = x->args.empty() && x->kind != ExprKind::Scalar;
     if (!plain && llvm::none_of(out, [&](const Expr &seen) { return &*seen == &*x; })) {
       out.push_back(x);

@@ -20,9 +20,6 @@ namespace {
 
 Expr conjoin(const Expr &a, const Expr &b) { return a ? a && b : b; }
 
-bool onQuery(const Expr &e) { return e.mentions(Sym::Query) || e.mentions(Sym::QueryRow); }
-bool onKey(const Expr &e) { return e.mentions(Sym::Key) || e.mentions(Sym::KeyRow); }
-
 /// The bounds of one digit.
 struct DigitBounds {
   int64_t radix, modulus;
@@ -148,9 +145,9 @@ private:
   }
 
   void condition(const Expr &e) {
-    if (!onKey(e)) {
+    if (!e.onKey()) {
       s.guard = conjoin(s.guard, e);
-    } else if (!onQuery(e)) {
+    } else if (!e.onQuery()) {
       s.keep = conjoin(s.keep, e);
     } else {
       s.residual = conjoin(s.residual, e);
@@ -164,7 +161,7 @@ private:
   }
 
   void leaveOver(const Literal &l, const char *why) {
-    if (s.note.empty() && onQuery(l.form.expr())) {
+    if (s.note.empty() && l.form.expr().onQuery()) {
       s.note = l.expr().str() + ": " + why;
     }
     condition(l.expr());
@@ -399,7 +396,7 @@ private:
       return StratumKind::Grid;
     }
     auto anyFree = [](const std::vector<Expr> &bounds) {
-      return std::any_of(bounds.begin(), bounds.end(), [](const Expr &e) { return !onQuery(e); });
+      return std::any_of(bounds.begin(), bounds.end(), [](const Expr &e) { return !e.onQuery(); });
     };
     if ((s.lower.empty() || s.upper.empty()) && !s.guard.isNull()) {
       return StratumKind::Rows;

@@ -35,8 +35,8 @@ static double pairNodesOf(const Expr &e) {
   if (e.isNull()) {
     return 0;
   }
-  const bool query = e.mentions(Sym::Query) || e.mentions(Sym::QueryRow);
-  const bool key = e.mentions(Sym::Key) || e.mentions(Sym::KeyRow);
+  const bool query = e.onQuery();
+  const bool key = e.onKey();
   if (std::optional<IntervalTable> table = query && key ? intervalTableOf(e) : std::nullopt) {
     constexpr double kStep = 38; // a step of the bisection loads from as many places as there are lanes
     double nodes = kStep * std::log2(static_cast<double>(table->ends.size() + 1));

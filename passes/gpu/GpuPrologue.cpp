@@ -411,9 +411,7 @@ void GpuKernel::emitIntervals(Member &m, Value position, Value valid) {
 
 //===--- Run-time lists and ids -------------------------------------------===//
 
-bool hasOwnLists(const Stratum &s) {
-  return listSharing(s.list) == 1 || s.first.mentions(Sym::Query) || s.first.mentions(Sym::QueryRow);
-}
+bool hasOwnLists(const Stratum &s) { return listSharing(s.list) == 1 || s.first.onQuery(); }
 
 /// Which list this thread's row has, and how many keys it gives.
 void GpuKernel::emitListOfRow(Member &m, Value position, Value valid, Value dead) {

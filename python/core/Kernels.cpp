@@ -232,7 +232,23 @@ static py::tuple callKernel(const Kernel &kernel, const py::sequence &args, py::
   return objects;
 }
 
-void bindKernels(py::module_ &m) {
+static void runKernel(const Kernel &k, const py::sequence &args, const py::sequence &results) {
+  Arguments a(args), r(results);
+  auto in = tensors(a.views), out = tensors(r.views);
+  for (const heddle_tensor &result : out) {
+    checkApart(in, result);
+  }
+  heddle_run_options options{};
+  heddle_error *error;
+  {
+    py::gil_scoped_release release;
+    error = heddle_kernel_run(k.kernel, in.data(), static_cast<int32_t>(in.size()), out.data(),
+                              static_cast<int32_t>(out.size()), &options);
+  }
+  check(error);
+}
+
+static void bindKernelClass(py::module_ &m) {
   py::class_<Kernel, std::shared_ptr<Kernel>> kernel(m, "Kernel", "A loaded kernel.");
   kernel.def_property_readonly("manifest", [](const Kernel &k) { return heddle_kernel_manifest(k.kernel); })
       .def_property_readonly("artifact",
@@ -242,24 +258,8 @@ void bindKernels(py::module_ &m) {
                                return py::bytes(static_cast<const char *>(bytes), size);
                              })
       .def("save", [](const Kernel &k, const std::string &path) { check(heddle_kernel_save(k.kernel, path.c_str())); })
-      .def("run", [](const Kernel &k, const py::sequence &args, const py::sequence &results) {
-        Arguments a(args), r(results);
-        auto in = tensors(a.views), out = tensors(r.views);
-        for (const heddle_tensor &result : out) {
-          checkApart(in, result);
-        }
-        heddle_run_options options{};
-        heddle_error *error;
-        {
-          py::gil_scoped_release release;
-          error = heddle_kernel_run(k.kernel, in.data(), static_cast<int32_t>(in.size()), out.data(),
-                                    static_cast<int32_t>(out.size()), &options);
-        }
-        check(error);
-      });
-
-  kernel.def("call", &callKernel, py::arg("args"), py::arg("out") = py::none());
-
+      .def("run", &runKernel)
+      .def("call", &callKernel, py::arg("args"), py::arg("out") = py::none());
   m.def("kernel_get", [](const std::string &key, const std::string &spec, const std::string &target) {
     heddle_kernel *kernel = nullptr;
     heddle_error *error;
@@ -276,6 +276,10 @@ void bindKernels(py::module_ &m) {
     check(heddle_kernel_open(path.c_str(), &kernel));
     return std::make_shared<Kernel>(kernel);
   });
+}
+
+/// What the compiler says of a spec, and the interpreter.
+static void bindCompiler(py::module_ &m) {
   m.def("last_remarks", [] {
     std::lock_guard<std::mutex> lock(remarksMutex);
     return lastRemarks;
@@ -311,6 +315,10 @@ void bindKernels(py::module_ &m) {
     }
     check(error);
   });
+}
+
+/// Questions about sets.
+static void bindSets(py::module_ &m) {
   m.def("pattern_is_empty", [](const std::string &p) {
     int32_t answer = 0;
     check(compiler()->pattern_is_empty(p.c_str(), &answer));
@@ -332,7 +340,9 @@ void bindKernels(py::module_ &m) {
     check(compiler()->pattern_example(p.c_str(), q.c_str(), &found, pair));
     return found ? py::object(py::make_tuple(pair[0], pair[1])) : py::object(py::none());
   });
+}
 
+static void bindCache(py::module_ &m) {
   m.def("cache_stats", [] {
     heddle_cache_stats s{};
     check(heddle_cache_get_stats(&s));
@@ -355,6 +365,13 @@ void bindKernels(py::module_ &m) {
     check(heddle_cache_list(&json));
     return take(json);
   });
+}
+
+void bindKernels(py::module_ &m) {
+  bindKernelClass(m);
+  bindCompiler(m);
+  bindSets(m);
+  bindCache(m);
   m.def("num_threads", [] { return heddle_num_threads(); });
   m.def("set_num_threads", [](int32_t n) { heddle_set_num_threads(n); });
   m.def("host_features", [] { return std::string(heddle_host_features()); });

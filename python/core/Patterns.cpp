@@ -262,9 +262,54 @@ std::function<std::string(int64_t)> namer(const Names &names) {
   return [&names](int64_t n) { return "%" + names->at(n); };
 }
 
+Pattern makePattern(const std::string &kind, const py::sequence &ints, const py::sequence &ranges,
+                    std::vector<int64_t> operands, std::vector<Expr> exprs, std::vector<Pattern> children) {
+  PatternNode node{
+      find(patternKinds(), kind, "pattern"), {}, {}, std::move(operands), std::move(exprs), std::move(children)};
+  for (py::handle v : ints) {
+    node.ints.push_back(intArg(v));
+  }
+  for (py::handle r : ranges) {
+    auto t = py::cast<py::tuple>(r);
+    node.ranges.push_back({intArg(t[0]), intArg(t[1])});
+  }
+  return checked(Pattern::make(std::move(node)));
+}
+
+/// The pattern, and the names of its operands in order of first use.
+py::tuple parsePattern(const std::string &text) {
+  std::vector<std::pair<std::string, bool>> names;
+  auto resolve = [&](const std::string &name, bool isScalar) -> int64_t {
+    for (size_t n = 0; n < names.size(); ++n) {
+      if (names[n].first == name) {
+        return static_cast<int64_t>(n);
+      }
+    }
+    names.emplace_back(name, isScalar);
+    return static_cast<int64_t>(names.size()) - 1;
+  };
+  auto result = parseVerified(text, resolve);
+  if (auto *error = std::get_if<PatternError>(&result)) {
+    throw py::value_error(error->message + "\n" + excerptAt(text, error->offset));
+  }
+  return py::make_tuple(std::get<Pattern>(result), names);
+}
+
+/// Operands in order of first use in the text.
+std::vector<int64_t> operandOrder(const Pattern &p) {
+  std::vector<int64_t> order;
+  p.str([&](int64_t n) {
+    if (std::find(order.begin(), order.end(), n) == order.end()) {
+      order.push_back(n);
+    }
+    return "%" + std::to_string(n);
+  });
+  return order;
+}
+
 } // namespace
 
-void bindPatterns(py::module_ &m) {
+static void bindExpressions(py::module_ &m) {
   py::class_<Expr>(m, "Expr", "A scalar expression over one (query, key) pair.")
       .def_static("integer", [](int64_t v) { return Expr(v); })
       .def_static("number", &Expr::number)
@@ -287,49 +332,15 @@ void bindPatterns(py::module_ &m) {
                     return Expr::make(find(exprKinds(), kind, "operation"), std::move(args));
                   })
       .def("__str__", [](const Expr &e) { return e.str(); });
+}
 
+void bindPatterns(py::module_ &m) {
+  bindExpressions(m);
   py::class_<Pattern>(m, "Pattern", "A pattern's syntax tree; operands are numbers.")
-      .def_static(
-          "make",
-          [](const std::string &kind, const py::sequence &ints, const py::sequence &ranges,
-             std::vector<int64_t> operands, std::vector<Expr> exprs, std::vector<Pattern> children) {
-            PatternNode node{find(patternKinds(), kind, "pattern"),
-                             {},
-                             {},
-                             std::move(operands),
-                             std::move(exprs),
-                             std::move(children)};
-            for (py::handle v : ints) {
-              node.ints.push_back(intArg(v));
-            }
-            for (py::handle r : ranges) {
-              auto t = py::cast<py::tuple>(r);
-              node.ranges.push_back({intArg(t[0]), intArg(t[1])});
-            }
-            return checked(Pattern::make(std::move(node)));
-          },
-          py::arg("kind"), py::arg("ints") = py::tuple(), py::arg("ranges") = py::tuple(),
-          py::arg("operands") = std::vector<int64_t>(), py::arg("exprs") = std::vector<Expr>(),
-          py::arg("children") = std::vector<Pattern>())
-      .def_static("parse",
-                  [](const std::string &text) {
-                    // Names are numbered in order of first use.
-                    std::vector<std::pair<std::string, bool>> names;
-                    auto resolve = [&](const std::string &name, bool isScalar) -> int64_t {
-                      for (size_t n = 0; n < names.size(); ++n) {
-                        if (names[n].first == name) {
-                          return static_cast<int64_t>(n);
-                        }
-                      }
-                      names.emplace_back(name, isScalar);
-                      return static_cast<int64_t>(names.size()) - 1;
-                    };
-                    auto result = parseVerified(text, resolve);
-                    if (auto *error = std::get_if<PatternError>(&result)) {
-                      throw py::value_error(error->message + "\n" + excerptAt(text, error->offset));
-                    }
-                    return py::make_tuple(std::get<Pattern>(result), names);
-                  })
+      .def_static("make", &makePattern, py::arg("kind"), py::arg("ints") = py::tuple(), py::arg("ranges") = py::tuple(),
+                  py::arg("operands") = std::vector<int64_t>(), py::arg("exprs") = std::vector<Expr>(),
+                  py::arg("children") = std::vector<Pattern>())
+      .def_static("parse", &parsePattern)
       .def("__and__", [](const Pattern &a, const Pattern &b) { return a & b; })
       .def("__or__", [](const Pattern &a, const Pattern &b) { return a | b; })
       .def("__sub__", [](const Pattern &a, const Pattern &b) { return a - b; })
@@ -341,17 +352,7 @@ void bindPatterns(py::module_ &m) {
       .def(
           "text", [](const Pattern &p, const Names &names) { return p.str(namer(names)); },
           py::arg("names") = py::none())
-      .def("operand_order",
-           [](const Pattern &p) { // Operands in order of first use in the text.
-             std::vector<int64_t> order;
-             p.str([&](int64_t n) {
-               if (std::find(order.begin(), order.end(), n) == order.end()) {
-                 order.push_back(n);
-               }
-               return "%" + std::to_string(n);
-             });
-             return order;
-           })
+      .def("operand_order", &operandOrder)
       .def("renumber", [](const Pattern &p,
                           const std::vector<int64_t> &to) { return p.renumber([&](int64_t n) { return to.at(n); }); })
       .def_property_readonly("depends_on_query", &Pattern::dependsOnQuery)

@@ -159,7 +159,8 @@ TEST(PatternText, Errors) {
   EXPECT_EQ(errorOf("offsets([0 to 5000])"),
             "9: expected a range of at most 4096 literal offsets (see 'window'), but got another one");
   EXPECT_EQ(errorOf("keys([%0])"),
-            "8: expected 'to' after a run-time integer, 'inf' or the largest integer, but got ']'");
+            "8: expected 'to' after a run-time integer (one position is 'holds(b, h, i, j : j == %n)'), but got ']'");
+  EXPECT_EQ(errorOf("keys([inf])"), "9: expected 'to' after 'inf' or the largest integer, but got ']'");
   EXPECT_EQ(errorOf("window(left = 1, 2)"), "17: expected a named parameter, but got '2'");
   EXPECT_EQ(errorOf("affine_set<(i, j)[i] : (i >= 0)>"), "17: expected distinct names, but got 'i' twice");
   EXPECT_EQ(errorOf("affine_set<(i, j) : (i / 2 >= 0)>"), "23: expected an affine operator, but got '/'");
@@ -236,7 +237,6 @@ TEST(PatternVerify, Problems) {
 TEST(PatternQueries, Dependence) {
   EXPECT_TRUE(parsed("keys([0]) | causal").dependsOnQuery());
   EXPECT_FALSE(parsed("keys([0]) & same(%0, %1)").dependsOnQuery());
-  EXPECT_TRUE(parsed("keys([0]) & same(%0, %1)").dependsOnQueryRow());
   EXPECT_FALSE(parsed("holds(b, h, i, j : j < 3)").dependsOnQuery());
   Pattern p = parsed("window(%3, 0) & keys(%1) & holds(b, h, i, j : %5[b, %2] > i)");
   EXPECT_EQ(p.tensorOperands(), (std::vector<int64_t>{1, 5}));

@@ -101,9 +101,47 @@ static json::Object describeResult(Type type) {
   return json::Object{{"type", typeName(t.getElementType())}, {"dims", dims(t)}};
 }
 
-json::Object describeKernel(const KernelSignature &sig) {
-  SmallVector<json::Array> roles(sig.numArgs());
-  auto role = [&](int64_t arg, StringRef name, int64_t segment = -1, json::Object more = {}) {
+namespace {
+/// A kernel's arguments by the parts that they play, and what launching must know of its segments.
+class Roles {
+public:
+  explicit Roles(const KernelSignature &sig) : sig(sig), op(sig.attend), roles(sig.numArgs()) {
+    add(sig.q, "q");
+    add(sig.qOffset.arg, "q_offset");
+    add(sig.sink, "sink");
+    for (int64_t g = 0; g < int64_t(sig.segments.size()); ++g) {
+      addSegment(g);
+    }
+    for (int64_t arg : sig.patternOperands) {
+      if (roles[arg].empty()) {
+        add(arg, "operand");
+      }
+    }
+    for (Value v : op.getCaptures()) {
+      add(numberOf(v), "operand");
+    }
+  }
+
+  json::Array segments;
+  bool needOffset = false; ///< some segment depends on the queries' positions
+
+  json::Array takeArguments() {
+    json::Array list;
+    for (int64_t n = 0; n < sig.numArgs(); ++n) {
+      json::Object o = describeArgument(sig.func, n);
+      if (!roles[n].empty() && !sig.func.getArgAttr(n, "heddle.name")) {
+        o["name"] = roles[n][0].getAsObject()->getString("role")->str();
+      }
+      o["roles"] = std::move(roles[n]);
+      list.push_back(std::move(o));
+    }
+    return list;
+  }
+
+private:
+  static int64_t numberOf(Value v) { return cast<BlockArgument>(v).getArgNumber(); }
+
+  void add(int64_t arg, StringRef name, int64_t segment = -1, json::Object more = {}) {
     if (arg < 0) {
       return;
     }
@@ -112,90 +150,80 @@ json::Object describeKernel(const KernelSignature &sig) {
       more["segment"] = segment;
     }
     roles[arg].push_back(std::move(more));
-  };
-  attn::AttendOp op = sig.attend;
-  role(sig.q, "q");
-  role(sig.qOffset.arg, "q_offset");
-  role(sig.sink, "sink");
-  json::Array segments;
-  bool anyOffset = false;
-  SmallVector<int64_t> ranks;
-  for (int64_t a : sig.patternOperands) {
-    auto t = dyn_cast<RankedTensorType>(sig.func.getArgumentTypes()[a]);
-    ranks.push_back(t ? t.getRank() : 0);
   }
-  for (auto [g, s] : llvm::enumerate(sig.segments)) {
-    auto usual = [&](const DotSource &d) {
-      auto [q, k] = std::pair(op.getQ(), op.getKeys()[g]);
-      auto argOf = [&](Value v) { return int64_t(cast<BlockArgument>(v).getArgNumber()); };
-      return d.q == argOf(q) && d.k == argOf(k);
-    };
-    role(cast<BlockArgument>(op.getKeys()[g]).getArgNumber(), "k", g);
-    role(s.v, "v", g);
+
+  void addSegment(int64_t g) {
+    const SegmentSignature &s = sig.segments[g];
+    const int64_t k = numberOf(op.getKeys()[g]);
+    add(k, "k", g);
+    add(s.v, "v", g);
     for (const DotSource &d : s.dots) {
-      if (!usual(d)) {
-        role(d.q, "dot_q", g);
-        role(d.k, d.relative ? "relative" : "dot_k", g);
+      if (d.q != sig.q || d.k != k) {
+        add(d.q, "dot_q", g);
+        add(d.k, d.relative ? "relative" : "dot_k", g);
       }
     }
-    role(s.kOffset.arg, "k_offset", g);
-    role(s.scale.arg, "scale");
-    const Pattern &p = op.getPattern(g);
-    bool needs = p.dependsOnQuery() || llvm::any_of(s.dots, [](const DotSource &d) { return d.relative; });
+    add(s.kOffset.arg, "k_offset", g);
+    add(s.scale.arg, "scale");
+    addOperands(g);
+    const bool needs = needsOffset(g);
+    needOffset |= needs;
+    segments.push_back(json::Object{{"k_offset", source(s.kOffset)}, {"needs_q_offset", needs}});
+  }
+
+  bool needsOffset(int64_t g) {
     // A score region that reads the query's position depends on it as well.
-    if (Region *region = op.getScore(g)) {
-      needs |= !region->getArguments()[region->getNumArguments() - 2].use_empty();
-    }
-    anyOffset |= needs;
-    int64_t pointers = 0; // of a graph, whose indices come next
+    Region *region = op.getScore(g);
+    return op.getPattern(g).dependsOnQuery() ||
+           llvm::any_of(sig.segments[g].dots, [](const DotSource &d) { return d.relative; }) ||
+           (region && !region->getArguments()[region->getNumArguments() - 2].use_empty());
+  }
+
+  /// Operands of a segment's pattern, with what their sizes and contents must be.
+  void addOperands(int64_t g) {
+    const Pattern &p = op.getPattern(g);
+    int64_t first = 0; // operand of a primitive that has two: row pointers of a graph, starts of the queries
     for (const OperandUse &use : operandUses(p)) {
-      json::Object more{{"axes", axisNames(use, ranks[use.operand])}};
+      const int64_t arg = sig.patternOperands[use.operand];
+      auto type = dyn_cast<RankedTensorType>(sig.func.getArgumentTypes()[arg]);
+      json::Object more{{"axes", axisNames(use, type ? type.getRank() : 0)}};
       if (const char *check = checkOf(use)) {
         more["check"] = check;
         more["divisor"] = use.keyDivisor;
-        if (use.info->kind == PatternKind::Csr) {
-          more["pointers"] = sig.patternOperands[pointers];
+        if (use.position == 1) {
+          more["pointers"] = sig.patternOperands[first];
         }
       }
       if (use.position == 0) {
-        pointers = use.operand;
+        first = use.operand;
       }
-      role(sig.patternOperands[use.operand], "operand", g, std::move(more));
+      add(arg, "operand", g, std::move(more));
     }
     llvm::DenseSet<int64_t> counts;
     collectCounts(p, counts);
     for (int64_t operand : counts) {
-      role(sig.patternOperands[operand], "operand", g, json::Object{{"min", 0}});
+      add(sig.patternOperands[operand], "operand", g, json::Object{{"min", 0}});
     }
-    segments.push_back(json::Object{{"k_offset", source(s.kOffset)}, {"needs_q_offset", needs}});
-  }
-  for (int64_t a : sig.patternOperands) {
-    if (roles[a].empty()) {
-      role(a, "operand");
-    }
-  }
-  for (Value v : op.getCaptures()) {
-    role(cast<BlockArgument>(v).getArgNumber(), "operand");
   }
 
-  json::Array argList, resultList;
-  for (int64_t n = 0; n < sig.numArgs(); ++n) {
-    json::Object o = describeArgument(sig.func, n);
-    if (!roles[n].empty() && !sig.func.getArgAttr(n, "heddle.name")) {
-      o["name"] = roles[n][0].getAsObject()->getString("role")->str();
-    }
-    o["roles"] = std::move(roles[n]);
-    argList.push_back(std::move(o));
-  }
+  const KernelSignature &sig;
+  attn::AttendOp op;
+  SmallVector<json::Array> roles; ///< of each argument
+};
+} // namespace
+
+json::Object describeKernel(const KernelSignature &sig) {
+  Roles roles(sig);
+  json::Array results, listed;
   for (auto [n, type] : llvm::enumerate(sig.func.getResultTypes())) {
     json::Object o = describeResult(type);
     o["role"] = int64_t(n) == sig.out ? "out" : "lse";
-    resultList.push_back(std::move(o));
+    results.push_back(std::move(o));
   }
-  json::Array listed;
   for (const ListedRows &l : sig.listed) {
     listed.push_back(json::Object{{"arg", l.arg}, {"list", l.list}});
   }
+  attn::AttendOp op = sig.attend;
   json::Object offset = source(sig.qOffset);
   if (sig.qOffsetEnd) {
     offset["kind"] = "end";
@@ -207,11 +235,11 @@ json::Object describeKernel(const KernelSignature &sig) {
                       {"entry", "heddle_task"},
                       {"listed", std::move(listed)},
                       {"lanes", 64},
-                      {"needs_q_offset", anyOffset},
+                      {"needs_q_offset", roles.needOffset},
                       {"q_offset", std::move(offset)},
-                      {"segments", std::move(segments)},
-                      {"args", std::move(argList)},
-                      {"results", std::move(resultList)}};
+                      {"segments", std::move(roles.segments)},
+                      {"args", roles.takeArguments()},
+                      {"results", std::move(results)}};
 }
 
 /// An affine expression in postfix; symbol 4 a + n is "a<a>.<n>".

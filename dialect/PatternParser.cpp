@@ -299,8 +299,10 @@ void PatternParser::parseList(PatternNode &n) {
       n.ranges.push_back({lo, lo.value + 1});
     } else if (lo.kind == IntArg::End) {
       n.ranges.push_back({lo, {IntArg::End, lo.value - 1}});
+    } else if (lo.kind == IntArg::Operand) {
+      failExpected("'to' after a run-time integer (one position is 'holds(b, h, i, j : j == %n)')");
     } else {
-      failExpected("'to' after a run-time integer, 'inf' or the largest integer");
+      failExpected("'to' after 'inf' or the largest integer");
     }
     if (n.ranges.size() + n.ints.size() > maxListItems) {
       fail(at, "expected a list of at most 65536 items, but got a longer one");

@@ -101,7 +101,7 @@ Spec specAround(const SpecSource &source) {
     names.push_back(name);
     return static_cast<int64_t>(names.size()) - 1;
   };
-  auto parsed = parseVerified(source.pattern, resolve);
+  auto parsed = parseVerified(*source.pattern, resolve);
   int64_t h = shape.get("h", 8), d = shape.get("d", 64);
   std::string q = tensorType(h, d, dtype), k = tensorType(shape.get("hk", h), d, dtype);
   std::string v = tensorType(shape.get("hv", shape.get("hk", h)), shape.get("dv", d), dtype);
@@ -109,7 +109,7 @@ Spec specAround(const SpecSource &source) {
 
   std::string head = "func.func @pattern(%q: " + q + ", %k: " + k + ", %v: " + v;
   if (const PatternError *error = std::get_if<PatternError>(&parsed)) {
-    throw Failure(2, located(source.pattern, *error));
+    throw Failure(2, located(*source.pattern, *error));
   }
   std::string operands;
   for (size_t n = 0; n < names.size(); ++n) {
@@ -126,7 +126,7 @@ Spec specAround(const SpecSource &source) {
   Spec spec;
   spec.name = "<pattern>";
   spec.firstLine = 3;
-  spec.text = head + source.pattern + "\n  )" + offset + " : " + q + " segment(" + k + ", " + v + ")" + operands +
+  spec.text = head + *source.pattern + "\n  )" + offset + " : " + q + " segment(" + k + ", " + v + ")" + operands +
               " -> " + out + "\n  return %o : " + out + "\n}\n";
   return spec;
 }
@@ -134,7 +134,7 @@ Spec specAround(const SpecSource &source) {
 } // namespace
 
 Spec readSpec(const SpecSource &source) {
-  if (!source.pattern.empty()) {
+  if (source.pattern) {
     if (!source.path.empty()) {
       throw Failure(2, "expected a spec or --pattern, but got both");
     }

@@ -14,6 +14,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -43,10 +44,10 @@ private:
 
 /// Where a spec comes from, as the command line gave it.
 struct SpecSource {
-  std::string path;    ///< a file, or "-"
-  std::string pattern; ///< --pattern TEXT: a spec is made around it
-  std::string shape;   ///< --shape
-  std::string dtype;   ///< --dtype; empty: as the spec says, f32 for a pattern
+  std::string path;                   ///< a file, or "-"
+  std::optional<std::string> pattern; ///< --pattern TEXT: a spec is made around it
+  std::string shape;                  ///< --shape
+  std::string dtype;                  ///< --dtype; empty: as the spec says, f32 for a pattern
 };
 
 /// A spec's text, and what its locations are called.

@@ -66,6 +66,17 @@ def segments_of(
     return segments
 
 
+def _with_dots(
+    k: Any, v: Any, where: Any, score: Any, k_offset: Any, segments: Sequence[Segment] | None, dots: Any
+) -> list[Segment]:
+    """The one segment of a call that names its dots."""
+    if segments is not None:
+        raise TypeError("expected dots on each segment, but got them on the call")
+    if k is None or v is None:
+        raise TypeError("expected k and v with dots, but got neither")
+    return [Segment(k, v, where, score, None, k_offset, dots)]
+
+
 def attend(
     q: Any,
     k: Any = None,
@@ -73,6 +84,7 @@ def attend(
     *,
     where: Any = full,
     score: Any = None,
+    dots: Any = None,
     scale: Any = None,
     sink: Any = None,
     segments: Sequence[Segment] | None = None,
@@ -100,7 +112,9 @@ def attend(
         Which pairs are live: a `Pattern`, a function of (b, h, i, j) such as a FlexAttention ``mask_mod``, or a
         ``BlockMask``, of which only the ``mask_mod`` is used.
     score
-        A function of (s, b, h, i, j) on traced scalars, after scaling.
+        A function of (s, b, h, i, j) on traced scalars, after scaling; with `dots`, of one s for each.
+    dots
+        ``[(q1, k1), (q2, k2)]``: the dots that form the score instead of q·k; ``[]``: none. See `segment`.
     scale
         Default 1/sqrt(D). A run-time value.
     sink
@@ -134,6 +148,9 @@ def attend(
     ValueError, TypeError
         With what was expected and what came.
     """
+    if dots is not None:
+        segments = _with_dots(k, v, where, score, k_offset, segments, dots)
+        k, v, where, score, k_offset = None, None, full, None, 0
     if layout == "nhd" and not isinstance(q, TensorValue):
         q, parts, out = _one_batch(q, segments_of(q, k, v, where, score, k_offset, segments), out)
         whole = attend(
@@ -303,6 +320,7 @@ def reference(
     *,
     where: Any = full,
     score: Any = None,
+    dots: Any = None,
     scale: Any = None,
     sink: Any = None,
     segments: Sequence[Segment] | None = None,
@@ -318,6 +336,9 @@ def reference(
 
     Parameters and shapes as in `attend`; results are float64 of q's kind. Slow: for checks.
     """
+    if dots is not None:
+        segments = _with_dots(k, v, where, score, k_offset, segments, dots)
+        k, v, where, score, k_offset = None, None, full, None, 0
     if layout == "nhd":
         q, parts, out = _one_batch(q, segments_of(q, k, v, where, score, k_offset, segments), out)
         whole = reference(

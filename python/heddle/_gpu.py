@@ -195,6 +195,8 @@ class Packer:
             elif kind == "sink":
                 self.size(name, "heads", x.shape[0], self.heads, 1)
             elif kind == "operand":
+                if role.get("check") == "key_starts":
+                    self.size(name, "starts", x.shape[0], self.view(role["pointers"]).shape[0])
                 for d, axis in enumerate(role.get("axes", [])):
                     if axis == ".":
                         continue

@@ -663,7 +663,7 @@ def _ranges(kind: str, positions: Any) -> Pattern:
             if isinstance(item, Scalar):
                 raise TypeError(
                     f"expected a literal or a range for a position of {kind}, but got a run-time scalar alone; "
-                    "write (x, x_plus_1) with two scalars"
+                    "write hd.holds(lambda b, h, i, j: j == x), or i == x for queries"
                 )
             hi = ("end", lo[1] - 1) if isinstance(lo, tuple) else lo + 1
         ranges.append((lo, hi))

@@ -279,6 +279,11 @@ Error Preparation::checkOperandIn(size_t segment, const Argument &arg, const Rol
 }
 
 Error Preparation::checkOperand(const Argument &arg, const Role &role, const heddle_tensor &t) {
+  if (role.check == Role::KeyStarts && role.pointers >= 0 && args[role.pointers].shape[0] != t.shape[0]) {
+    return invalidValue("expected as many starts of the queries as of the keys, but got " +
+                        std::to_string(args[role.pointers].shape[0]) + " in " + m.args[role.pointers].name + " and " +
+                        std::to_string(t.shape[0]) + " in " + arg.name);
+  }
   if (role.segment >= 0) {
     return checkOperandIn(size_t(role.segment), arg, role, t);
   }

@@ -493,7 +493,8 @@ void parse(std::string_view text, Manifest &m) {
   for (const Argument &arg : m.args) {
     for (const Role &role : arg.roles) {
       if (role.check != Role::None) {
-        require(!arg.scalar && !arg.dims.empty() && role.pointers < int(m.args.size()),
+        require(!arg.scalar && !arg.dims.empty() && role.pointers < int(m.args.size()) &&
+                    (role.pointers < 0 || !m.args[role.pointers].scalar),
                 "a check of an unknown argument");
       }
     }

@@ -30,8 +30,9 @@ struct Role {
   std::vector<Rows> rows;
   /// What HEDDLE_CHECK=1 asks of an operand's contents (checks.h).
   enum Check { None, List, Graph, Distinct, QueryStarts, KeyStarts, Length } check = None;
-  int64_t divisor = 1;             ///< entries name blocks of so many keys; 0: unknown
-  int pointers = -1;               ///< of a graph's indices: the argument with the row pointers
+  int64_t divisor = 1; ///< entries name blocks of so many keys; 0: unknown
+  int pointers =
+      -1; ///< of a graph's indices, or starts of keys: the argument with the row pointers, or starts of queries
   std::optional<int64_t> min, max; ///< of an integer scalar: the values that make sense
 };
 

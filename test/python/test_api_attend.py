@@ -228,6 +228,8 @@ def test_dots_and_normalizers() -> None:
     r = RNG.standard_normal(k.shape).astype(np.float32)
     want, _ = formula(q, k, v, True, scale=0.25, bias=0.25 * (q.astype(np.float64) @ r.swapaxes(2, 3)))
     got = hd.attend(q, segments=[hd.segment(k, v, dots=[(q, k), (q, r)], score=lambda s, t, b, h, i, j: s + t)])
+    alone = hd.attend(q, k, v, dots=[(q, k), (q, r)], score=lambda s, t, b, h, i, j: s + t)
+    np.testing.assert_array_equal(alone, got)
     close(got, want)
     weights = 0.25 * (q.astype(np.float64) @ k.swapaxes(2, 3))
     close(hd.attend(q, k, v, normalizer="none"), weights @ v, 1e-4)
@@ -348,6 +350,9 @@ ERRORS = [
     ({"k": None, "v": None, "segments": []}, ValueError, "at least one segment"),
     ({"k": None, "v": None, "segments": [(K, V)]}, TypeError, "hd.segment"),
     ({"k": None, "v": None, "segments": [hd.segment(K, V)], "where": hd.causal}, TypeError, "on each segment"),
+    ({"dots": []}, ValueError, "no dots"),
+    ({"k": None, "v": None, "dots": []}, TypeError, "expected k and v with dots"),
+    ({"k": None, "v": None, "segments": [hd.segment(K, V)], "dots": []}, TypeError, "dots on each segment"),
     ({"k": None, "v": None, "segments": [hd.segment(K, V, dots=[])]}, ValueError, "no dots"),
     ({"out": np.zeros((2, 4, 40, 8), np.float32)}, ValueError, "expected out of shape"),
     ({"out": np.zeros((2, 4, 40, 16), np.float16)}, TypeError, "expected out of q's type float32, but got float16"),
@@ -686,3 +691,22 @@ def test_lazily_negated_views_are_refused() -> None:
         hd.attend(q, z.imag, q)
     x = z.imag.resolve_neg()
     np.testing.assert_allclose(hd.attend(x, x, x), hd.reference(x, x, x), atol=1e-5)
+
+
+def test_starts_of_a_compiled_kernel() -> None:
+    """As many of the queries as of the keys, whatever the spec left open."""
+    q = RNG.standard_normal((1, 2, 10, 16)).astype(np.float32)
+    starts = np.array([0, 4, 10], np.int32)
+    kernel = hd.compile(hd.spec(hd.packed(starts, starts.copy(), hd.causal), d=16))
+    np.testing.assert_allclose(
+        kernel(q, q, q, starts, starts), hd.reference(q, q, q, where=hd.packed(starts, starts, hd.causal)), atol=1e-5
+    )
+    with pytest.raises(ValueError, match=r"expected as many starts of the queries as of the keys, but got 3 .* and 2"):
+        kernel(q, q, q, starts, starts[1:])
+
+
+def test_one_position_that_is_a_scalar() -> None:
+    w = hd.scalar(3)
+    with pytest.raises(TypeError, match=r"write hd.holds\(lambda b, h, i, j: j == x\)"):
+        hd.keys([w])
+    assert hd.holds(lambda b, h, i, j: j == w).mask(2, 5).tolist() == [[False, False, False, True, False]] * 2

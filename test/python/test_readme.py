@@ -1,4 +1,4 @@
-"""The code of README.md runs as it stands there."""
+"""The code of README.md runs as it stands there, and so does that of docs/ops.md."""
 
 from __future__ import annotations
 
@@ -54,3 +54,24 @@ def test_links_lead_somewhere() -> None:
             links += 1
             assert (page.parent / target).exists(), f"{page.name}: {target}"
     assert links > 5
+
+
+def op_examples() -> list[str]:
+    """The examples of docs/ops.md that are ops on tensors, one line for each."""
+    text = (ROOT / "docs/ops.md").read_text(encoding="utf-8")
+    found = [x.strip() for x in re.findall(r"^```mlir\n(.*?)^```", text, re.M | re.S)]
+    return [x for x in found if x.startswith("%") and "attn.load" not in x.splitlines()[0]]
+
+
+@pytest.mark.parametrize("example", op_examples(), ids=lambda x: x.split("attn.", 1)[1].split()[0])
+def test_examples_of_ops_compile(example: str) -> None:
+    # Names inside of a region are its own; types stand in the order of the operands' names.
+    flat = re.sub(r"(score\([^)]*\) )?(feature )?\{.*\n\s*\}", "", example, flags=re.S)
+    made, flat = flat.split(" = ", 1)
+    op, types = re.split(r"\s:\s", flat, maxsplit=1)
+    inputs, outputs = (re.findall(r"tensor<[^>]*>", x) for x in types.split("->"))
+    operands = dict.fromkeys(re.findall(r"%\w+", op))
+    arguments = ", ".join(f"{name}: {type}" for name, type in zip(operands, inputs, strict=True))
+    results = ", ".join(outputs)
+    kernel = hd.compile(f"func.func @f({arguments}) -> ({results}) {{\n  {example}\n  return {made} : {results}\n}}\n")
+    assert kernel.ir("attn").count("attn.") >= 1
